@@ -1,0 +1,1 @@
+"""Reports: a trace, drawn for people."""

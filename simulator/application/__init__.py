@@ -1,0 +1,1 @@
+"""Floor 5: the pattern's application: who gets which artifact, when."""

@@ -1,0 +1,1 @@
+"""Floor 1½: the MQTT broker as a pure state machine."""

@@ -1,0 +1,1 @@
+"""Floor 3: what goes wrong on the road."""

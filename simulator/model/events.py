@@ -1,0 +1,288 @@
+"""The registry of trace events: every kind, what it means and which columns it fills.
+
+The trace's schema and its documentation are both printed from here. A recorder refuses a kind that is
+not registered, so that no reader ever meets one it cannot look up.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+SCHEMA_VERSION = 1
+
+# name -> (Arrow type, meaning). Every event has the first five; the others are null unless its kind fills them.
+COLUMNS: dict[str, tuple[str, str]] = {
+    "t_us": ("int64", "microseconds since the run began; one clock for all processes of a host"),
+    "shard": (
+        "int16",
+        "which recorder wrote it: 0 conductor, 1 application, 2 backend, 3 broker, from 10 the fleet's shards",
+    ),
+    "seq": ("int64", "the recorder's own count; (t_us, shard, seq) orders the whole trace"),
+    "kind": ("string", "the event's kind, one of those below"),
+    "thing": ("string", "the thing concerned; empty where there is none"),
+    "job": ("string", "the execution's id, as on the wire"),
+    "status": ("string", "how it went, or what it moved to"),
+    "phase": ("string", "the device's phase, or the stage of the run"),
+    "version": ("string", "a software version"),
+    "digest": ("string", "sha256 in hex of the software concerned"),
+    "doc": ("int64", "version of the replica's document"),
+    "size": ("int64", "bytes, or a count"),
+    "span_us": ("int64", "how long it took, in microseconds, from when it was due"),
+    "detail": ("string", "the reason, or JSON with what no column holds"),
+}
+
+
+class Kind:
+    """Names of trace event kinds (plain strings, for speed); `KINDS` says what each means."""
+
+    RUN: Final = "run"
+    STAGE: Final = "stage"
+    HEALTH: Final = "health"
+    BOOT: Final = "boot"
+    CONNECT: Final = "connect"
+    LOST: Final = "lost"
+    DELTA: Final = "delta"
+    PHASE: Final = "phase"
+    DOWNLOAD: Final = "download"
+    COMMIT: Final = "commit"
+    CONFIRM: Final = "confirm"
+    ROLLBACK: Final = "rollback"
+    REPORT: Final = "report"
+    ANSWER: Final = "answer"
+    MISHAP: Final = "mishap"
+    RETIRED: Final = "retired"
+    ROLLOUT: Final = "rollout"
+    TARGET: Final = "target"
+    OFFER: Final = "offer"
+    EXECUTION: Final = "execution"
+    COUNTERS: Final = "counters"
+    ACCEPTED: Final = "replica.accepted"
+    REJECTED: Final = "replica.rejected"
+    SENT_DELTA: Final = "replica.delta"
+    CREDENTIAL: Final = "replica.credential"
+    SERVED: Final = "storage.served"
+    BROKER: Final = "broker"
+
+
+class Meaning(NamedTuple):
+    """What an event of one kind says; `fields` maps each column it fills to what stands there."""
+
+    by: str
+    text: str
+    fields: dict[str, str]
+
+
+_JOB = "the execution's id"
+
+KINDS: dict[str, Meaning] = {
+    Kind.RUN: Meaning(
+        "conductor",
+        "The run began or ended.",
+        {"status": "begin or end", "detail": "JSON: seed, devices, world; at the end: complete or why not"},
+    ),
+    Kind.STAGE: Meaning(
+        "conductor", "A stage of the run began: ramp, rollout, heal, settle, judge.", {"phase": "the stage"}
+    ),
+    Kind.HEALTH: Meaning(
+        "conductor or shard",
+        "The load generator's own health over the last interval.",
+        {"detail": "JSON: loop_lag_s_p99, lateness_s_p99, cpu_share, offered, scheduled"},
+    ),
+    Kind.BOOT: Meaning(
+        "device",
+        "The device started.",
+        {
+            "status": "cold, reboot or power-cut",
+            "version": "the version that started",
+            "digest": "hash of the active slot",
+            "span_us": "reboot time",
+        },
+    ),
+    Kind.CONNECT: Meaning(
+        "device",
+        "The device is connected, or an attempt failed.",
+        {
+            "status": "new, resumed or failed",
+            "span_us": "from when the attempt was due",
+            "size": "attempts so far",
+            "detail": "why it failed",
+        },
+    ),
+    Kind.LOST: Meaning(
+        "device", "The connection ended.", {"status": "reboot, offline, lost, power-cut or closed", "detail": "why"}
+    ),
+    Kind.DELTA: Meaning(
+        "device",
+        "The device learned a desired state that differs from what it runs.",
+        {
+            "job": _JOB,
+            "status": "start, supersede, running, duplicate, stale or installed: what the device made of it",
+            "version": "the version desired",
+            "digest": "the hash announced",
+            "doc": "the document's version",
+            "size": "the size announced",
+            "detail": "delta or get: how it learned it",
+        },
+    ),
+    Kind.PHASE: Meaning(
+        "device",
+        "The update moved to another phase.",
+        {
+            "job": _JOB,
+            "phase": "the phase left",
+            "status": "the phase entered",
+            "span_us": "time spent in the phase left",
+        },
+    ),
+    Kind.DOWNLOAD: Meaning(
+        "device",
+        "One HTTP request of a download ended.",
+        {
+            "job": _JOB,
+            "status": "HTTP status, or 0 where none came",
+            "size": "bytes received by this request",
+            "span_us": "its duration",
+            "detail": "JSON: offset, etag, total; error where it failed",
+        },
+    ),
+    Kind.COMMIT: Meaning(
+        "device",
+        "The inactive slot was written whole and marked to be tried at the next boot.",
+        {
+            "job": _JOB,
+            "version": "the version written",
+            "digest": "hash of the bytes in the slot",
+            "size": "bytes in the slot",
+            "detail": "the hash announced",
+        },
+    ),
+    Kind.CONFIRM: Meaning(
+        "device",
+        "The new slot booted, passed its self-test, and is active from now on.",
+        {"job": _JOB, "version": "the version now running", "digest": "hash of the active slot"},
+    ),
+    Kind.ROLLBACK: Meaning(
+        "device",
+        "The old slot runs again.",
+        {"job": _JOB, "version": "the version running again", "digest": "hash of the active slot", "detail": "why"},
+    ),
+    Kind.REPORT: Meaning(
+        "device",
+        "A report was sent. `digest` is the ground truth: what the device runs at this moment, whatever it says.",
+        {
+            "job": _JOB,
+            "status": "initial, RUNNING, SUCCESS or FAILURE",
+            "version": "the version it claims to run",
+            "digest": "hash of the slot that really runs",
+            "phase": "the update's phase",
+            "size": "how often it was sent, from 1",
+            "detail": "the reason it gives",
+        },
+    ),
+    Kind.ANSWER: Meaning(
+        "device",
+        "The replica's answer to a report reached the device, or the device gave up waiting.",
+        {
+            "job": _JOB,
+            "status": "accepted, rejected or given-up",
+            "doc": "the document's version",
+            "span_us": "from the report's first sending",
+            "detail": "code and message of a rejection",
+        },
+    ),
+    Kind.MISHAP: Meaning(
+        "device",
+        "The device's profile made a stage go wrong.",
+        {
+            "job": _JOB,
+            "phase": "connect, download, verify, install, reboot or report",
+            "status": "error, hang, crash, slow or lie",
+        },
+    ),
+    Kind.RETIRED: Meaning(
+        "device",
+        "The device was switched off for good: the run is over.",
+        {"version": "what it runs", "digest": "hash of the active slot", "status": "the phase it was in"},
+    ),
+    Kind.ROLLOUT: Meaning(
+        "application",
+        "The rollout moved on.",
+        {
+            "status": "begin, wave, pause, resume, abort or end",
+            "job": "the rollout's name",
+            "version": "the version rolled out",
+            "digest": "its hash",
+            "size": "number of targets, or the wave's",
+            "detail": "the reason",
+        },
+    ),
+    Kind.TARGET: Meaning(
+        "application",
+        "This thing is a target of the rollout.",
+        {"job": "the rollout's name", "version": "the version it shall run", "digest": "its hash", "detail": "cohort"},
+    ),
+    Kind.OFFER: Meaning(
+        "application",
+        "A desired state was published, answered or given up.",
+        {
+            "job": _JOB,
+            "status": "sent, resent, accepted, rejected or unanswered",
+            "version": "the version desired",
+            "digest": "its hash",
+            "span_us": "sent: lateness against the schedule; else since the first sending",
+            "detail": "code and message of a rejection",
+        },
+    ),
+    Kind.EXECUTION: Meaning(
+        "application",
+        "An execution changed its state.",
+        {"job": _JOB, "status": "the new state", "span_us": "since it was offered", "detail": "the reason"},
+    ),
+    Kind.COUNTERS: Meaning(
+        "application",
+        "The application's own counts at this moment.",
+        {
+            "job": "the rollout's name",
+            "status": "moving or final",
+            "size": "number of targets",
+            "detail": "JSON: state -> count",
+        },
+    ),
+    Kind.ACCEPTED: Meaning(
+        "backend",
+        "The replica committed an update and answered accepted.",
+        {
+            "doc": "the document's version",
+            "job": _JOB,
+            "status": "desired, reported, both or none: which section it changed",
+            "version": "the software version it carried",
+        },
+    ),
+    Kind.REJECTED: Meaning(
+        "backend", "The replica refused a request.", {"status": "the code", "detail": "the message"}
+    ),
+    Kind.SENT_DELTA: Meaning(
+        "backend",
+        "The replica published a delta.",
+        {"doc": "the document's version", "job": _JOB, "version": "the version desired"},
+    ),
+    Kind.CREDENTIAL: Meaning(
+        "backend",
+        "A temporary credential was asked for.",
+        {"job": _JOB, "status": "granted or the code of the refusal"},
+    ),
+    Kind.SERVED: Meaning(
+        "backend",
+        "The storage answered a request for an artifact.",
+        {
+            "thing": "whom the signature or the credential names",
+            "status": "HTTP status",
+            "size": "bytes sent",
+            "digest": "hash of the whole artifact",
+            "detail": "the artifact, and the reason of a refusal",
+        },
+    ),
+    Kind.BROKER: Meaning(
+        "conductor", "The broker's own counts at the end.", {"detail": "JSON: name, version, dropped messages"}
+    ),
+}

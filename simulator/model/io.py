@@ -1,0 +1,66 @@
+"""I/O as data: what a pure core wants sent, and what reached it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """An MQTT application message that arrived. `retain` is set on one sent because it was retained."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class Publish(NamedTuple):
+    """Send this application message."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class Subscribe(NamedTuple):
+    """Subscribe to these topic filters at one QoS, and go on only when the broker has answered."""
+
+    filters: tuple[str, ...]
+    qos: int = 1
+    no_local: bool = False
+
+
+class Request(NamedTuple):
+    """An HTTP request. Header names are lower case."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class Response(NamedTuple):
+    """A whole HTTP response. Header names are lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header called `name` (lower case), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+Output = Publish | Subscribe | Request
+Inbound = Message | Response
+
+
+class Step(NamedTuple):
+    """What a core answers: what to send, in order, and what it understood (its signals)."""
+
+    outputs: tuple[Output, ...] = ()
+    signals: tuple[Any, ...] = ()
+
+
+NOTHING = Step()

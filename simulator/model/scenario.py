@@ -1,0 +1,577 @@
+"""The scenario file as a model: what is run, against what, and what must hold. YAML in, errors with file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic.alias_generators import to_camel
+
+from simulator.model import dice, quantity
+from simulator.model.errors import ScenarioError
+
+
+def _unit(parse: Any, examples: list[Any]) -> Any:
+    """A type hint's metadata: parsed by `parse`, described in the JSON Schema by examples."""
+    return BeforeValidator(parse), WithJsonSchema({"type": ["string", "number"], "examples": examples})
+
+
+_duration, _size, _share = (
+    _unit(quantity.duration, ["30s", "5m", "1h30m"]),
+    _unit(quantity.size, ["16KiB", "32MB"]),
+    _unit(quantity.share, ["10%", 0.1]),
+)
+Duration = Annotated[float, *_duration]
+Size = Annotated[int, *_size]
+Share = Annotated[float, *_share]
+Ramp = Annotated[tuple[str, float], *_unit(quantity.ramp, ["200/s", "30s"])]
+Threshold = Annotated[tuple[str, float], *_unit(quantity.threshold, [">= 95%", "> 10%"])]
+
+
+class Part(BaseModel):
+    """Every block of a scenario: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+# ---- what a device is like
+
+
+class Distribution(Part):
+    """One of fixed, uniform, normal, lognormal, exponential, quantiles; clipped to [min, max].
+
+    A bare value is `fixed`. Quantiles are pairs (share, value), joined by straight lines.
+    """
+
+    fixed: float | None = None
+    uniform: tuple[float, float] | None = None
+    normal: tuple[float, float] | None = Field(None, description="mean, standard deviation")
+    lognormal: tuple[float, float] | None = Field(None, description="median, sigma of the logarithm")
+    exponential: float | None = Field(None, description="mean")
+    quantiles: tuple[tuple[float, float], ...] | None = None
+    min: float = 0.0
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Distribution:
+        given = [k for k in ("fixed", "uniform", "normal", "lognormal", "exponential", "quantiles") if self._has(k)]
+        if len(given) != 1:
+            raise ValueError("give exactly one of fixed, uniform, normal, lognormal, exponential, quantiles")
+        points = self.quantiles
+        if points is not None and (len(points) < 2 or list(points) != sorted(points) or points[0][0] != 0):
+            raise ValueError("quantiles are at least two pairs (share, value), growing, from share 0 to 1")
+        return self
+
+    def _has(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+    def at(self, u: float) -> float:
+        """The value at quantile `u` in (0, 1)."""
+        if self.fixed is not None:
+            return self.fixed
+        if self.uniform is not None:
+            value = self.uniform[0] + u * (self.uniform[1] - self.uniform[0])
+        elif self.normal is not None:
+            value = dice.normal(u, *self.normal)
+        elif self.lognormal is not None:
+            value = dice.lognormal(u, *self.lognormal)
+        elif self.exponential is not None:
+            value = dice.exponential(u, self.exponential)
+        else:
+            value = _between(self.quantiles or (), u)
+        return max(value, self.min) if self.max is None else min(max(value, self.min), self.max)
+
+
+def _between(points: tuple[tuple[float, float], ...], u: float) -> float:
+    for (u0, v0), (u1, v1) in itertools.pairwise(points):
+        if u <= u1:
+            return v0 + (v1 - v0) * (u - u0) / (u1 - u0) if u1 > u0 else v1
+    return points[-1][1]
+
+
+_NUMBERS = ("fixed", "uniform", "normal", "lognormal", "exponential", "quantiles", "min", "max")
+
+
+def _drawn(parse: Any) -> Any:
+    """A distribution whose numbers are written in a unit, or a bare value."""
+
+    def read(value: object) -> object:
+        if isinstance(value, Distribution):
+            return value
+        if not isinstance(value, dict):
+            return {"fixed": parse(value)}
+        return {k: _in_unit(k, v, parse) if k in _NUMBERS and v is not None else v for k, v in value.items()}
+
+    return BeforeValidator(read)
+
+
+def _in_unit(kind: str, value: Any, parse: Any) -> Any:
+    if kind == "lognormal" and isinstance(value, list) and len(value) == 2:
+        return [parse(value[0]), value[1]]  # sigma has no unit
+    if kind == "quantiles" and isinstance(value, list):
+        return [[quantity.share(q[0]), parse(q[1])] if isinstance(q, list) and len(q) == 2 else q for q in value]
+    return [parse(v) for v in value] if isinstance(value, list) else parse(value)
+
+
+Delay = Annotated[Distribution, _drawn(quantity.duration)]
+Bandwidth = Annotated[Distribution, _drawn(quantity.bandwidth)]
+
+
+class Backoff(Part):
+    """Wait `base` × 2ⁿ, at most `cap`, less up to `jitter` of it; give up after `attempts` (None: never)."""
+
+    base: Duration = 1.0
+    cap: Duration = 60.0
+    jitter: Share = 0.5
+    attempts: int | None = Field(None, ge=1)
+
+    def delay(self, nth: int, u: float) -> float:
+        """Seconds before attempt `nth` + 1 (nth from 0), for the draw `u`."""
+        return dice.whole_us(min(self.cap, self.base * 2.0 ** min(nth, 60)) * (1.0 - self.jitter * u))
+
+
+Stage = Literal["connect", "download", "verify", "install", "reboot", "report"]
+Way = Literal["error", "hang", "crash", "slow", "lie"]
+
+
+class Profile(Part):
+    """What a device is like. Times and bandwidths are drawn for each device and each use."""
+
+    latency: Delay = Field(0, description="one way, for each message")  # type: ignore[assignment]
+    bandwidth: Bandwidth = Field(0, description="of a download; 0 is no limit")  # type: ignore[assignment]
+    verify: Delay = 0  # type: ignore[assignment]
+    install: Delay = Field("500ms")  # type: ignore[assignment]
+    reboot: Delay = Field("1s")  # type: ignore[assignment]
+    online: Delay | None = Field(None, description="time until the next offline window; absent: never offline")
+    offline: Delay = Field("30s", description="length of an offline window")  # type: ignore[assignment]
+    reconnect: Backoff = Backoff()
+    resend: Backoff = Backoff(base=5, cap=300, attempts=10)
+    download_retry: Backoff = Backoff(base=1, cap=60, attempts=8)
+    download_timeout: Duration = 600.0
+    answer_timeout: Duration = Field(30.0, description="how long an answer to `get` or for a credential may take")
+    running_interval: Duration = Field(30.0, gt=0, description="a long phase reports RUNNING this often")
+    keep_alive: Duration = 60.0
+    clean_start: bool = True
+    session_expiry: Duration = 0.0
+    slow_factor: float = Field(10.0, ge=1)
+    mishaps: dict[Stage, dict[Way, Share]] = Field(default_factory=dict, description="stage -> way -> share")
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Profile:
+        for stage, ways in self.mishaps.items():
+            if sum(ways.values()) > 1:
+                raise ValueError(f"mishaps.{stage}: the shares add up to more than 100%")
+        return self
+
+
+PROFILES: dict[str, Profile] = {
+    "perfect": Profile(install=0, reboot=0),
+    "wifi": Profile(
+        latency={"lognormal": ["8ms", 0.5], "max": "500ms"},
+        bandwidth={"lognormal": ["20mbit", 0.6], "min": "1mbit"},
+        install={"lognormal": ["2s", 0.4]},
+        reboot={"normal": ["5s", "1s"], "min": "2s"},
+    ),
+    "lte-m": Profile(
+        latency={"lognormal": ["60ms", 0.5], "max": "2s"},
+        bandwidth={"lognormal": ["375kbit", 0.4], "min": "50kbit"},
+        install={"lognormal": ["6s", 0.4]},
+        reboot={"normal": ["12s", "3s"], "min": "5s"},
+        online={"exponential": "2h"},
+        offline={"lognormal": ["20s", 1.0], "max": "10m"},
+        keep_alive="4m",
+    ),
+    "nb-iot": Profile(
+        latency={"lognormal": ["1500ms", 0.6], "max": "10s"},
+        bandwidth={"lognormal": ["26kbit", 0.3], "min": "5kbit"},
+        install={"lognormal": ["10s", 0.4]},
+        reboot={"normal": ["20s", "5s"], "min": "8s"},
+        online={"exponential": "1h"},
+        offline={"lognormal": ["2m", 1.0], "max": "1h"},
+        reconnect=Backoff(base=5, cap=600),
+        keep_alive="10m",
+        clean_start=False,
+        session_expiry="1h",
+    ),
+    "flaky": Profile(
+        latency={"lognormal": ["100ms", 1.0], "max": "5s"},
+        bandwidth={"lognormal": ["2mbit", 1.0], "min": "50kbit"},
+        install={"lognormal": ["3s", 0.8]},
+        reboot={"normal": ["6s", "2s"], "min": "2s"},
+        online={"exponential": "2m"},
+        offline={"lognormal": ["10s", 1.0], "max": "2m"},
+        mishaps={
+            "connect": {"error": "5%"},
+            "download": {"error": "2%", "crash": "2%", "slow": "5%"},
+            "verify": {"error": "1%"},
+            "install": {"error": "2%", "crash": "2%"},
+            "reboot": {"error": "1%"},
+        },
+    ),
+}
+
+
+class Cohort(Part):
+    """A part of the fleet with a profile of its own: an exact `count`, a `share`, or what the others leave."""
+
+    name: str
+    profile: str = "perfect"
+    count: int | None = Field(None, ge=0)
+    share: Share | None = None
+
+
+class Fleet(Part):
+    """The devices: how many, how they are called, how fast they come."""
+
+    devices: int = Field(100, ge=1)
+    thing: str = Field("device-%i", description="%i is the index")
+    client_id: str = Field("%u", description="%i is the index, %u the thing")
+    username: str = Field("%u", description="%u is the thing, %c the client id; for an external broker")
+    password: str | None = Field(None, description="for an external broker; %u and %c as in username")
+    first_index: int = Field(0, ge=0)
+    ramp: Ramp = Field("200/s", description="devices a second, or all within a time")  # type: ignore[assignment]
+    version: str = Field("1.0.0", description="what runs at the start")
+    profile: str = "perfect"
+    cohorts: tuple[Cohort, ...] = ()
+
+    @model_validator(mode="after")
+    def _indexed(self) -> Fleet:
+        if "%i" not in self.thing:
+            raise ValueError("fleet.thing must hold %i, or all devices would share a name")
+        if any(c in self.thing for c in "/+#"):
+            raise ValueError("fleet.thing becomes a topic level: it may hold none of / + #")
+        names = [c.name for c in self.cohorts]
+        if len(names) != len(set(names)):
+            raise ValueError("fleet.cohorts: names must differ")
+        self.cohort_counts()
+        return self
+
+    def name(self, ordinal: int) -> str:
+        """The thing of the device with this ordinal (from 0)."""
+        return self.thing.replace("%i", str(self.first_index + ordinal))
+
+    def names(self) -> Iterator[str]:
+        """All things, by ordinal."""
+        return map(self.name, range(self.devices))
+
+    def cohort_counts(self) -> dict[str, int]:
+        """cohort -> exact number of devices. Raises ValueError when they do not add up to `devices`."""
+        if not self.cohorts:
+            return {"all": self.devices}
+        counts = {
+            c.name: c.count if c.count is not None else round((c.share or 0) * self.devices) for c in self.cohorts
+        }
+        rest = [c.name for c in self.cohorts if c.count is None and c.share is None]
+        left = self.devices - sum(counts.values())
+        if len(rest) == 1 and left >= 0:
+            counts[rest[0]] = left
+        elif rest or abs(left) > (len(counts) if any(c.share for c in self.cohorts) else 0):
+            raise ValueError(
+                f"fleet.cohorts come to {sum(counts.values())} of {self.devices} devices; "
+                "leave count and share out of exactly one cohort to give it the rest"
+            )
+        elif left:  # rounding of shares
+            last = next(c.name for c in reversed(self.cohorts) if c.count is None)
+            counts[last] += left
+        return counts
+
+    def cohort_of(self, seed: int) -> list[str]:
+        """The cohort of each ordinal: each cohort takes the lowest hashes of (seed, cohort, ordinal) still free."""
+        counts = self.cohort_counts()
+        last = next(reversed(counts))
+        cohorts = [last] * self.devices
+        free: list[int] | range = range(self.devices)
+        for name, count in list(counts.items())[:-1]:
+            taken = dice.lowest(seed, f"cohort {name}", free, count)
+            for ordinal in taken:
+                cohorts[ordinal] = name
+            free = [o for o in free if o not in taken]
+        return cohorts
+
+    def profile_of(self, cohort: str) -> str:
+        """The profile's name of a cohort."""
+        return next((c.profile for c in self.cohorts if c.name == cohort), self.profile)
+
+
+# ---- what it runs against
+
+
+class Target(Part):
+    """The backend: fleetsim's own (reference), or one that is already there (external)."""
+
+    kind: Literal["reference", "external"] = "reference"
+    dialect: Literal["atlas", "atlas-example"] = "atlas"
+    topics: dict[str, str] = Field(default_factory=dict, description="topic templates with {thing}, by name")
+    broker: str = Field("embedded", description="embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL")
+    database: str = Field("sqlite", description="sqlite, sqlite:PATH")
+    access: Literal["presigned", "credential"] = "presigned"
+    url_ttl: Duration = 3600.0
+    bind_address: bool = Field(False, description="bind a pre-signed URL to the device's address")
+    document_max: Size = 8192
+    depth_max: int = 6
+    commit_latency: Delay = Field("2ms", description="virtual world: of one database commit")  # type: ignore[assignment]
+    artifact_url: str | None = Field(None, description="external: where the new software is")
+    artifact_bound: Size = Field(1 << 30, description="bound of a download whose size nobody announced")
+
+
+# ---- who gets what, when
+
+
+class Words(Part):
+    """Blocks that speak AWS Jobs' words: camelCase in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class RateIncrease(Words):
+    """The rate grows by the factor each time this many were notified, or have succeeded."""
+
+    number_of_notified_things: int | None = Field(None, ge=1)
+    number_of_succeeded_things: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> RateIncrease:
+        if (self.number_of_notified_things is None) == (self.number_of_succeeded_things is None):
+            raise ValueError("give exactly one of numberOfNotifiedThings, numberOfSucceededThings")
+        return self
+
+
+class ExponentialRate(Words):
+    """rate = min(maximumPerMinute, baseRatePerMinute · incrementFactor^⌊count / criterion⌋)."""
+
+    base_rate_per_minute: float = Field(gt=0)
+    increment_factor: float = Field(ge=1.1, le=5)
+    rate_increase_criteria: RateIncrease
+
+
+class AbortCriterion(Words):
+    """Abort when `failureType` executions ⋛ `thresholdPercentage` of the denominator, after a minimum."""
+
+    failure_type: Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"] = "FAILED"
+    min_number_of_executed_things: int = Field(1, ge=1)
+    threshold_percentage: float = Field(gt=0, le=100)
+    compare: Literal[">=", ">"] = ">="
+    of: Literal["executed", "targets"] = "executed"
+
+
+class AbortConfig(Words):
+    """Any of these aborts the rollout."""
+
+    criteria_list: tuple[AbortCriterion, ...] = ()
+
+
+class TimeoutConfig(Words):
+    """An execution that says neither RUNNING nor an end for this long is TIMED_OUT."""
+
+    in_progress_timeout: Duration = Field(3600.0, gt=0)
+
+
+class RetryConfig(Words):
+    """How often an execution that ended so is offered again, under a new job id."""
+
+    failed: int = Field(0, ge=0, le=10)
+    timed_out: int = Field(0, ge=0, le=10)
+
+
+class Wave(Words):
+    """A part of the targets. The next wave starts when `success` holds; `error` ends the rollout or pauses it."""
+
+    share: Share
+    success: Threshold = Field(">= 100%")  # type: ignore[assignment]
+    error: Threshold = Field("> 100%")  # type: ignore[assignment]
+    of: Literal["targets", "executed"] = "targets"
+    error_action: Literal["abort", "pause"] = "pause"
+
+
+class RolloutSpec(Words):
+    """One rollout: the artifact, the targets, the pace, and when to stop."""
+
+    name: str = "rollout-1"
+    version: str = "2.0.0"
+    size: Size = 16384
+    file: str | None = Field(None, description="the artifact's bytes; absent: made from seed, version and size")
+    cohorts: tuple[str, ...] = ()
+    share: Share = 1.0
+    start_after: Duration = Field(0.0, description="after the fleet is up")
+    waves: tuple[Wave, ...] = ()
+    maximum_per_minute: float | None = Field(None, gt=0)
+    exponential_rate: ExponentialRate | None = None
+    maximum_concurrent: int | None = Field(None, ge=1)
+    abort_config: AbortConfig = AbortConfig()
+    timeout_config: TimeoutConfig = TimeoutConfig()
+    retry_config: RetryConfig = RetryConfig()
+    offer: Backoff = Field(Backoff(base=5, cap=60, attempts=8), description="resending a desired state not accepted")
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> RolloutSpec:
+        rate = self.exponential_rate
+        if rate is not None and self.maximum_per_minute is None:
+            raise ValueError("give maximumPerMinute beside exponentialRate: it is the cap")
+        if rate is not None and rate.base_rate_per_minute > (self.maximum_per_minute or 0):
+            raise ValueError("exponentialRate.baseRatePerMinute is more than maximumPerMinute")
+        if self.waves and abs(sum(w.share for w in self.waves) - 1) > 1e-9:
+            raise ValueError("the waves' shares must add up to 100%")
+        return self
+
+
+class Limits(Part):
+    """When the load generator counts as the bottleneck: the run is INVALID beyond these."""
+
+    lateness_p99: Duration = 0.1
+    lateness_share: Share = 0.05
+    loop_lag_p99: Duration = 0.1
+    offered: Share = 0.99
+    warm_up: Duration = 2.0
+
+
+class Scenario(Part):
+    """What is run, and what must hold."""
+
+    name: str = "unnamed"
+    description: str = ""
+    seed: int = Field(1, ge=0)
+    world: Literal["live", "virtual"] = "live"
+    fleet: Fleet = Fleet()
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    target: Target = Target()
+    rollout: RolloutSpec = RolloutSpec()
+    run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
+    settle: Duration = Field(5.0, description="quiet time at the end, before judging")
+    checks: tuple[str, ...] = Field((), description="names of checks; none: all")
+    thresholds: dict[str, Threshold] = Field(
+        default_factory=dict, description="converged, succeeded, failed: of the targets"
+    )
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _names_known(self) -> Scenario:
+        for name in {self.fleet.profile, *(c.profile for c in self.fleet.cohorts)}:
+            self.profile(name)
+        cohorts = self.fleet.cohort_counts()
+        for name in self.rollout.cohorts:
+            if name not in cohorts:
+                raise ValueError(f"rollout.cohorts: {_no_such('cohort', name, list(cohorts))}")
+        for name in self.thresholds:
+            if name not in ("converged", "succeeded", "failed"):
+                raise ValueError(f"thresholds: {_no_such('threshold', name, ['converged', 'succeeded', 'failed'])}")
+        return self
+
+    def profile(self, name: str) -> Profile:
+        """The profile of this name: the scenario's own, or a shipped one. Raises ValueError."""
+        found = self.profiles.get(name) or PROFILES.get(name)
+        if found is None:
+            raise ValueError(_no_such("profile", name, [*self.profiles, *PROFILES]))
+        return found
+
+    def targets(self) -> tuple[int, ...]:
+        """The ordinals the rollout is for: its cohorts' devices, and of them the share with the lowest hashes."""
+        cohorts = self.fleet.cohort_of(self.seed)
+        wanted = self.rollout.cohorts
+        members = [o for o in range(self.fleet.devices) if not wanted or cohorts[o] in wanted]
+        if self.rollout.share >= 1:
+            return tuple(members)
+        count = round(self.rollout.share * len(members))
+        return tuple(sorted(dice.lowest(self.seed, f"targets {self.rollout.name}", members, count)))
+
+
+def _no_such(what: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"no such {what}: {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}")
+
+
+# ---- reading a file
+
+
+def load_scenario(path: Path, overrides: dict[str, Any] | None = None) -> Scenario:
+    """Read a scenario file; `overrides` are dotted keys laid over it. Raises ScenarioError naming file, line and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: cannot be read: {error}") from None
+    return parse_scenario(text, str(path), overrides, default_name=path.stem)
+
+
+def parse_scenario(
+    text: str, where: str = "scenario", overrides: dict[str, Any] | None = None, default_name: str = "unnamed"
+) -> Scenario:
+    """The same, from text."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ScenarioError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{where}: a scenario is a mapping of blocks, such as 'fleet:' and 'rollout:'")
+    data.setdefault("name", default_name)
+    for key, value in (overrides or {}).items():
+        _lay(data, key.split("."), value)
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError("\n".join(_explain(e, node, where) for e in error.errors())) from None
+
+
+def _lay(data: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for key in parents:
+        below = data.get(key)
+        data[key] = data = below if isinstance(below, dict) else {}
+    data[last] = value
+
+
+def _explain(error: Any, node: Any, where: str) -> str:
+    path = [str(p) for p in error["loc"] if not str(p).startswith("function-")]
+    line = _line(node, path)
+    place = f"{where}:{line}" if line else where
+    key = ".".join(path) or "scenario"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_of(path[:-1]), 1)
+        return f"{place}: {key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _line(node: Any, path: list[str]) -> int | None:
+    """The line of the deepest node on the path that stands in the file."""
+    line = None
+    for key in path:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((k, v) for k, v in node.value if k.value == key), None)
+            if entry is None:
+                break
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _keys_of(path: list[str]) -> list[str]:
+    """The keys that the block at this path may hold."""
+    schema: Any = Scenario.model_json_schema(by_alias=True)
+    definitions = schema.get("$defs", {})
+    for key in path:
+        schema = _resolved(schema, definitions)
+        schema = (
+            schema.get("items", {})
+            if key.isdigit()
+            else schema.get("properties", {}).get(key) or schema.get("additionalProperties", {})
+        )
+    return list(_resolved(schema, definitions).get("properties", {}))
+
+
+def _resolved(schema: Any, definitions: Any) -> Any:
+    for option in [schema, *schema.get("anyOf", []), *schema.get("allOf", [])]:
+        if "$ref" in option:
+            return definitions[option["$ref"].rpartition("/")[2]]
+    return schema

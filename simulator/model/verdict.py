@@ -1,0 +1,69 @@
+"""What a check finds, what all of them come to, and which verdict outweighs which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """A check's verdict is PASS, FAIL or UNKNOWN; a run's may also be INVALID."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+    INVALID = "INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's answer.
+
+    `events` are row numbers of the trace, the first offending one first; `things` the devices concerned.
+    """
+
+    check: str
+    title: str
+    verdict: Verdict
+    summary: str
+    safety: bool = True
+    things: tuple[str, ...] = ()
+    events: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All findings of a run, and why it may not count: `invalid` (the generator was the bottleneck),
+    `incomplete` (interrupted, or less was sent than asked)."""
+
+    findings: tuple[Finding, ...]
+    invalid: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    died: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Safety outweighs validity, validity outweighs liveness, and UNKNOWN is never a pass."""
+        if _any(self.findings, Verdict.FAIL, safety_only=True):
+            return Verdict.FAIL
+        if self.invalid:
+            return Verdict.INVALID
+        if self.incomplete or self.died:
+            return Verdict.UNKNOWN
+        if _any(self.findings, Verdict.FAIL):
+            return Verdict.FAIL
+        if not self.findings or _any(self.findings, Verdict.UNKNOWN):
+            return Verdict.UNKNOWN
+        return Verdict.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 PASS; 1 a promise was broken; 2 otherwise not PASS; 4 a part of ours died."""
+        if self.died:
+            return 4
+        return {Verdict.PASS: 0, Verdict.FAIL: 1}.get(self.verdict, 2)
+
+
+def _any(findings: Iterable[Finding], verdict: Verdict, *, safety_only: bool = False) -> bool:
+    return any(f.verdict is verdict and (f.safety or not safety_only) for f in findings)

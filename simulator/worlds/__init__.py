@@ -1,0 +1,1 @@
+"""Floor 6: the only place where fleet, application, backend and checks meet."""
