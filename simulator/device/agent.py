@@ -1,0 +1,152 @@
+"""The update agent: which order to follow, the slots, the legal moves. Pure: it decides, the device performs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from simulator.dialects.base import UpdateRequested
+from simulator.model.update import MOVES, Execution, Phase, Progress, Status
+
+_REMEMBERED_JOBS = 8
+
+
+class Software(NamedTuple):
+    """What a slot holds: `digest` is the sha256, in hex, of the bytes that really stand there."""
+
+    version: str
+    url: str
+    digest: str
+
+
+class Partial(NamedTuple):
+    """A download so far: `hasher` has seen the first `received` bytes of `url`, all under one `etag`."""
+
+    url: str
+    etag: str
+    received: int
+    hasher: Any
+
+
+@dataclass(slots=True)
+class Flash:
+    """What survives a power cut."""
+
+    active: Software
+    candidate: Software | None = None  # written whole, to be tried at the next boot
+    job: str = ""  # whose candidate, or whose pending report
+    pending: Progress | None = None  # an outcome whose report was not yet answered
+    partial: Partial | None = None
+    ended: tuple[str, ...] = ()  # the last jobs that were carried through, whatever their end
+    doc: int = -1  # the highest document version acted upon
+    reports: int = 0  # counts client tokens
+
+
+class Reaction(StrEnum):
+    """What a device makes of a desired state."""
+
+    START = "start"
+    SUPERSEDE = "supersede"
+    RUNNING = "running"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    INSTALLED = "installed"
+
+
+class UpdateAgent:
+    """One device's update: `phase`, the `execution` under way, and the flash."""
+
+    __slots__ = ("execution", "flash", "phase")
+
+    def __init__(self, flash: Flash) -> None:
+        self.flash = flash
+        self.phase = Phase.IDLE
+        self.execution: Execution | None = None
+
+    # ---- deciding
+
+    def consider(self, request: UpdateRequested) -> Reaction:
+        """What to do about this desired state; START, SUPERSEDE and INSTALLED make it the one under way."""
+        execution, flash = request.execution, self.flash
+        if self.phase is not Phase.IDLE and execution.id == flash.job:
+            return Reaction.RUNNING
+        if execution.id in flash.ended:
+            return Reaction.DUPLICATE  # a repeated delta is not applied twice
+        if request.doc is not None and request.doc < flash.doc:
+            return Reaction.STALE  # an older one never
+        if request.doc is not None:
+            flash.doc = request.doc
+        if self._runs(execution):
+            return Reaction.INSTALLED
+        return Reaction.START if self.phase is Phase.IDLE else Reaction.SUPERSEDE
+
+    def _runs(self, execution: Execution) -> bool:
+        """Whether this very software runs already; a URL's query is its signature, not its identity."""
+        active, artifact = self.flash.active, execution.artifact
+        if artifact.sha256 is not None:
+            return artifact.sha256 == active.digest
+        return artifact.url.partition("?")[0] == active.url.partition("?")[0]
+
+    # ---- moving
+
+    def move(self, phase: Phase) -> Phase:
+        """Enter a phase and return the one left. Raises ValueError for a move the table does not have."""
+        left = self.phase
+        if phase not in MOVES[left]:
+            raise ValueError(f"illegal move: {left} -> {phase}")
+        self.phase = phase
+        return left
+
+    def begin(self, execution: Execution) -> None:
+        """Make this execution the one under way."""
+        self.execution = execution
+        self.flash.job = execution.id
+
+    def commit(self, software: Software) -> None:
+        """The inactive slot is written whole and marked to be tried."""
+        self.flash.candidate = software
+        self.flash.partial = None
+
+    def end(self, job: str) -> None:
+        """This job has been carried through; it is never started again."""
+        flash = self.flash
+        if job and job not in flash.ended:
+            flash.ended = (*flash.ended[1 - _REMEMBERED_JOBS :], job)
+
+    # ---- what a boot does
+
+    def try_candidate(self, boots: bool) -> bool:
+        """The bootloader's turn: run the candidate and keep it, or go back. True when the candidate runs."""
+        flash = self.flash
+        candidate, flash.candidate = flash.candidate, None
+        if candidate is not None and boots:
+            flash.active = candidate
+            return True
+        return False
+
+    def power_lost(self) -> None:
+        """Forget what was only in memory. A pending report and a candidate were in flash."""
+        flash = self.flash
+        self.execution = None
+        if flash.candidate is not None:
+            self.phase = Phase.REBOOTING
+        else:
+            self.phase = Phase.REPORTING if flash.pending is not None else Phase.IDLE
+
+    # ---- what it says
+
+    def token(self) -> str:
+        """A client token never used before by this device."""
+        self.flash.reports += 1
+        return f"r{self.flash.reports}"
+
+    def initial(self) -> Progress:
+        """The report of a fresh connection."""
+        active = self.flash.active
+        return Progress(active.version, active.url, token=self.token())
+
+    def progress(self, status: Status, reason: str = "", claimed: Software | None = None) -> Progress:
+        """A report on the job under way: what runs now, or what the device claims to run."""
+        runs = claimed or self.flash.active
+        return Progress(runs.version, runs.url, self.flash.job, status, self.phase, reason, self.token())

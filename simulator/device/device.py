@@ -1,0 +1,597 @@
+"""One virtual device as one coroutine, the same over real wires and in virtual time.
+
+power on -> connect -> report, get -> wait for a delta
+                          ^                  |
+                          |        download, verify, install   (a task of its own, so that a newer
+                          |                  |                  delta can supersede it at any phase)
+confirm or roll back <- reboot <-------------'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
+from simulator.device.download import DownloadFailed, Leave, Piece, Terms, download
+from simulator.device.profile import Draws
+from simulator.device.session import Session
+from simulator.dialects.base import (
+    Answered,
+    CredentialGranted,
+    CredentialRefused,
+    DeviceDialect,
+    InSync,
+    UpdateRequested,
+)
+from simulator.links.base import Wires
+from simulator.model.dice import Dice
+from simulator.model.errors import LinkError
+from simulator.model.events import Kind
+from simulator.model.scenario import Profile, Stage
+from simulator.model.update import Download, Phase, Progress, Status
+from simulator.trace.recorder import Record
+
+_NEVER = math.inf
+_ASK_FRESH_S = 5.0  # leave that expires sooner than this is not worth a request
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """What one device is: its identity, its nature, what it runs at first, and the bound of a download whose size
+    nobody announced. `epoch` + the loop's clock is Unix time."""
+
+    thing: str
+    profile: Profile
+    software: Software
+    bound: int = 1 << 30
+    epoch: float = 0.0
+
+
+async def run_device(
+    spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice, due: float | None = None
+) -> None:
+    """Run one device until cancelled. `due` is when it should have started (the loop's clock)."""
+    device = _Device(spec, dialect, wires, record, dice)
+    await device.live(asyncio.get_running_loop().time() if due is None else due)
+
+
+class _StageFailed(Exception):
+    """A stage of the update failed; the text is the reason that the device reports."""
+
+
+class _Device:
+    __slots__ = (
+        "_agent",
+        "_ask_at",
+        "_download",
+        "_draws",
+        "_entered",
+        "_first_sent",
+        "_fresh",
+        "_gone",
+        "_lie",
+        "_loop",
+        "_off",
+        "_offline_at",
+        "_power",
+        "_record",
+        "_resend_at",
+        "_running_at",
+        "_sent",
+        "_session",
+        "_spec",
+        "_started",
+        "_work",
+    )
+
+    def __init__(self, spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice) -> None:
+        self._spec, self._record = spec, record
+        self._draws = Draws(spec.profile, dice)
+        self._agent = UpdateAgent(Flash(spec.software))
+        self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
+        self._loop = asyncio.get_running_loop()
+        self._download: Download | None = None  # leave to download, as last heard
+        self._fresh: asyncio.Future[Any] | None = None  # waits for newer leave or a credential
+        self._work: asyncio.Task[None] | None = None
+        self._power: asyncio.Timeout | None = None
+        self._off = ""  # why the power went
+        self._lie = False  # the update under way is only pretended
+        self._gone = False  # hangs: neither works nor reports any more
+        self._entered = self._started = self._first_sent = 0.0
+        self._sent = 0  # how often the pending report was sent since the boot
+        self._ask_at = self._resend_at = self._running_at = self._offline_at = _NEVER
+
+    # ---- power
+
+    async def live(self, due: float) -> None:
+        how = "cold"
+        try:
+            while True:
+                began = self._loop.time()
+                if how == "reboot":
+                    await self._sleep_stage("reboot", self._draws.value("reboot", self._spec.profile.reboot))
+                elif how == "power-cut":
+                    await asyncio.sleep(self._draws.value("reboot", self._spec.profile.reboot))
+                self._boot(how, began)
+                how = await self._run(due)
+                due = self._loop.time()
+        except _StageFailed:
+            raise AssertionError("a reboot's failure is decided at boot") from None
+        finally:
+            self._retire()
+
+    def _boot(self, how: str, began: float) -> None:
+        """The bootloader tries the candidate, if there is one, and keeps it only if its self-test passes."""
+        agent, flash = self._agent, self._agent.flash
+        tried = flash.candidate
+        boots = self._off != "boot-failed"
+        self._off = ""
+        keeps = tried is not None and agent.try_candidate(boots)
+        active = flash.active
+        self._note(
+            Kind.BOOT,
+            status=how,
+            version=active.version,
+            digest=active.digest,
+            span_us=round((self._loop.time() - began) * 1e6),
+        )
+        if tried is None:
+            return
+        if keeps:
+            self._enter(Phase.CONFIRMING)
+            self._note(Kind.CONFIRM, job=flash.job, version=active.version, digest=active.digest)
+            self._outcome(Status.SUCCESS)
+        else:
+            self._enter(Phase.ROLLING_BACK)
+            self._note(Kind.ROLLBACK, job=flash.job, version=active.version, digest=active.digest, detail="boot failed")
+            self._outcome(Status.FAILURE, "boot failed")
+
+    async def _run(self, due: float) -> str:
+        """Stay on until the power goes; why it went."""
+        try:
+            async with asyncio.timeout(None) as self._power:
+                await self._stay_connected(due)
+        except TimeoutError:
+            if not self._off:
+                raise
+        finally:
+            await self._stop_work()
+        how = "reboot" if self._off in ("reboot", "boot-failed") else "power-cut"
+        if how == "reboot":
+            await self._session.close("reboot")
+        else:
+            self._session.drop("power-cut")
+            self._agent.power_lost()
+            self._fresh = None
+        return how
+
+    def _power_off(self, why: str) -> None:
+        """Switch off at once, from wherever the device is."""
+        self._off = why
+        if self._power is not None:
+            self._power.reschedule(self._loop.time())
+
+    def _retire(self) -> None:
+        active = self._agent.flash.active
+        if self._work is not None:
+            self._work.cancel()
+        self._note(Kind.RETIRED, status=self._agent.phase, version=active.version, digest=active.digest)
+        self._session.connected = False
+        self._session.wires.mqtt.abort()
+
+    # ---- the conversation
+
+    async def _stay_connected(self, due: float) -> None:
+        while True:
+            way = await self._session.connect(due)
+            if way == "crash":
+                self._power_off("power-cut")
+            try:
+                await self._converse(lie=way == "lie")
+                self._session.drop("offline")
+                await asyncio.sleep(self._draws.value("offline", self._spec.profile.offline))
+            except LinkError as error:
+                self._session.drop("lost", str(error))
+                await asyncio.sleep(self._draws.delay("reconnect", self._spec.profile.reconnect, 0))
+            due = self._loop.time()
+
+    async def _converse(self, *, lie: bool) -> None:
+        """Talk until an offline window begins. Raises LinkError when the connection is lost."""
+        session, profile = self._session, self._spec.profile
+        self._offline_at = _NEVER
+        if profile.online is not None:
+            self._offline_at = self._loop.time() + self._draws.value("online", profile.online)
+        await self._open(lie)
+        if self._agent.flash.pending is not None:
+            await self._send_outcome()
+        while True:
+            wake = session.dialect.wake_at
+            until = min(
+                self._ask_at,
+                self._resend_at,
+                self._running_at,
+                self._offline_at,
+                _NEVER if wake is None else wake - self._spec.epoch,
+            )
+            signals = await session.hear(None if until == _NEVER else until)
+            if signals is None:
+                if self._loop.time() >= self._offline_at:
+                    return
+                await self._timers()
+                continue
+            for signal in signals:
+                await self._hear(signal)
+
+    async def _open(self, lie: bool) -> None:
+        """Subscribe, report the initial state, ask for the desired one."""  # atlas replica: on every (re)connect
+        initial = self._agent.initial()
+        if lie:
+            initial = initial._replace(version=f"{initial.version}-lie")
+        await self._session.perform(self._session.dialect.open(initial, self._session.wall()))
+        self._note_report("initial", initial, 1)
+        self._ask_at = self._loop.time() + self._spec.profile.answer_timeout
+
+    async def _timers(self) -> None:
+        """Whichever of the device's own clocks has rung."""
+        now, session = self._loop.time(), self._session
+        if now >= self._ask_at:
+            self._ask_at = now + self._spec.profile.answer_timeout
+            await session.perform(session.dialect.ask_current(session.wall()))
+        if now >= self._resend_at:
+            await self._send_outcome()
+        if now >= self._running_at:
+            self._running_at = now + self._spec.profile.running_interval
+            running = self._agent.progress(Status.RUNNING)
+            await session.perform(session.dialect.report(running, session.wall()))
+            self._note_report(Status.RUNNING, running, 1)
+        if session.dialect.wake_at is not None and session.wall() >= session.dialect.wake_at:
+            await session.perform(session.dialect.wake(session.wall()))
+
+    async def _hear(self, signal: object) -> None:
+        if isinstance(signal, UpdateRequested):
+            await self._requested(signal)
+        elif isinstance(signal, Answered):
+            self._answered(signal)
+        elif isinstance(signal, InSync):
+            self._ask_at = _NEVER
+        elif isinstance(signal, CredentialGranted):
+            self._resolve(Leave(self._download.url if self._download else "", signal.authorization))
+        elif isinstance(signal, CredentialRefused):
+            self._resolve(DownloadFailed(f"credential refused: {signal.code} {signal.message}"))
+
+    async def _requested(self, request: UpdateRequested) -> None:
+        """A desired state that differs: the "software update" command."""  # atlas software-update step 5
+        agent, execution = self._agent, request.execution
+        if request.source == "get":
+            self._ask_at = _NEVER
+        reaction = agent.consider(request)
+        self._note(
+            Kind.DELTA,
+            job=execution.id,
+            status=reaction,
+            version=execution.artifact.version,
+            digest=execution.artifact.sha256,
+            doc=request.doc,
+            size=execution.artifact.size_bytes,
+            detail=request.source,
+        )
+        if reaction is Reaction.RUNNING:
+            self._download = request.download
+            if request.source == "get" and not request.download.needs_credential:
+                self._resolve(Leave(request.download.url))
+        elif reaction in (Reaction.START, Reaction.SUPERSEDE, Reaction.INSTALLED):
+            if agent.phase is not Phase.IDLE:
+                await self._supersede()
+            self._download = request.download
+            agent.begin(execution)
+            if reaction is Reaction.INSTALLED:
+                self._outcome(Status.SUCCESS)
+                await self._send_outcome()
+            else:
+                self._start_work()
+
+    async def _supersede(self) -> None:
+        """A newer order: stop what is under way, and say so once."""
+        agent, flash, session = self._agent, self._agent.flash, self._session
+        await self._stop_work()
+        agent.end(flash.job)
+        if flash.pending is not None:
+            self._note(Kind.ANSWER, job=flash.job, status="given-up", detail="superseded")
+            flash.pending = None
+        else:
+            last = agent.progress(Status.FAILURE, "superseded")
+            await session.perform(session.dialect.report(last, session.wall()))
+            self._note_report(Status.FAILURE, last, 1)
+        flash.candidate = None
+        self._enter(Phase.IDLE)
+        self._resend_at = _NEVER
+
+    # ---- reporting
+
+    def _outcome(self, status: Status, reason: str = "", claimed: Software | None = None) -> None:
+        """The update ended: its report stays in flash until it is answered."""  # atlas software-update step 8
+        agent = self._agent
+        self._running_at = _NEVER
+        if agent.phase is not Phase.REPORTING:
+            self._enter(Phase.REPORTING)
+        agent.flash.pending = agent.progress(status, reason, claimed)
+        self._sent = 0
+
+    async def _send_outcome(self) -> None:
+        """Send the pending report, the same job id and token each time, or give it up."""
+        session, resend, pending = self._session, self._spec.profile.resend, self._agent.flash.pending
+        if pending is None or pending.status is None:
+            self._resend_at = _NEVER
+            return
+        if self._sent == 0:
+            self._first_sent = self._loop.time()
+            if not await self._report_stage():
+                return
+        elif resend.attempts is not None and self._sent >= resend.attempts:
+            self._note(Kind.ANSWER, job=pending.job, status="given-up", span_us=self._since(self._first_sent))
+            self._done()
+            return
+        self._sent += 1
+        self._resend_at = self._loop.time() + self._draws.delay("resend", resend, self._sent - 1)
+        self._note_report(pending.status, pending, self._sent)
+        await session.perform(session.dialect.report(pending, session.wall()))
+        if not session.dialect.answers:
+            self._done()
+
+    async def _report_stage(self) -> bool:
+        """The mishaps of reporting; False when the report is not sent now."""
+        way, pending = self._mishap("report"), self._agent.flash.pending
+        if way in ("error", "hang"):  # this sending is lost; a hang never reports again
+            self._sent = 1
+            self._resend_at = _NEVER if way == "hang" else self._loop.time() + self._spec.profile.resend.base
+            return False
+        if way == "crash":
+            self._power_off("power-cut")
+            return False
+        if way == "slow":
+            self._sent, self._resend_at = 1, self._loop.time() + self._spec.profile.slow_factor
+            return False
+        if way == "lie" and pending is not None:
+            turned = Status.FAILURE if pending.status is Status.SUCCESS else Status.SUCCESS
+            self._agent.flash.pending = pending._replace(status=turned)
+        return True
+
+    def _answered(self, answer: Answered) -> None:
+        """Accepted: only now is the update complete."""  # atlas software-update step 9
+        pending = self._agent.flash.pending
+        if pending is None or answer.token != pending.token:
+            return
+        accepted = answer.code is None
+        self._note(
+            Kind.ANSWER,
+            job=pending.job,
+            status="accepted" if accepted else "rejected",
+            doc=answer.doc,
+            span_us=self._since(self._first_sent),
+            detail=None if accepted else f"{answer.code} {answer.message}",
+        )
+        if accepted or answer.code not in (429, 500):
+            self._done()
+
+    def _done(self) -> None:
+        """The report was answered, or given up: the job is carried through."""
+        flash = self._agent.flash
+        flash.pending = None
+        self._agent.end(flash.job)
+        self._agent.execution = None
+        self._resend_at = _NEVER
+        self._enter(Phase.IDLE)
+
+    # ---- the work
+
+    def _start_work(self) -> None:
+        self._lie = self._gone = False
+        self._enter(Phase.DOWNLOADING)
+        self._running_at = self._loop.time() + self._spec.profile.running_interval
+        self._work = self._loop.create_task(self._perform_update(), name=f"update {self._spec.thing}")
+
+    async def _stop_work(self) -> None:
+        work, self._work = self._work, None
+        self._running_at = _NEVER
+        if work is not None and not work.done():
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+    async def _perform_update(self) -> None:
+        """Download, verify, install, then reboot; or report what failed."""  # atlas software-update step 7
+        profile, agent = self._spec.profile, self._agent
+        execution = agent.execution
+        assert execution is not None
+        artifact = execution.artifact
+        try:
+            fetched = await self._fetch()
+            self._enter(Phase.VERIFYING)
+            await self._sleep_stage("verify", self._draws.value("verify", profile.verify))
+            digest = fetched.hasher.hexdigest() if fetched else artifact.sha256 or ""
+            if not self._lie:
+                if artifact.size_bytes is not None and fetched and fetched.received != artifact.size_bytes:
+                    raise _StageFailed(f"size {fetched.received}, announced {artifact.size_bytes}")
+                if artifact.sha256 is not None and digest != artifact.sha256:
+                    raise _StageFailed(f"sha256 {digest[:12]}…, announced {artifact.sha256[:12]}…")
+            self._enter(Phase.INSTALLING)
+            await self._sleep_stage("install", self._draws.value("install", profile.install))
+            software = Software(artifact.version, artifact.url, digest)
+            if self._lie:  # says that it runs what it never installed
+                self._outcome(Status.SUCCESS, claimed=software)
+                await self._send_unless_lost()
+                return
+            agent.commit(software)
+            self._note(
+                Kind.COMMIT,
+                job=execution.id,
+                version=artifact.version,
+                digest=digest,
+                size=fetched.received if fetched else None,
+                detail=artifact.sha256,
+            )
+            self._enter(Phase.REBOOTING)
+            self._power_off("reboot")
+        except (_StageFailed, DownloadFailed) as failure:
+            agent.flash.partial = None
+            self._outcome(Status.FAILURE, str(failure))
+            await self._send_unless_lost()
+
+    async def _send_unless_lost(self) -> None:
+        """From the work task: the pending report; a lost connection sends it again when it is back."""
+        if self._session.connected:
+            with contextlib.suppress(LinkError):
+                await self._send_outcome()
+
+    async def _fetch(self) -> Partial | None:
+        """The download stage; None when it is only pretended."""
+        profile, agent, execution = self._spec.profile, self._agent, self._agent.execution
+        assert execution is not None
+        bandwidth = self._draws.value("bandwidth", profile.bandwidth)
+        way = self._mishap("download")
+        if way == "slow":
+            bandwidth /= profile.slow_factor
+        elif way == "lie":
+            self._lie = True
+            return None
+        elif way is not None:
+            await self._go_wrong("download", way, 0.0)
+        terms = Terms(
+            bandwidth,
+            self._spec.bound,
+            profile.download_timeout,
+            profile.download_retry,
+            lambda nth: self._draws.delay("download retry", profile.download_retry, nth),
+        )
+
+        def keep(partial: Partial) -> None:
+            agent.flash.partial = partial
+
+        return await download(
+            self._session.wires.http,
+            execution.artifact,
+            terms,
+            agent.flash.partial,
+            leave=self._leave,
+            keep=keep,
+            record=self._note_piece,
+        )
+
+    async def _leave(self, fresh: bool) -> Leave:
+        """Leave to download: as announced, or minted anew over the device's own channel."""
+        leave = self._download
+        assert leave is not None
+        if leave.needs_credential:
+            answer = await self._ask_for(credential=True)
+            return answer or Leave(leave.url)
+        stale = leave.expires_at is not None and leave.expires_at < self._session.wall() + _ASK_FRESH_S
+        if fresh or stale:  # a refused download: publish get, go on under the same job id
+            answer = await self._ask_for(credential=False)
+            leave = self._download or leave
+            return answer or Leave(leave.url)
+        return Leave(leave.url)
+
+    async def _ask_for(self, *, credential: bool) -> Leave | None:
+        """Ask over MQTT and wait for the answer; None when none came in time. Raises DownloadFailed when refused."""
+        session = self._session
+        self._fresh = self._loop.create_future()
+        if session.connected:
+            dialect, wall = session.dialect, session.wall()
+            step = dialect.ask_credential(self._agent.flash.job, wall) if credential else dialect.ask_current(wall)
+            with contextlib.suppress(LinkError):
+                await session.perform(step)
+        try:
+            answer = await asyncio.wait_for(self._fresh, self._spec.profile.answer_timeout)
+        except TimeoutError:
+            return None
+        finally:
+            self._fresh = None
+        if isinstance(answer, Leave):
+            return answer
+        raise answer
+
+    def _resolve(self, answer: Leave | DownloadFailed) -> None:
+        if self._fresh is not None and not self._fresh.done():
+            self._fresh.set_result(answer)
+
+    # ---- mishaps
+
+    def _mishap(self, stage: Stage) -> str | None:
+        way = self._draws.mishap(stage)
+        if way is not None:
+            self._note(Kind.MISHAP, job=self._agent.flash.job, phase=stage, status=way)
+        return way
+
+    async def _sleep_stage(self, stage: Stage, seconds: float) -> None:
+        """A stage's time, and what the profile makes go wrong in it."""
+        way = self._mishap(stage) if stage != "reboot" or self._agent.flash.candidate else None
+        if way == "slow":
+            seconds *= self._spec.profile.slow_factor
+        elif way == "lie":
+            self._lie = True
+        elif way is not None:
+            await self._go_wrong(stage, way, seconds)
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    async def _go_wrong(self, stage: Stage, way: str, seconds: float) -> None:
+        if stage == "reboot":
+            if way == "hang":
+                await self._loop.create_future()
+            self._off = "boot-failed"  # error and crash: the new slot does not come up
+        elif way == "error":
+            await asyncio.sleep(seconds)
+            raise _StageFailed(f"{stage} error")
+        elif way == "crash":
+            await asyncio.sleep(seconds * self._draws.dice.roll(f"crash {stage}"))
+            self._power_off("power-cut")
+            await self._loop.create_future()
+        elif way == "hang":
+            self._gone, self._running_at = True, _NEVER
+            await self._loop.create_future()
+
+    # ---- the record
+
+    def _since(self, then: float) -> int:
+        return round((self._loop.time() - then) * 1e6)
+
+    def _note(self, kind: str, **columns: Any) -> None:
+        self._record(kind, self._spec.thing, **columns)
+
+    def _enter(self, phase: Phase) -> None:
+        """Move to another phase, by the table, and record how long the last one took."""
+        left = self._agent.move(phase)
+        span_us = None if left is Phase.IDLE else self._since(self._entered)
+        self._entered = self._loop.time()
+        self._note(Kind.PHASE, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
+
+    def _note_report(self, status: str, progress: Progress, nth: int) -> None:
+        self._note(
+            Kind.REPORT,
+            job=progress.job or None,
+            status=status,
+            version=progress.version,
+            digest=self._agent.flash.active.digest,
+            phase=progress.phase or None,
+            size=nth,
+            detail=progress.reason or None,
+        )
+
+    def _note_piece(self, piece: Piece) -> None:
+        error = f',"error":"{_escaped(piece.error)}"' if piece.error else ""
+        self._note(
+            Kind.DOWNLOAD,
+            job=self._agent.flash.job,
+            status=str(piece.status),
+            size=piece.received,
+            span_us=self._since(piece.began),
+            detail=f'{{"offset":{piece.offset},"etag":"{_escaped(piece.etag)}"{error}}}',
+        )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -1,0 +1,207 @@
+"""The device's download: streamed, bounded, hashed, resumed after a cut, and right for 200, 206 and 416."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from simulator.device.agent import Partial
+from simulator.links.base import HttpLink
+from simulator.model.errors import LinkError
+from simulator.model.io import Request
+from simulator.model.scenario import Backoff
+from simulator.model.update import Artifact
+
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class DownloadFailed(Exception):
+    """The download cannot succeed; the text is the reason that the device reports."""
+
+
+class Leave(NamedTuple):
+    """Where to download from, and the Authorization header's value if one is needed."""
+
+    url: str
+    authorization: str = ""
+
+
+class Piece(NamedTuple):
+    """How one request went, for the record. `status` is 0 where no response came."""
+
+    status: int
+    offset: int
+    received: int
+    etag: str
+    began: float
+    error: str
+
+
+class Terms(NamedTuple):
+    """The conditions of a download: bytes per second (0: no limit), the bound where no size was announced,
+    seconds for one request, and when to give up."""
+
+    bandwidth: float
+    bound: int
+    timeout_s: float
+    retry: Backoff
+    delay: Callable[[int], float]
+
+
+async def download(
+    http: HttpLink,
+    artifact: Artifact,
+    terms: Terms,
+    partial: Partial | None,
+    *,
+    leave: Callable[[bool], Awaitable[Leave]],
+    keep: Callable[[Partial], None],
+    record: Callable[[Piece], None],
+) -> Partial:
+    """Fetch the artifact whole and return it as a finished `Partial`.
+
+    `leave(fresh)` gives the URL, a newly minted one where the last was refused; `keep` is called as bytes arrive, so
+    that a power cut loses none of them; `record` is told of each request. Raises DownloadFailed.
+    """
+    transfer = _Transfer(http, artifact, terms, partial, keep, record)
+    permission = await leave(False)
+    failures = 0
+    while True:
+        outcome = await transfer.attempt(permission)
+        if outcome is None:
+            return transfer.partial
+        failures += 1
+        if failures >= (terms.retry.attempts or failures + 1):
+            raise DownloadFailed(outcome.reason)
+        await asyncio.sleep(max(terms.delay(failures - 1), outcome.retry_after_s))
+        if outcome.refused:
+            permission = await leave(True)
+
+
+class _Again(NamedTuple):
+    """Why another request is needed; `refused` asks for fresh leave first."""
+
+    reason: str
+    refused: bool = False
+    retry_after_s: float = 0.0
+
+
+class _Transfer:
+    """The state of one download over its requests."""
+
+    __slots__ = ("_artifact", "_http", "_keep", "_record", "_terms", "partial")
+
+    def __init__(
+        self,
+        http: HttpLink,
+        artifact: Artifact,
+        terms: Terms,
+        partial: Partial | None,
+        keep: Callable[[Partial], None],
+        record: Callable[[Piece], None],
+    ) -> None:
+        self._http, self._artifact, self._terms = http, artifact, terms
+        self._keep, self._record = keep, record
+        self.partial = partial if partial and partial.url == artifact.url else self._nothing()
+
+    def _nothing(self, etag: str = "") -> Partial:
+        return Partial(self._artifact.url, etag, 0, hashlib.sha256())
+
+    async def attempt(self, leave: Leave) -> _Again | None:
+        """One request: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
+        size, had = self._artifact.size_bytes, self.partial
+        if size is not None and had.received == size and had.received:
+            return None
+        if size == 0:
+            return None
+        headers: list[tuple[str, str]] = []
+        if leave.authorization:
+            headers.append(("authorization", leave.authorization))
+        if had.received:
+            headers.append(("range", f"bytes={had.received}-"))
+            if had.etag:
+                headers.append(("if-range", had.etag))
+        status, began, error = 0, asyncio.get_running_loop().time(), ""
+        try:
+            request = Request("GET", leave.url, tuple(headers))
+            bound = size if size is not None else self._terms.bound
+            body = await self._http.open(request, bound=bound, timeout_s=self._terms.timeout_s)
+            try:
+                status = body.status
+                again = self._head(status, body.headers)
+                if again is None and status != 416:
+                    await self._stream(body)
+            finally:
+                body.close()
+        except LinkError as failure:
+            error = str(failure)
+            again = _Again(error)
+        finally:
+            now = self.partial
+            offset = had.received if status == 206 else 0
+            received = max(0, now.received - offset) if status in (200, 206) else 0
+            self._record(Piece(status, offset, received, now.etag, began, error))
+        return again or self._end()
+
+    def _head(self, status: int, headers: dict[str, str]) -> _Again | None:
+        """Judge the response's head: None when its body is to be read from where `partial` now stands."""
+        etag = headers.get("etag", "")
+        if status == 200:  # whole: the first request, or Range ignored, or If-Range says the content changed
+            self.partial = self._nothing(etag)
+            return None
+        if status == 206:
+            match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            had, self_total = self.partial, self._artifact.size_bytes
+            if match is None or match[1] is None or int(match[1]) != had.received:
+                return self._restart("206 with a wrong Content-Range")
+            if had.etag and etag and etag != had.etag:
+                return self._restart("206 of another content")
+            if self_total is not None and match[3] not in ("*", str(self_total)):
+                return self._restart("206 of another length")
+            return None
+        if status == 416:  # RFC 9110 15.5.17: nothing beyond what is there already, or another content
+            match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            if match and match[3] == str(self.partial.received) and self._artifact.size_bytes is None:
+                return None
+            return self._restart("416 range not satisfiable")
+        if status in (401, 403):
+            return _Again(f"http {status}", refused=True)
+        if status in _RETRIED:
+            return _Again(f"http {status}", retry_after_s=_seconds(headers.get("retry-after", "")))
+        raise DownloadFailed(f"http {status}")
+
+    def _restart(self, reason: str) -> _Again:
+        self.partial = self._nothing()
+        self._keep(self.partial)
+        return _Again(reason)
+
+    async def _stream(self, body: object) -> None:
+        """Read, hash and count; at the pace of the device's bandwidth."""
+        loop, bandwidth = asyncio.get_running_loop(), self._terms.bandwidth
+        url, etag, received, hasher = self.partial
+        due = loop.time()
+        async for chunk in body:  # type: ignore[attr-defined]
+            hasher.update(chunk)
+            received += len(chunk)
+            self.partial = Partial(url, etag, received, hasher)
+            self._keep(self.partial)
+            if received > (self._artifact.size_bytes or self._terms.bound):
+                raise DownloadFailed(f"more than the announced {self._artifact.size_bytes} bytes")
+            if bandwidth:
+                due = max(due + len(chunk) / bandwidth, loop.time())
+                await asyncio.sleep(due - loop.time())
+
+    def _end(self) -> _Again | None:
+        size, received = self._artifact.size_bytes, self.partial.received
+        if size is not None and received < size:
+            return _Again(f"ended after {received} of {size} bytes")
+        return None
+
+
+def _seconds(text: str) -> float:
+    """Retry-After as seconds; its date form counts as 0."""
+    return float(text) if text.isdigit() else 0.0
