@@ -1,0 +1,343 @@
+"""The broker's core: packets in, packets out. Sessions, QoS 1, retained messages, wills, takeover, shared subscriptions.
+
+`conn` is the caller's own handle of a connection, any hashable object; `now` is in seconds of the caller's clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from simulator.broker.packets import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    Filter,
+    Packet,
+    Ping,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+)
+from simulator.broker.topics import Index, matches, valid_filter, valid_topic
+
+Conn = Hashable
+Output = tuple[Conn, Packet]
+
+BAD_LOGIN, NOT_AUTHORIZED, TAKEN_OVER, PROTOCOL_ERROR = 0x86, 0x87, 0x8E, 0x82
+BAD_FILTER, BAD_TOPIC, QOS_UNSUPPORTED, KEEP_ALIVE = 0x8F, 0x90, 0x9B, 0x8D
+
+
+class _Session:
+    """What the broker remembers of a client, connected or not. Containers are made when first needed."""
+
+    __slots__ = (
+        "client_id",
+        "conn",
+        "expires",
+        "expiry_s",
+        "filters",
+        "inflight",
+        "next_id",
+        "queue",
+        "quota",
+        "user",
+        "will",
+    )
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.conn: Conn | None = None
+        self.user: str | None = None
+        self.filters: dict[str, Filter] | None = None
+        self.inflight: dict[int, Publish] | None = None  # sent, not yet acknowledged; in order
+        self.queue: deque[Publish] | None = None  # not yet sent
+        self.next_id = 1
+        self.quota = 65535
+        self.expiry_s = 0.0
+        self.expires = 0.0
+        self.will: Publish | None = None
+
+
+class Broker:
+    """A pure MQTT 5 broker. `login(user, password)` and `may(user, topic or filter)` decide about rights.
+
+    `counts` holds connects, published, delivered and dropped messages.
+    """
+
+    def __init__(
+        self,
+        login: Callable[[str | None, str | None], bool] = lambda user, password: True,
+        may: Callable[[str | None, str], bool] = lambda user, topic: True,
+    ) -> None:
+        self._login, self._may = login, may
+        self._sessions: dict[str, _Session] = {}
+        self._conns: dict[Conn, _Session] = {}
+        self._index = Index()
+        self._groups: dict[str, dict[str, deque[str]]] = {}  # group -> filter -> members, next first
+        self._retained: dict[str, Publish] = {}
+        self._timers: list[tuple[float, int, _Session]] = []
+        self._ticks = itertools.count()
+        self.counts = {"connects": 0, "published": 0, "delivered": 0, "dropped": 0}
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` is due, if ever."""
+        return self._timers[0][0] if self._timers else None
+
+    # ---- what comes in
+
+    def receive(self, conn: Conn, packet: Packet, now: float) -> list[Output]:
+        """Handle one packet; what to send, in order. A Disconnect sent is to be followed by closing."""
+        out: list[Output] = []
+        if isinstance(packet, Connect):
+            self._connect(conn, packet, now, out)
+            return out
+        session = self._conns.get(conn)
+        if session is None:
+            return [(conn, Disconnect(PROTOCOL_ERROR))]  # MQTT 5 3.1.0-1
+        if isinstance(packet, Publish):
+            self._publish(conn, session, packet, out)
+        elif isinstance(packet, PubAck):
+            self._puback(session, packet, out)
+        elif isinstance(packet, Subscribe):
+            self._subscribe(conn, session, packet, out)
+        elif isinstance(packet, Unsubscribe):
+            out.append(
+                (conn, UnsubAck(packet.packet_id, tuple(self._unsubscribe(session, p) for p in packet.patterns)))
+            )
+        elif isinstance(packet, Ping):
+            out.append((conn, packet))
+        elif isinstance(packet, Disconnect):
+            if packet.code == 0:
+                session.will = None  # MQTT 5 3.14.4-3
+            self._leave(conn, session, now, out)
+        return out
+
+    def dropped(self, conn: Conn, now: float) -> list[Output]:
+        """The connection is gone without a DISCONNECT: the will is published, the session kept until it expires."""
+        out: list[Output] = []
+        session = self._conns.get(conn)
+        if session is not None:
+            self._leave(conn, session, now, out)
+        return out
+
+    def tick(self, now: float) -> None:
+        """Forget the sessions that have expired."""
+        while self._timers and self._timers[0][0] <= now:
+            _, _, session = heapq.heappop(self._timers)
+            if session.conn is None and session.expires <= now and self._sessions.get(session.client_id) is session:
+                self._forget(session)
+
+    def restart(self, *, durable: bool) -> None:
+        """Lose all connections and, unless durable, all sessions and retained messages."""
+        for session in list(self._sessions.values()):
+            session.conn = None
+            session.will = None
+        self._conns.clear()
+        if not durable:
+            for session in list(self._sessions.values()):
+                self._forget(session)
+            self._retained.clear()
+
+    # ---- connections
+
+    def _connect(self, conn: Conn, packet: Connect, now: float, out: list[Output]) -> None:
+        if not self._login(packet.username, packet.password):
+            out.append((conn, ConnAck(BAD_LOGIN)))
+            return
+        if conn in self._conns:
+            out.append((conn, Disconnect(PROTOCOL_ERROR)))  # MQTT 5 3.1.0-2
+            return
+        old = self._sessions.get(packet.client_id)
+        if old is not None and old.conn is not None:
+            taken = old.conn
+            out.append((taken, Disconnect(TAKEN_OVER)))  # MQTT 5 3.1.4-3
+            self._leave(taken, old, now, out)
+            old = self._sessions.get(packet.client_id)
+        if old is not None and (packet.clean_start or old.expires <= now):
+            self._forget(old)
+            old = None
+        session = old or _Session(packet.client_id)
+        session.conn, session.user, session.will = conn, packet.username, packet.will
+        session.expiry_s, session.quota = packet.session_expiry_s, packet.receive_max
+        self._sessions[packet.client_id] = self._conns[conn] = session
+        self.counts["connects"] += 1
+        out.append((conn, ConnAck(0, old is not None)))
+        for message in (session.inflight or {}).values():  # MQTT 5 4.4.0-1: resend, in order, with DUP
+            session.quota -= 1
+            out.append((conn, message._replace(dup=True)))
+        self._drain(session, out)
+
+    def _leave(self, conn: Conn, session: _Session, now: float, out: list[Output]) -> None:
+        self._conns.pop(conn, None)
+        session.conn = None
+        will, session.will = session.will, None
+        if session.expiry_s <= 0:
+            self._forget(session)
+        else:
+            session.expires = now + session.expiry_s
+            heapq.heappush(self._timers, (session.expires, next(self._ticks), session))
+        if will is not None and self._may(session.user, will.topic):
+            self._route(will, session.client_id, out)
+
+    def _forget(self, session: _Session) -> None:
+        for pattern in list(session.filters or ()):
+            self._unsubscribe(session, pattern)
+        self._sessions.pop(session.client_id, None)
+
+    # ---- publishing
+
+    def _publish(self, conn: Conn, session: _Session, packet: Publish, out: list[Output]) -> None:
+        if packet.qos > 1:
+            out.append((conn, Disconnect(QOS_UNSUPPORTED)))
+            return
+        code = 0
+        if not valid_topic(packet.topic):
+            code = BAD_TOPIC
+        elif not self._may(session.user, packet.topic):
+            code = NOT_AUTHORIZED
+        else:
+            self.counts["published"] += 1
+            self._route(packet, session.client_id, out)
+        if packet.qos == 1 and packet.packet_id is not None:
+            out.append((conn, PubAck(packet.packet_id, code)))
+
+    def _route(self, packet: Publish, sender: str, out: list[Output]) -> None:
+        if packet.retain:
+            if packet.payload:
+                self._retained[packet.topic] = packet._replace(dup=False, packet_id=None)
+            else:
+                self._retained.pop(packet.topic, None)
+        reached: dict[str, tuple[int, bool]] = {}
+        for client_id, option in self._index.find(packet.topic):
+            if option.no_local and client_id == sender:
+                continue
+            qos, keeps = reached.get(client_id, (0, False))
+            reached[client_id] = (max(qos, option.qos), keeps or option.retain_as_published)
+        for client_id, (qos, keeps) in reached.items():
+            message = Publish(packet.topic, packet.payload, min(qos, packet.qos), packet.retain and keeps)
+            self._send(self._sessions[client_id], message, out)
+        if self._groups:
+            self._share(packet, out)
+
+    def _share(self, packet: Publish, out: list[Output]) -> None:
+        """One member of each group, in turn; one that is connected where there is one."""
+        for filters in self._groups.values():
+            for pattern, members in filters.items():
+                if not matches(pattern, packet.topic):
+                    continue
+                for _ in range(len(members)):
+                    members.rotate(-1)
+                    if self._sessions[members[-1]].conn is not None:
+                        break
+                chosen = self._sessions[members[-1]]
+                self._send(chosen, Publish(packet.topic, packet.payload, packet.qos), out)
+
+    def _send(self, session: _Session, message: Publish, out: list[Output]) -> None:
+        conn = session.conn
+        if message.qos == 0:
+            if conn is not None:
+                self.counts["delivered"] += 1
+                out.append((conn, message))
+            return
+        if conn is None or session.quota <= 0 or session.queue:
+            if session.queue is None:
+                session.queue = deque()
+            session.queue.append(message)
+            return
+        self._transmit(session, message, out)
+
+    def _transmit(self, session: _Session, message: Publish, out: list[Output]) -> None:
+        inflight = session.inflight
+        if inflight is None:
+            inflight = session.inflight = {}
+        packet_id = session.next_id
+        while packet_id in inflight:
+            packet_id = packet_id % 65535 + 1
+        session.next_id = packet_id % 65535 + 1
+        session.quota -= 1
+        message = Publish(message.topic, message.payload, 1, message.retain, False, packet_id)
+        inflight[packet_id] = message
+        self.counts["delivered"] += 1
+        out.append((session.conn, message))
+
+    def _puback(self, session: _Session, packet: PubAck, out: list[Output]) -> None:
+        if session.inflight and session.inflight.pop(packet.packet_id, None) is not None:
+            if not session.inflight:
+                session.inflight = None
+            session.quota += 1
+            if session.queue:
+                self._drain(session, out)
+
+    def _drain(self, session: _Session, out: list[Output]) -> None:
+        queue = session.queue
+        while queue and session.quota > 0:
+            self._transmit(session, queue.popleft(), out)
+        if not queue:
+            session.queue = None
+
+    # ---- subscribing
+
+    def _subscribe(self, conn: Conn, session: _Session, packet: Subscribe, out: list[Output]) -> None:
+        codes, fresh = [], []
+        for option in packet.filters:
+            shared = option.pattern.startswith("$share/")
+            pattern = option.pattern.split("/", 2)[-1] if shared else option.pattern
+            if not valid_filter(pattern) or (shared and (option.no_local or option.pattern.count("/") < 2)):
+                codes.append(BAD_FILTER)
+            elif not self._may(session.user, pattern):
+                codes.append(NOT_AUTHORIZED)
+            else:
+                known = bool(session.filters) and option.pattern in (session.filters or {})
+                self._add(session, option._replace(qos=min(option.qos, 1)), pattern, shared)
+                codes.append(min(option.qos, 1))
+                if not shared and (option.retain_handling == 0 or (option.retain_handling == 1 and not known)):
+                    fresh.append((pattern, min(option.qos, 1)))
+        out.append((conn, SubAck(packet.packet_id, tuple(codes))))
+        for pattern, qos in fresh:
+            self._send_retained(session, pattern, qos, out)
+
+    def _add(self, session: _Session, option: Filter, pattern: str, shared: bool) -> None:
+        if session.filters is None:
+            session.filters = {}
+        known = option.pattern in session.filters
+        session.filters[option.pattern] = option
+        if not shared:
+            self._index.add(pattern, session.client_id, option)
+        elif not known:
+            group = option.pattern.split("/", 2)[1]
+            self._groups.setdefault(group, {}).setdefault(pattern, deque()).append(session.client_id)
+
+    def _send_retained(self, session: _Session, pattern: str, qos: int, out: list[Output]) -> None:
+        if "+" in pattern or "#" in pattern:
+            found = [m for topic, m in self._retained.items() if matches(pattern, topic)]
+        else:
+            found = [self._retained[pattern]] if pattern in self._retained else []
+        for message in found:
+            self._send(session, Publish(message.topic, message.payload, min(qos, message.qos), True), out)
+
+    def _unsubscribe(self, session: _Session, pattern: str) -> int:
+        if not session.filters or session.filters.pop(pattern, None) is None:
+            return 0x11
+        if not pattern.startswith("$share/"):
+            self._index.remove(pattern, session.client_id)
+            return 0
+        _, group, rest = pattern.split("/", 2)
+        members = self._groups[group][rest]
+        members.remove(session.client_id)
+        if not members:
+            del self._groups[group][rest]
+            if not self._groups[group]:
+                del self._groups[group]
+        return 0
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, for the record."""
+        return {"sessions": len(self._sessions), "connected": len(self._conns), **self.counts}

@@ -1,0 +1,119 @@
+"""Topic filters: which are well-formed, which match, and an index that finds the subscribers of a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def valid_filter(pattern: str) -> bool:
+    """MQTT 5 4.7.1: `#` stands alone at the end, `+` fills a whole level."""
+    levels = pattern.split("/")
+    return (
+        bool(pattern)
+        and all(level in ("+", "#") or not ("+" in level or "#" in level) for level in levels)
+        and "#" not in levels[:-1]
+    )
+
+
+def valid_topic(topic: str) -> bool:
+    """MQTT 5 4.7.1: a topic name holds no wildcard and is not empty."""
+    return bool(topic) and "+" not in topic and "#" not in topic and "\0" not in topic
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether the filter matches; wildcards at the first level do not match topics beginning with `$`."""
+    p, t = pattern.split("/"), topic.split("/")
+    if t[0].startswith("$") and p[0] in ("+", "#"):
+        return False
+    for i, level in enumerate(p):
+        if level == "#":
+            return True
+        if i >= len(t) or level not in ("+", t[i]):
+            return False
+    return len(p) == len(t)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every topic that `narrow` matches is matched by `wide` as well."""
+    w, n = wide.split("/"), narrow.split("/")
+    for i, level in enumerate(w):
+        if level == "#":
+            return True
+        if i >= len(n) or n[i] == "#" or (level != "+" and level != n[i]):
+            return False
+    return len(w) == len(n)
+
+
+class Index:
+    """Subscriptions by filter: exact topics in a dictionary (one subscriber is stored bare), wildcards in a tree."""
+
+    __slots__ = ("_exact", "_tree")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Any] = {}
+        self._tree: dict[str, Any] = {}
+
+    def add(self, pattern: str, key: str, value: object) -> None:
+        """Subscribe `key`; an earlier value for the same filter and key is replaced."""
+        if "+" in pattern or "#" in pattern:
+            node = self._tree
+            for level in pattern.split("/"):
+                node = node.setdefault(level, {})
+            node.setdefault("", {})[key] = value
+            return
+        held = self._exact.get(pattern)
+        if held is None or (type(held) is tuple and held[0] == key):
+            self._exact[pattern] = (key, value)
+        elif type(held) is tuple:
+            self._exact[pattern] = {held[0]: held[1], key: value}
+        else:
+            held[key] = value
+
+    def remove(self, pattern: str, key: str) -> None:
+        """Take a subscription back; nothing happens where there is none."""
+        if "+" in pattern or "#" in pattern:
+            self._prune(self._tree, pattern.split("/"), key)
+            return
+        held = self._exact.get(pattern)
+        if type(held) is tuple:
+            if held[0] == key:
+                del self._exact[pattern]
+        elif held is not None:
+            held.pop(key, None)
+            if not held:
+                del self._exact[pattern]
+
+    def _prune(self, node: dict[str, Any], levels: list[str], key: str) -> None:
+        if not levels:
+            node.get("", {}).pop(key, None)
+            if not node.get(""):
+                node.pop("", None)
+        elif levels[0] in node:
+            self._prune(node[levels[0]], levels[1:], key)
+            if not node[levels[0]]:
+                del node[levels[0]]
+
+    def find(self, topic: str) -> Iterator[tuple[str, Any]]:
+        """(key, value) of every subscription that matches; a key with several filters comes several times."""
+        held = self._exact.get(topic)
+        if type(held) is tuple:
+            yield held
+        elif held is not None:
+            yield from held.items()
+        if self._tree:
+            levels = topic.split("/")
+            yield from _walk(self._tree, levels, 0, topic.startswith("$"))
+
+
+def _walk(node: dict[str, Any], levels: list[str], depth: int, hidden: bool) -> Iterator[tuple[str, Any]]:
+    if not (hidden and depth == 0) and "#" in node:  # `#` matches its parent level too
+        yield from node["#"].get("", {}).items()
+    if depth == len(levels):
+        yield from node.get("", {}).items()
+        return
+    level = levels[depth]
+    if level in node and level not in ("", "+", "#"):
+        yield from _walk(node[level], levels, depth + 1, hidden)
+    if "+" in node and not (hidden and depth == 0):
+        yield from _walk(node["+"], levels, depth + 1, hidden)
