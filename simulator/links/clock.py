@@ -1,0 +1,231 @@
+"""Virtual time: an event loop of its own, in whole microseconds, that sleeps by moving its clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+from simulator.model.errors import FleetsimError, NotSimulated
+
+T = TypeVar("T")
+
+
+class Deadlock(FleetsimError):
+    """Nothing is ready, no timer is left, and the main task has not finished."""
+
+
+class TimeLimit(FleetsimError):
+    """The clock reached its limit before the main task finished."""
+
+
+class VirtualTask(asyncio.Task[Any]):
+    """A task whose hash is its ordinal, so that sets of tasks iterate in the same order on every run."""
+
+    ordinal = 0
+
+    def __hash__(self) -> int:
+        return self.ordinal
+
+
+class VirtualLoop:
+    """Runs coroutines in virtual time. The clock starts at 0; timers of one instant fire in the order they were set.
+
+    Everything real (threads, sockets, processes, signals) is refused with NotSimulated.
+    """
+
+    def __init__(self) -> None:
+        self.now_us = 0
+        self._self: Any = self  # asyncio's types ask for all of AbstractEventLoop
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._ticks = itertools.count()
+        self._ordinals = itertools.count(1)
+        self._failures: list[dict[str, Any]] = []
+        self._tasks: dict[int, VirtualTask] = {}
+        self._cancelled = 0
+        self._running = self._closed = False
+
+    # ---- time
+
+    def time(self) -> float:
+        """Seconds since the loop was made, a whole number of microseconds."""
+        return self.now_us / 1e6
+
+    # ---- what asyncio asks of a loop
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """Call it after what is ready now."""
+        handle = asyncio.Handle(callback, args, self._self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call it in `delay` seconds."""
+        return self._at_us(self.now_us + max(0, round(delay * 1e6)), callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call it when the clock says `when`."""
+        return self._at_us(max(self.now_us, round(when * 1e6)), callback, args, context)
+
+    def _at_us(
+        self, when_us: int, callback: Callable[..., object], args: Any, context: contextvars.Context | None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when_us / 1e6, callback, args, self._self, context)
+        handle._scheduled = True  # type: ignore[attr-defined]
+        heapq.heappush(self._timers, (when_us, next(self._ticks), handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are dropped when they surface, or all at once when they are the greater part."""
+        self._cancelled += 1
+        if self._cancelled > 1000 and self._cancelled * 2 > len(self._timers):
+            self._timers = [t for t in self._timers if not t[2].cancelled()]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        return asyncio.Future(loop=self._self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[T]:
+        """A task, numbered in the order of creation."""
+        ordinal = next(self._ordinals)
+        task = VirtualTask(coro, loop=self._self, name=str(name or f"task {ordinal}"), context=context)
+        task.ordinal = ordinal
+        self._tasks[ordinal] = task
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[hash(task)]
+
+    def get_debug(self) -> bool:
+        """Never in debug mode."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        return self._running
+
+    def is_closed(self) -> bool:
+        """Whether the loop is closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An exception that nobody awaited; `run` raises it at the end."""
+        self._failures.append(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """The same."""
+        self._failures.append(context)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Async generators are closed by those who iterate them."""
+
+    # ---- running
+
+    def run(self, main: Coroutine[Any, Any, T], *, until_s: float | None = None) -> T:
+        """Run `main` to its end and return its result; raises Deadlock or TimeLimit."""
+        limit_us = None if until_s is None else round(until_s * 1e6)
+        task = self.create_task(main, name="main")
+        asyncio.events._set_running_loop(self._self)
+        self._running = True
+        try:
+            self._turn(task, limit_us)
+        finally:
+            self._finish()
+            self._running = False
+            asyncio.events._set_running_loop(None)
+            self.close()
+        for failure in self._failures:
+            raise failure.get("exception") or RuntimeError(failure.get("message"))
+        return task.result()
+
+    def _turn(self, main: asyncio.Task[Any], limit_us: int | None) -> None:
+        ready, pop = self._ready, heapq.heappop
+        while not main.done():
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if main.done():
+                return
+            timers = self._timers
+            while timers and timers[0][2]._cancelled:
+                pop(timers)
+                self._cancelled = max(0, self._cancelled - 1)
+            if not timers:
+                raise Deadlock(f"nothing can happen any more; waiting: {self._waiting()}")
+            now_us = timers[0][0]
+            if limit_us is not None and now_us > limit_us:
+                raise TimeLimit(f"not finished after {limit_us / 1e6:g} s of virtual time; waiting: {self._waiting()}")
+            self.now_us = now_us
+            while timers and timers[0][0] == now_us:
+                ready.append(pop(timers)[2])
+
+    def _waiting(self) -> str:
+        """The waiting tasks by name, and where each waits; the first few of many."""
+        places = []
+        for task in list(self._tasks.values())[:10]:
+            frames = task.get_stack(limit=1)
+            where = f" at {frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else ""
+            places.append(f"{task.get_name()}{where}")
+        more = len(self._tasks) - len(places)
+        return ", ".join(places) + (f" and {more} more" if more > 0 else "")
+
+    def _finish(self) -> None:
+        """Cancel what still runs, and let it clean up."""
+        for _ in range(100):
+            if not self._tasks:
+                return
+            for task in list(self._tasks.values()):
+                task.cancel()
+            while self._ready:
+                handle = self._ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else asyncio's loops offer (threads, sockets, processes, signals) is real: refused by name."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotSimulated(f"loop.{name}, in virtual time")
+
+
+def run_virtual(
+    main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, until_s: float | None = None, collect: bool = False
+) -> T:
+    """Run `main(loop)` in virtual time. Garbage collection is off meanwhile unless `collect`: it is half of the cost."""
+    loop = VirtualLoop()
+    collecting = gc.isenabled()
+    if not collect:
+        gc.disable()
+    try:
+        return loop.run(main(loop), until_s=until_s)
+    finally:
+        if collecting:
+            gc.enable()

@@ -1,0 +1,292 @@
+"""MQTT and HTTP within one process, for the virtual world: the same broker core and storage core, no sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from simulator.broker.core import Broker, Output
+from simulator.broker.packets import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    Filter,
+    Packet,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+)
+from simulator.links.base import MqttOptions
+from simulator.model.errors import LinkError, PeerError, TransferError
+from simulator.model.io import Request, Response
+
+_CHUNK = 65536
+
+
+class MemoryBroker:
+    """The fabric: carries packets between clients and the core, each hop one turn of the loop, in order."""
+
+    def __init__(self, core: Broker) -> None:
+        self.core = core
+        self.down = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def submit(self, client: MemoryMqtt, packet: Packet) -> None:
+        """A client's packet, on its way to the core."""
+        self._loop.call_soon(self._arrive, client, client.epoch, packet)
+
+    def _arrive(self, client: MemoryMqtt, epoch: int, packet: Packet) -> None:
+        if self.down or client.epoch != epoch:
+            return
+        self._carry(self.core.receive(client, packet, self._loop.time()))
+
+    def vanish(self, client: MemoryMqtt) -> None:
+        """A client's connection was cut."""
+        self._carry(self.core.dropped(client, self._loop.time()))
+
+    def _carry(self, outputs: list[Output]) -> None:
+        for client, packet in outputs:
+            assert isinstance(client, MemoryMqtt)
+            client.arrived(packet)
+        due = self.core.wake_at
+        if due is not None and (self._timer is None or self._timer.cancelled() or self._timer.when() > due):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.core.tick(self._loop.time())
+        self._carry([])
+
+
+class MemoryDelivery:
+    """A message that reached a client of the memory fabric."""
+
+    __slots__ = ("_link", "dup", "packet_id", "payload", "qos", "retain", "topic")
+
+    def __init__(self, link: MemoryMqtt, packet: Publish) -> None:
+        self._link: MemoryMqtt | None = link
+        self.topic, self.payload, self.qos, self.retain, self.dup, self.packet_id = packet
+
+    def ack(self) -> None:
+        """PUBACK, once."""
+        link, self._link = self._link, None
+        if link is not None and self.packet_id is not None and link.up:
+            link.fabric.submit(link, PubAck(self.packet_id))
+
+
+class MemoryMqtt:
+    """An MQTT client of a MemoryBroker; implements `MqttLink`."""
+
+    capabilities = frozenset({"abort", "withhold-puback"})
+    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "epoch", "fabric", "up")
+
+    def __init__(self, fabric: MemoryBroker, options: MqttOptions) -> None:
+        self.fabric, self._options = fabric, options
+        self.up = False
+        self.epoch = 0  # counts connections; packets of an earlier one are lost
+        self._inbox: deque[Publish] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[Packet] | None = None
+        self._lost = ""
+        self._next_id = 0
+        self._unacked: dict[int, Publish] | None = None
+
+    async def connect(self) -> bool:
+        """Connect; True when the broker resumed a session. Raises LinkError, PeerError."""
+        if self.fabric.down:
+            raise LinkError("connection refused")
+        self.abort()
+        self.epoch += 1
+        self._inbox.clear()
+        self._lost = ""
+        o = self._options
+        will = Publish(o.will[0], o.will[1], 1) if o.will else None
+        answer = await self._ask(
+            Connect(o.client_id, o.username, o.password, o.clean_start, o.session_expiry_s, o.keep_alive_s, 65535, will)
+        )
+        assert isinstance(answer, ConnAck)
+        if answer.code:
+            raise PeerError(f"the broker refused the connection: 0x{answer.code:02x}", code=answer.code)
+        self.up = True
+        if answer.session_present:
+            for packet in (self._unacked or {}).values():
+                self.fabric.submit(self, packet._replace(dup=True))
+        else:
+            self._unacked = None
+        return answer.session_present
+
+    async def _ask(self, packet: Packet) -> Packet:
+        self._answer = asyncio.get_running_loop().create_future()
+        self.fabric.submit(self, packet)
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
+
+    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
+        """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
+        self._require()
+        self._next_id = self._next_id % 65535 + 1
+        answer = await self._ask(Subscribe(self._next_id, tuple(Filter(f, qos, no_local) for f in filters)))
+        assert isinstance(answer, SubAck)
+        for pattern, code in zip(filters, answer.codes, strict=True):
+            if code >= 0x80:
+                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Hand the message over. Raises LinkError."""
+        self._require()
+        packet_id = None
+        if qos:
+            if self._unacked is None:
+                self._unacked = {}
+            packet_id = self._next_id % 65535 + 1
+            while packet_id in self._unacked:
+                packet_id = packet_id % 65535 + 1
+            self._next_id = packet_id
+        packet = Publish(topic, payload, qos, retain, False, packet_id)
+        if packet_id is not None and self._unacked is not None:
+            self._unacked[packet_id] = packet
+        self.fabric.submit(self, packet)
+
+    async def receive(self, until: float | None = None) -> MemoryDelivery | None:
+        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        inbox = self._inbox
+        if not inbox:
+            self._require()
+            loop = asyncio.get_running_loop()
+            if until is not None and loop.time() >= until:
+                return None
+            self._waiter = waiter = loop.create_future()
+            timer = None if until is None else loop.call_at(until, self._wake)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+            if not inbox:
+                if not self.up:
+                    raise LinkError(self._lost)
+                return None
+        return MemoryDelivery(self, inbox.popleft())
+
+    def arrived(self, packet: Packet) -> None:
+        """The core sent this."""
+        if isinstance(packet, Publish):
+            self._inbox.append(packet)
+            self._wake()
+        elif isinstance(packet, PubAck):
+            if self._unacked:
+                self._unacked.pop(packet.packet_id, None)
+                if not self._unacked:
+                    self._unacked = None
+        elif isinstance(packet, Disconnect):
+            self.lose(f"the broker disconnected: 0x{packet.code:02x}")
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_result(packet)
+
+    def lose(self, reason: str) -> None:
+        """The connection ended from the other side."""
+        if self.up or self._answer is not None:
+            self.up = False
+            self.epoch += 1
+            self._lost = reason
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_exception(LinkError(reason))
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _require(self) -> None:
+        if not self.up:
+            raise LinkError(self._lost or "not connected")
+
+    def abort(self) -> None:
+        """Cut the connection without DISCONNECT."""
+        if self.up:
+            self.up = False
+            self.epoch += 1
+            self._lost = "aborted"
+            self.fabric.vanish(self)
+            self._wake()
+
+    def stall(self, on: bool) -> None:
+        """Not in memory: said by `capabilities`."""
+        raise LinkError("the memory link cannot stall")
+
+    async def close(self) -> None:
+        """DISCONNECT and close."""
+        if self.up:
+            self.fabric.submit(self, Disconnect())
+            self.up = False
+            self._lost = "closed"
+            self._wake()
+
+
+class MemoryBody:
+    """A response whose body is handed out in chunks; implements `Body`."""
+
+    __slots__ = ("_body", "_bound", "headers", "status")
+
+    def __init__(self, response: Response, bound: int) -> None:
+        self.status = response.status
+        self.headers = dict(response.headers)
+        self._body, self._bound = response.body, bound
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        body = self._body
+        declared = self.headers.get("content-length", "")
+        step = max(_CHUNK, len(body) // 8)
+        for offset in range(0, len(body), step):
+            chunk = body[offset : offset + step]
+            if offset + len(chunk) > self._bound:
+                raise TransferError(f"more than {self._bound} bytes", received=offset)
+            yield chunk
+        if declared.isdigit() and int(declared) > len(body):
+            raise TransferError(f"ended after {len(body)} of {declared} bytes", received=len(body))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MemoryHttp:
+    """HTTP by calling `serve`, a pure function; implements `HttpLink`."""
+
+    __slots__ = ("_serve", "down")
+
+    def __init__(self, serve: Callable[[Request], Response]) -> None:
+        self._serve = serve
+        self.down = False
+
+    async def open(self, request: Request, *, bound: int, timeout_s: float) -> MemoryBody:
+        """One turn of the loop, then the response. Raises LinkError."""
+        await asyncio.sleep(0)
+        if self.down:
+            raise LinkError("connection refused")
+        for _ in range(6):
+            response = self._serve(request)
+            target = response.header("location") if response.status in (301, 302, 303, 307, 308) else None
+            if target is None:
+                return MemoryBody(response, bound)
+            request = request._replace(url=target)
+        raise LinkError("more than 5 redirects")
+
+    async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
+        """The same, whole."""
+        body = await self.open(request, bound=bound, timeout_s=timeout_s)
+        content = b"".join([chunk async for chunk in body])
+        return Response(body.status, tuple(body.headers.items()), content)
+
+    async def close(self) -> None:
+        """Nothing to close."""
