@@ -1,0 +1,239 @@
+"""The device state replica's core: documents, versions, deltas, limits, idempotence. Pure: it decides, others commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from simulator.dialects.atlas import (
+    AtlasReplica,
+    Completion,
+    CredentialRequest,
+    GetRequest,
+    ReplicaRequest,
+    UpdateRequest,
+)
+from simulator.model.events import Kind
+from simulator.model.io import Publish
+from simulator.model.state import Document, delta, depth, merge, null_in_array
+from simulator.model.update import Status
+
+_TOKENS = 4
+
+
+class Row(NamedTuple):
+    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got."""
+
+    thing: str
+    version: int
+    desired: Document
+    reported: Document
+    job: str
+    tokens: tuple[tuple[str, int], ...]
+
+
+class Note(NamedTuple):
+    """An event for the record."""
+
+    kind: str
+    thing: str
+    columns: dict[str, Any]
+
+
+class Decision(NamedTuple):
+    """What to commit, and what to send and record once it is committed."""
+
+    row: Row | None
+    outputs: tuple[Publish, ...]
+    notes: tuple[Note, ...]
+
+
+class Refused(Exception):
+    """A request that changes nothing."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a document and a token, in bytes and levels."""
+
+    document_max: int = 8192
+    depth_max: int = 6
+    token_max: int = 64
+
+
+class Replica:
+    """All things' documents. `mint(url, thing, now)` gives a delta's `download` member, `grant` a credential."""
+
+    def __init__(
+        self,
+        dialect: AtlasReplica,
+        *,
+        mint: Callable[[str, str, float], Document | None],
+        grant: Callable[[str, str, float], tuple[str, float] | None],
+        limits: Limits = Limits(),
+    ) -> None:
+        self._dialect, self._mint, self._grant, self._limits = dialect, mint, grant, limits
+        self.rows: dict[str, Row] = {}
+
+    def decide(self, request: ReplicaRequest, now: float) -> Decision:
+        """Handle one request; the state in memory moves ahead of the commit. `now` in Unix seconds."""
+        try:
+            if isinstance(request, UpdateRequest):
+                return self._update(request, now)
+            if isinstance(request, GetRequest):
+                return self._get(request, now)
+            if isinstance(request, CredentialRequest):
+                return self._credential(request, now)
+            if isinstance(request, Completion):
+                return self._complete(request, now)
+            raise Refused(400, "not a JSON object")
+        except Refused as no:
+            return self.refuse(request, no.code, no.message, now)
+
+    def refuse(self, request: ReplicaRequest, code: int, message: str, now: float) -> Decision:
+        """A rejection, changing nothing."""
+        note = Note(Kind.REJECTED, request.thing, {"status": str(code), "detail": message})
+        if isinstance(request, CredentialRequest):
+            note = Note(Kind.CREDENTIAL, request.thing, {"status": str(code), "job": request.job, "detail": message})
+        return Decision(None, (self._dialect.rejected(request, code, message, now),), (note,))
+
+    def document(self, thing: str) -> Document | None:
+        """A thing's document, as an application may read it at any time."""
+        row = self.rows.get(thing)
+        if row is None:
+            return None
+        return {
+            "state": {"desired": row.desired, "reported": row.reported, "delta": delta(row.desired, row.reported)},
+            "version": row.version,
+            "jobID": row.job,
+        }
+
+    # ---- update
+
+    def _update(self, request: UpdateRequest, now: float) -> Decision:
+        row = self.rows.get(request.thing) or Row(request.thing, 0, {}, {}, "", ())
+        token = self._checked(request)
+        if token and (known := dict(row.tokens).get(token)) is not None:
+            # atlas command: messages are idempotent; the same token gets the same answer
+            return Decision(None, (self._dialect.accepted(request, known, now),), ())
+        if request.version is not None and request.version != row.version:
+            raise Refused(409, "version conflict")
+        state: Document = request.state
+        desired, reported = _section(row.desired, state, "desired"), _section(row.reported, state, "reported")
+        if len(orjson.dumps(desired)) + len(orjson.dumps(reported)) > self._limits.document_max:
+            raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
+        tokens = (*row.tokens[1 - _TOKENS :], (token, row.version + 1)) if token else row.tokens
+        job = request.job if "desired" in state and request.job else row.job
+        changed = Row(row.thing, row.version + 1, desired, reported, job, tokens)
+        return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now)
+
+    def _checked(self, request: UpdateRequest) -> str:
+        """The client token, if there is one. Raises Refused for a request that is not well-formed."""
+        token, state = request.token, request.state
+        if token is not None and not isinstance(token, str):
+            raise Refused(400, "clientToken is not a string")
+        if token and len(token.encode()) > self._limits.token_max:
+            raise Refused(400, f"clientToken is longer than {self._limits.token_max} bytes")
+        if not isinstance(state, dict):
+            raise Refused(400, "missing required node: state" if state is None else "state is not an object")
+        if unknown := state.keys() - {"desired", "reported"}:
+            raise Refused(400, f"unknown section: {min(unknown)}")
+        for name, section in state.items():
+            if section is not None and not isinstance(section, dict):
+                raise Refused(400, f"{name} is not an object")
+            if section and depth(section) > self._limits.depth_max:
+                raise Refused(400, f"more than {self._limits.depth_max} levels")
+            if null_in_array(section):
+                raise Refused(400, "null in an array")
+        if request.version is not None and (not isinstance(request.version, int) or isinstance(request.version, bool)):
+            raise Refused(400, "version is not a number")
+        return token or ""
+
+    def _committing(
+        self, row: Row, answer: Publish | None, request: UpdateRequest | Completion, now: float
+    ) -> Decision:
+        """Accepted, and the delta if and only if something differs."""  # atlas software-update step 4 and 9
+        self.rows[row.thing] = row
+        state = request.state if isinstance(request, UpdateRequest) else {"reported": row.reported}
+        sections = "both" if len(state) == 2 else next(iter(state), "none")
+        version = _software(state.get("desired") or state.get("reported") or {}).get("version")
+        notes = [
+            Note(
+                Kind.ACCEPTED,
+                row.thing,
+                {"doc": row.version, "job": request.job or None, "status": sections, "version": version},
+            )
+        ]
+        outputs = [answer] if answer is not None else []
+        if different := self._different(row):
+            download = self._download(row, different, now)
+            outputs.append(self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download))
+            wanted = _software(row.desired).get("version")
+            notes.append(Note(Kind.SENT_DELTA, row.thing, {"doc": row.version, "job": row.job, "version": wanted}))
+        return Decision(row, tuple(outputs), tuple(notes))
+
+    def _different(self, row: Row) -> Document:
+        """The minimal delta; wherever software differs, its URL stands in it."""
+        different = delta(row.desired, row.reported)
+        if "software" in different and isinstance(different["software"], dict):
+            url = _software(row.desired).get("softwareURL")
+            if url:
+                different["software"] = {**different["software"], "softwareURL": url}
+        return different
+
+    def _download(self, row: Row, different: Document, now: float) -> Document | None:
+        url = _software(different).get("softwareURL")
+        return self._mint(url, row.thing, now) if isinstance(url, str) else None
+
+    def _complete(self, request: Completion, now: float) -> Decision:
+        """`atlas-example`: SUCCESS of the current job means that what is desired now runs."""
+        row = self.rows.get(request.thing)
+        if row is None or row.job != request.job:
+            return Decision(None, (), (Note(Kind.REJECTED, request.thing, {"status": "404", "detail": "no such job"}),))
+        software = row.desired.get("software")
+        if request.status is not Status.SUCCESS or software is None or row.reported.get("software") == software:
+            return Decision(None, (), ())
+        changed = row._replace(version=row.version + 1, reported={**row.reported, "software": software})
+        return self._committing(changed, None, request, now)
+
+    # ---- get, credentials
+
+    def _get(self, request: GetRequest, now: float) -> Decision:
+        row = self.rows.get(request.thing)
+        if row is None:
+            raise Refused(404, "no such thing")
+        different = self._different(row)
+        state = {"desired": row.desired, "reported": row.reported, "delta": different}
+        download = self._download(row, different, now)
+        answer = self._dialect.current(request, state, row.version, now, job=row.job, download=download)
+        return Decision(None, (answer,), ())
+
+    def _credential(self, request: CredentialRequest, now: float) -> Decision:
+        row = self.rows.get(request.thing)
+        url = _software(row.desired).get("softwareURL") if row else None
+        if row is None or not url or row.job != request.job:
+            raise Refused(404, "no such job for this thing")
+        granted = self._grant(url, request.thing, now)
+        if granted is None:
+            raise Refused(404, "no such artifact")
+        note = Note(Kind.CREDENTIAL, request.thing, {"status": "granted", "job": request.job})
+        return Decision(None, (self._dialect.credential(request, *granted),), (note,))
+
+
+def _section(held: Document, state: Document, name: str) -> Document:
+    if name not in state:
+        return held
+    patch = state[name]
+    return {} if patch is None else merge(held, patch)
+
+
+def _software(document: Document) -> Document:
+    software = document.get("software")
+    return software if isinstance(software, dict) else {}

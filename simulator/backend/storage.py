@@ -1,0 +1,139 @@
+"""The storage's core: artifacts by name and version, pre-signed URLs, temporary credentials, ranges. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from simulator.model.errors import ScenarioError
+from simulator.model.io import Request, Response
+from simulator.model.update import Artifact
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class Stored(NamedTuple):
+    """An artifact as the storage keeps it."""
+
+    path: str
+    content: bytes
+    sha256: str
+    etag: str
+
+
+class Served(NamedTuple):
+    """What was served to whom, for the record."""
+
+    thing: str
+    status: int
+    size: int
+    sha256: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Storage:
+    """Artifacts below `base` (scheme and authority), signed with `key`."""
+
+    base: str
+    key: bytes
+    artifacts: dict[str, Stored] = field(default_factory=dict)
+
+    def put(self, name: str, version: str, content: bytes) -> Artifact:
+        """Keep an artifact. It is immutable: other bytes under the same name and version raise ScenarioError."""
+        path = f"/artifacts/{quote(name, safe='')}/{quote(version, safe='')}"
+        digest = hashlib.sha256(content).hexdigest()
+        held = self.artifacts.get(path)
+        if held is not None and held.sha256 != digest:
+            raise ScenarioError(f"artifact {name} {version} is there already, with other bytes")
+        self.artifacts[path] = Stored(path, content, digest, f'"{digest[:32]}"')
+        return Artifact(version, self.base + path, len(content), digest)
+
+    def find(self, url: str) -> Stored | None:
+        """The artifact with this stable URL."""
+        return self.artifacts.get(url.removeprefix(self.base)) if url.startswith(self.base) else None
+
+    # ---- leave to download
+
+    def _sign(self, *parts: object) -> str:
+        return hmac.new(self.key, "\n".join(map(str, parts)).encode(), hashlib.sha256).hexdigest()
+
+    def presign(self, stored: Stored, thing: str, expires: int, address: str = "") -> str:
+        """A URL for this thing until `expires` (Unix seconds), and for this address if one is given."""
+        bound = f"&address={quote(address)}" if address else ""
+        signature = self._sign("url", stored.path, thing, expires, address)
+        return f"{self.base}{stored.path}?thing={quote(thing)}&expires={expires}{bound}&signature={signature}"
+
+    def credential(self, stored: Stored, thing: str, expires: int) -> str:
+        """An Authorization header's value: this artifact, this thing, until `expires`."""
+        return f"Bearer {quote(thing)}.{expires}.{self._sign('credential', stored.path, thing, expires)}"
+
+    def _who(self, request: Request, path: str, query: dict[str, str], now: float, address: str) -> tuple[str, str]:
+        """(thing, "") for one with leave, ("", why not) for all others."""
+        authorization = next((v for k, v in request.headers if k == "authorization"), "")
+        if authorization.startswith("Bearer "):
+            thing, _, rest = authorization[7:].partition(".")
+            expires, _, signature = rest.partition(".")
+            good = hmac.compare_digest(signature, self._sign("credential", path, thing, expires))
+        elif "signature" in query:
+            thing, expires, bound = query.get("thing", ""), query.get("expires", ""), query.get("address", "")
+            good = hmac.compare_digest(query["signature"], self._sign("url", path, thing, expires, bound))
+            if good and bound and bound != address:
+                return "", "signed for another address"
+        else:
+            return "", "neither a signature nor a credential"
+        if not good or not expires.isdigit():
+            return "", "the signature does not fit"
+        if now > int(expires):
+            return "", "expired"
+        return thing, ""
+
+    # ---- serving
+
+    def serve(self, request: Request, now: float, address: str = "") -> tuple[Response, Served]:
+        """Answer a GET or HEAD for an artifact; `now` in Unix seconds."""
+        parts = urlsplit(request.url)
+        query = dict(parse_qsl(parts.query))
+        stored = self.artifacts.get(parts.path)
+        if request.method not in ("GET", "HEAD"):
+            return self._refuse(405, "only GET and HEAD", parts.path)
+        thing, why_not = self._who(request, parts.path, query, now, address)
+        if why_not:
+            return self._refuse(403, why_not, parts.path)
+        if stored is None:
+            return self._refuse(404, "no such artifact", parts.path)
+        response = _ranged(stored, dict(request.headers))
+        sent = 0 if request.method == "HEAD" else len(response.body)
+        if request.method == "HEAD":
+            response = response._replace(body=b"")
+        return response, Served(thing, response.status, sent, stored.sha256, stored.path)
+
+    def _refuse(self, status: int, why: str, path: str) -> tuple[Response, Served]:
+        body = f'{{"error":"{why}"}}'.encode()
+        headers = (("content-type", "application/json"), ("content-length", str(len(body))))
+        return Response(status, headers, body), Served("", status, 0, "", f"{path}: {why}")
+
+
+def _ranged(stored: Stored, headers: dict[str, str]) -> Response:
+    """200, 206 or 416 for one range; If-Range of another content gives the whole (RFC 9110 13.1.5, 14)."""
+    total = len(stored.content)
+    common = (("etag", stored.etag), ("accept-ranges", "bytes"), ("content-type", "application/octet-stream"))
+    wanted = _RANGE.fullmatch(headers.get("range", ""))
+    if wanted is None or not (wanted[1] or wanted[2]) or headers.get("if-range", stored.etag) != stored.etag:
+        return Response(200, (*common, ("content-length", str(total))), stored.content)
+    if wanted[1]:
+        first, last = int(wanted[1]), min(int(wanted[2] or total), total - 1)
+    else:
+        first, last = max(0, total - int(wanted[2])), total - 1
+    if first >= total or first > last:
+        return Response(416, (*common, ("content-range", f"bytes */{total}"), ("content-length", "0")))
+    body = stored.content[first : last + 1]
+    return Response(
+        206,
+        (*common, ("content-range", f"bytes {first}-{last}/{total}"), ("content-length", str(len(body)))),
+        body,
+    )
