@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 from typing import NamedTuple
 
 from simulator.application.gates import Gate, aborting, gates
@@ -294,3 +293,87 @@ class Rollout:
             self._finish_or_judge(None)
         else:
             self._pause(gate.shortfall())
+
+    def _begin(self, now: float) -> None:
+        self.status = "running"
+        self._news.append(Moved("begin", self.size))
+        self._pace.rest(now)
+        if self.size == 0:
+            self._finish_or_judge(None)
+        else:
+            self._open_waves()
+
+    # ---- what an operator may do
+
+    def pause(self, reason: str = "by an operator") -> None:
+        """Offer nothing more until resumed. Raises WrongState."""
+        if self.status != "running":
+            raise WrongState(f"rollout {self.spec.name!r} is {self.status}: it cannot be paused")
+        self._pause(reason)
+
+    def resume(self) -> None:
+        """Go on, past the gate that held it. Raises WrongState."""
+        if self.status != "paused":
+            raise WrongState(f"rollout {self.spec.name!r} is {self.status}: it cannot be resumed")
+        self.status, self.reason, self._rested = "running", "", True
+        self._news.append(Moved("resume", self.size))
+        if self.wave >= 0:
+            self._gates[self.wave].excused = True
+        self._open_waves()
+
+    def abort(self, reason: str = "by an operator") -> None:
+        """Cancel what was not offered yet; what is under way ends freely. Raises WrongState."""
+        if self.status in ("ended", "aborting"):
+            raise WrongState(f"rollout {self.spec.name!r} is {self.status}: it cannot be aborted")
+        self._stop(reason)
+        self._finish_or_judge(None)
+
+    def _pause(self, reason: str) -> None:
+        self.status, self.reason = "paused", reason
+        self._news.append(Moved("pause", self.size, reason))
+
+    def _stop(self, reason: str) -> None:
+        # AWS Jobs: an abort cancels QUEUED only, IN_PROGRESS is left alone
+        self.status, self.reason = "aborting", f"aborted: {reason}"
+        self._news.append(Moved("abort", self.size, reason))
+        canceled = [i for i in range(self.size) if self._state[i] == _QUEUED]
+        for i in canceled:
+            self._move(i, _CANCELED)
+        self._news.append(Changed(self.things[i], self._job(i), State.CANCELED, None, reason) for i in canceled)
+
+    # ---- what it knows
+
+    def _move(self, i: int, code: int) -> None:
+        held, cohort = self._state[i], self._by_cohort[self._cohort[i]]
+        self._state[i] = code
+        for counts in (self.counts, cohort):
+            counts[held] -= 1
+            counts[code] += 1
+
+    def _job(self, i: int) -> str:
+        """The job id of the target's latest execution: the same on every machine, new for each attempt."""
+        job = f"{self._prefix}{self.things[i]}.{self._failures[i] + self._lapses[i]}"
+        if len(job.encode()) <= _JOB_BYTES_MAX:
+            return job
+        return blake2b(job.encode(), digest_size=20).hexdigest()
+
+    def counts_by_state(self) -> dict[State, int]:
+        """How many targets are in each state; they add up to the number of targets."""
+        return dict(zip(STATES, self.counts, strict=True))
+
+    def standing(self, thing: str) -> Standing | None:
+        """One target's latest execution; None for a thing that is no target."""
+        i = self._index.get(thing)
+        if i is None:
+            return None
+        wave = bisect_right(self._gate_ends, i)
+        return Standing(self._job(i), STATES[self._state[i]], self._failures[i] + self._lapses[i], wave)
+
+    def news(self) -> Iterator[Moved | Changed]:
+        """What has happened since it was last asked, in order."""
+        while self._news:
+            item = self._news.popleft()
+            if isinstance(item, Moved | Changed):
+                yield item
+            else:
+                yield from item

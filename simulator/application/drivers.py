@@ -1,0 +1,231 @@
+"""The driver: carries rollouts' offers to the backend over MQTT, resends what is not answered, hears the outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+import orjson
+
+from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
+from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
+from simulator.links.base import MqttLink
+from simulator.model.dice import draw
+from simulator.model.errors import LinkError, PeerError
+from simulator.model.events import Kind
+from simulator.model.io import Message, Publish, Step, Subscribe
+from simulator.model.update import Execution, Outcome, State
+from simulator.trace.recorder import Record
+
+_CHUNK = 64  # offers between two looks at what came in
+_COUNTERS_S = 1.0
+
+
+class _Open:
+    """An offer not answered yet."""
+
+    __slots__ = ("execution", "first", "rollout", "sent")
+
+    def __init__(self, execution: Execution, rollout: Rollout, first: float) -> None:
+        self.execution, self.rollout, self.first, self.sent = execution, rollout, first, 1
+
+
+class Application:
+    """Runs rollouts over one MQTT connection; it learns outcomes only from messages.
+
+    `versions` is what each thing last reported to run. `epoch` + the loop's clock is Unix time.
+    """
+
+    def __init__(
+        self, link: MqttLink, dialect: ServiceDialect, record: Record, *, seed: int, epoch: float = 0.0
+    ) -> None:
+        self._link, self._dialect, self._record = link, dialect, record
+        self._seed, self._epoch = seed, epoch
+        self._loop = asyncio.get_running_loop()
+        self.rollouts: dict[str, Rollout] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._counted: dict[str, tuple[float, list[int]]] = {}
+        self._open: dict[str, _Open] = {}
+        self._resends: list[tuple[float, int, str]] = []
+        self._ticks = itertools.count()
+        self.versions: dict[str, str] = {}
+
+    def add(self, rollout: Rollout) -> asyncio.Event:
+        """Start a rollout; the event is set when it has ended."""
+        name, artifact = rollout.spec.name, rollout.artifact
+        for thing in rollout.things:
+            self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256)
+        self.rollouts[name] = rollout
+        ended = self._ended[name] = asyncio.Event()
+        return ended
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until cancelled; `ready` is set once it is subscribed."""
+        attempts = 0
+        while True:
+            try:
+                await self._link.connect()
+                await self._perform(self._dialect.open(self._now()))
+                ready.set()
+                attempts = 0
+                while True:
+                    await self._turn()
+            except (LinkError, PeerError):
+                self._link.abort()
+                await asyncio.sleep(min(5.0, 0.1 * 2.0**attempts))
+                attempts += 1
+
+    def _now(self) -> float:
+        return self._loop.time() + self._epoch
+
+    async def _perform(self, step: Step) -> None:
+        for output in step.outputs:
+            if isinstance(output, Publish):
+                await self._link.publish(output.topic, output.payload, qos=output.qos, retain=output.retain)
+            elif isinstance(output, Subscribe):
+                await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+
+    # ---- one turn: offer what is due, resend, hear what came
+
+    async def _turn(self) -> None:
+        until: float | None = None
+        for rollout in self.rollouts.values():
+            wake = await self._advance(rollout)
+            until = wake if until is None or (wake is not None and wake < until) else until
+        resend_at = await self._resend()
+        if resend_at is not None and (until is None or resend_at < until):
+            until = resend_at
+        # a rollout may be added at any time: look again soon where none runs
+        until = self._loop.time() + 0.05 if until is None and not self._running() else until
+        delivery = await self._link.receive(until)
+        if delivery is None:
+            return
+        message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
+        for signal in self._dialect.receive(message, self._now()).signals:
+            self._hear(signal)
+        delivery.ack()
+
+    def _running(self) -> bool:
+        return any(r.status != "ended" for r in self.rollouts.values())
+
+    async def _advance(self, rollout: Rollout) -> float | None:
+        """Offer a chunk of what is due; when to come again."""
+        if rollout.status == "ended":
+            return None
+        now = self._loop.time()
+        todo = rollout.op(now, _CHUNK)
+        self._tell(rollout)
+        if isinstance(todo, Done):
+            return None
+        if not isinstance(todo, list):
+            return todo.wake_at
+        for offer in todo:
+            await self._offer(rollout, offer, now)
+        return now
+
+    async def _offer(self, rollout: Rollout, offer: Offer, now: float) -> None:
+        execution = offer.execution
+        self._open[execution.id] = _Open(execution, rollout, now)
+        self._note_offer(execution, "sent", now - offer.due)
+        self._arm(execution.id, rollout, 0)
+        await self._perform(self._dialect.offer(execution, self._now()))
+
+    def _arm(self, job: str, rollout: Rollout, nth: int) -> None:
+        delay = rollout.spec.offer.delay(nth, draw(self._seed, job, "offer", nth))
+        heapq.heappush(self._resends, (self._loop.time() + delay, next(self._ticks), job))
+
+    async def _resend(self) -> float | None:
+        """Say again what was not answered, the same job id, until the budget is spent."""  # atlas command
+        while self._resends:
+            due, _, job = self._resends[0]
+            held = self._open.get(job)
+            if held is not None and due > self._loop.time():
+                return due
+            heapq.heappop(self._resends)
+            if held is None:
+                continue
+            attempts = held.rollout.spec.offer.attempts
+            if attempts is not None and held.sent >= attempts:
+                del self._open[job]
+                self._note_offer(held.execution, "unanswered", self._loop.time() - held.first)
+                self._observe(Outcome(held.execution.thing, job, State.UNKNOWN, "the offer was never answered"))
+                continue
+            held.sent += 1
+            self._note_offer(held.execution, "resent", self._loop.time() - held.first)
+            self._arm(job, held.rollout, held.sent - 1)
+            await self._perform(self._dialect.offer(held.execution, self._now()))
+        return None
+
+    def _hear(self, signal: object) -> None:
+        if isinstance(signal, OfferAnswered):
+            held = self._open.pop(signal.job, None)
+            if held is None:
+                return
+            status = "accepted" if signal.code is None else "rejected"
+            detail = "" if signal.code is None else f"{signal.code} {signal.message}"
+            self._note_offer(held.execution, status, self._loop.time() - held.first, detail)
+            if signal.code is not None:
+                self._observe(Outcome(signal.thing, signal.job, State.REJECTED, detail))
+        elif isinstance(signal, Reported):
+            if signal.version:
+                self.versions[signal.thing] = signal.version
+            if signal.outcome is not None:
+                self._observe(signal.outcome)
+
+    def _observe(self, outcome: Outcome) -> None:
+        for rollout in self.rollouts.values():
+            if rollout.observe(outcome, self._loop.time()):
+                self._tell(rollout)
+                return
+
+    # ---- the record
+
+    def _note_offer(self, execution: Execution, status: str, span_s: float, detail: str = "") -> None:
+        self._record(
+            Kind.OFFER,
+            execution.thing,
+            job=execution.id,
+            status=status,
+            version=execution.artifact.version,
+            digest=execution.artifact.sha256,
+            span_us=round(span_s * 1e6),
+            detail=detail or None,
+        )
+
+    def _tell(self, rollout: Rollout) -> None:
+        name, artifact = rollout.spec.name, rollout.artifact
+        for news in rollout.news():
+            if isinstance(news, Changed):
+                self._note_change(news)
+            elif isinstance(news, Moved):
+                self._record(
+                    Kind.ROLLOUT,
+                    job=name,
+                    status=news.status,
+                    version=artifact.version,
+                    digest=artifact.sha256,
+                    size=news.size,
+                    detail=news.reason or None,
+                )
+        self._count(rollout)
+
+    def _note_change(self, news: Changed) -> None:
+        if news.state is State.QUEUED:
+            return
+        span_us = None if news.span is None else round(news.span * 1e6)
+        self._record(
+            Kind.EXECUTION, news.thing, job=news.job, status=news.state, span_us=span_us, detail=news.reason or None
+        )
+
+    def _count(self, rollout: Rollout) -> None:
+        """The rollout's own counts: once a second while it moves, and at its end."""
+        name, now, final = rollout.spec.name, self._loop.time(), rollout.status == "ended"
+        last, counts = self._counted.get(name, (-_COUNTERS_S, []))
+        if (final and not self._ended[name].is_set()) or (now - last >= _COUNTERS_S and counts != rollout.counts):
+            self._counted[name] = (now, list(rollout.counts))
+            detail = orjson.dumps(rollout.counts_by_state()).decode()
+            status = "final" if final else "moving"
+            self._record(Kind.COUNTERS, job=name, status=status, size=rollout.size, detail=detail)
+        if final:
+            self._ended[name].set()

@@ -1,0 +1,133 @@
+"""The backend on its wires: requests in, one group commit for all that gathered, then the answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from simulator.backend.database import Database
+from simulator.backend.replica import Decision, Replica
+from simulator.backend.storage import Storage
+from simulator.dialects.atlas import AtlasReplica
+from simulator.links.base import Delivery, MqttLink
+from simulator.model.errors import LinkError, PeerError
+from simulator.model.events import Kind
+from simulator.model.io import Message, Publish, Request, Response, Subscribe
+from simulator.model.state import Document
+from simulator.trace.recorder import Record
+
+
+class Leaves:
+    """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs."""
+
+    def __init__(self, storage: Storage, *, ttl_s: float, credential: bool) -> None:
+        self._storage, self._ttl_s, self._by_credential = storage, ttl_s, credential
+
+    def mint(self, url: str, thing: str, now: float) -> Document | None:
+        """A delta's `download` member; None for a URL that is not this storage's."""
+        stored = self._storage.find(url)
+        if stored is None:
+            return None
+        known = {"size": len(stored.content), "sha256": stored.sha256}
+        if self._by_credential:
+            return {"url": url, **known}
+        expires = int(now + self._ttl_s)
+        return {"url": self._storage.presign(stored, thing, expires), "expiresAt": expires, **known}
+
+    def grant(self, url: str, thing: str, now: float) -> tuple[str, float] | None:
+        """An Authorization header's value and its end; None for a URL that is not this storage's."""
+        stored = self._storage.find(url)
+        if stored is None:
+            return None
+        expires = int(now + self._ttl_s)
+        return self._storage.credential(stored, thing, expires), expires
+
+
+def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request], Response]:
+    """`storage.serve`, with every answer recorded; `wall()` gives Unix seconds."""
+
+    def serve(request: Request) -> Response:
+        response, served = storage.serve(request, wall())
+        record(
+            Kind.SERVED,
+            served.thing,
+            status=str(served.status),
+            size=served.size,
+            digest=served.sha256 or None,
+            detail=served.detail,
+        )
+        return response
+
+    return serve
+
+
+class BackendService:
+    """Binds a replica and its database to an MQTT link. `epoch` + the loop's clock is Unix time."""
+
+    def __init__(
+        self, link: MqttLink, dialect: AtlasReplica, replica: Replica, database: Database, record: Record, epoch: float
+    ) -> None:
+        self._link, self._dialect, self._replica, self._database = link, dialect, replica, database
+        self._record, self._epoch = record, epoch
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[tuple[Decision, Delivery]] = []
+        self._work = asyncio.Event()
+        replica.rows.update((row.thing, row) for row in database.load())
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._commit_forever(), name="committer")
+            tasks.create_task(self._listen(ready), name="listener")
+
+    async def _listen(self, ready: asyncio.Event) -> None:
+        attempts = 0
+        while True:
+            try:
+                await self._link.connect()
+                for output in self._dialect.open().outputs:
+                    if isinstance(output, Subscribe):
+                        await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+                ready.set()
+                attempts = 0
+                while True:
+                    await self._hear()
+            except (LinkError, PeerError):
+                self._link.abort()
+                await asyncio.sleep(min(5.0, 0.1 * 2.0**attempts))
+                attempts += 1
+
+    async def _hear(self) -> None:
+        delivery = await self._link.receive()
+        if delivery is None:
+            return
+        request = self._dialect.parse(Message(delivery.topic, delivery.payload))
+        if request is None:
+            delivery.ack()
+            return
+        self._pending.append((self._replica.decide(request, self._loop.time() + self._epoch), delivery))
+        self._work.set()
+
+    async def _commit_forever(self) -> None:
+        """What gathers while one commit runs is the next commit."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._pending = self._pending, []
+            rows = [decision.row for decision, _ in batch if decision.row is not None]
+            if rows:
+                await self._database.commit(rows)
+            for decision, delivery in batch:
+                await self._answer(decision, delivery)
+
+    async def _answer(self, decision: Decision, delivery: Delivery) -> None:
+        """Only now: it is committed. A lost connection leaves the request unacknowledged, to come again."""
+        for kind, thing, columns in decision.notes:
+            self._record(kind, thing, **columns)
+        try:
+            for output in decision.outputs:
+                assert isinstance(output, Publish)
+                await self._link.publish(output.topic, output.payload, qos=output.qos)
+        except LinkError:
+            return
+        delivery.ack()
