@@ -224,7 +224,7 @@ class Application:
         last, counts = self._counted.get(name, (-_COUNTERS_S, []))
         if (final and not self._ended[name].is_set()) or (now - last >= _COUNTERS_S and counts != rollout.counts):
             self._counted[name] = (now, list(rollout.counts))
-            detail = orjson.dumps(rollout.counts_by_state()).decode()
+            detail = orjson.dumps({s.value: n for s, n in rollout.counts_by_state().items()}).decode()
             status = "final" if final else "moving"
             self._record(Kind.COUNTERS, job=name, status=status, size=rollout.size, detail=detail)
         if final:

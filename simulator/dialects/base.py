@@ -82,8 +82,9 @@ class DeviceDialect(Protocol):
     wake_at: float | None
     """When it wants to be woken (polling dialects), in Unix seconds; None for never."""
 
-    answers: bool
-    """Whether the service answers a report; where it does not, a report that was published is done."""
+    @property
+    def answers(self) -> bool:
+        """Whether the service answers a report; where it does not, a report that was published is done."""
 
     def open(self, initial: Progress, now: float) -> Step:
         """The connection is up: subscribe, report the initial state, ask for the desired one."""

@@ -77,7 +77,10 @@ class VirtualLoop:
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Call it when the clock says `when`."""
-        return self._at_us(max(self.now_us, round(when * 1e6)), callback, args, context)
+        when_us = round(when * 1e6)
+        if when_us / 1e6 < when:  # never early: who waits for `when` would wait again, and time would stand still
+            when_us += 1
+        return self._at_us(max(self.now_us, when_us), callback, args, context)
 
     def _at_us(
         self, when_us: int, callback: Callable[..., object], args: Any, context: contextvars.Context | None

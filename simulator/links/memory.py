@@ -88,7 +88,7 @@ class MemoryMqtt:
     def __init__(self, fabric: MemoryBroker, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
-        self.epoch = 0  # counts connections; packets of an earlier one are lost
+        self.epoch = 0  # counts cuts; what was on its way when one came is lost
         self._inbox: deque[Publish] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._answer: asyncio.Future[Packet] | None = None
@@ -101,7 +101,6 @@ class MemoryMqtt:
         if self.fabric.down:
             raise LinkError("connection refused")
         self.abort()
-        self.epoch += 1
         self._inbox.clear()
         self._lost = ""
         o = self._options

@@ -1,0 +1,70 @@
+"""A shard of the fleet: makes its devices from the scenario and starts each when it is due."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
+
+from simulator.device.agent import Software
+from simulator.device.device import DeviceSpec, run_device
+from simulator.dialects.atlas import AtlasDevice, Topics
+from simulator.fleet.pacer import due
+from simulator.fleet.shard import Shard
+from simulator.links.base import Wires
+from simulator.links.latency import LatentHttp, LatentMqtt
+from simulator.model.dice import Dice
+from simulator.model.scenario import Profile, Scenario
+from simulator.trace.recorder import Record
+
+Road = Callable[[str, Profile], Wires]
+"""Makes a thing's two links."""
+
+
+def factory_software(version: str) -> Software:
+    """What devices run at the start."""
+    return Software(
+        version, f"urn:fleetsim:factory:{version}", hashlib.sha256(f"factory {version}".encode()).hexdigest()
+    )
+
+
+def specs(scenario: Scenario, shard: Shard, epoch: float) -> Iterable[tuple[int, DeviceSpec]]:
+    """(ordinal, spec) of this shard's devices, by ordinal."""
+    fleet = scenario.fleet
+    cohorts = fleet.cohort_of(scenario.seed)
+    profiles = {c: scenario.profile(fleet.profile_of(c)) for c in fleet.cohort_counts()}
+    software = factory_software(fleet.version)
+    for ordinal in range(shard.index, fleet.devices, shard.count):
+        profile = profiles[cohorts[ordinal]]
+        yield ordinal, DeviceSpec(fleet.name(ordinal), profile, software, scenario.target.artifact_bound, epoch)
+
+
+def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
+    """The wires, with the profile's latency if it has one."""
+    latency = profile.latency
+    if latency.fixed == 0:
+        return wires
+
+    def delay() -> float:
+        return latency.fixed if latency.fixed is not None else round(latency.at(dice.roll("latency")) * 1e6) / 1e6
+
+    return Wires(LatentMqtt(wires.mqtt, delay), LatentHttp(wires.http, delay))
+
+
+async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record, *, epoch: float) -> None:
+    """Run this shard's devices until cancelled; an exception of a device ends the run, for it is ours."""
+    loop, target = asyncio.get_running_loop(), scenario.target
+    began = loop.time()
+    topics = Topics(**target.topics)
+    async with asyncio.TaskGroup() as devices:
+        for ordinal, spec in specs(scenario, shard, epoch):
+            at = began + due(scenario.fleet.ramp, scenario.fleet.devices, ordinal)
+            if at > loop.time():
+                await asyncio.sleep(at - loop.time())
+            dice = Dice(scenario.seed, spec.thing)
+            dialect = AtlasDevice(
+                spec.thing, topics=topics, variant=target.dialect, credential=target.access == "credential"
+            )
+            wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
+            devices.create_task(run_device(spec, dialect, wires, record, dice, at), name=spec.thing)
+        await loop.create_future()
