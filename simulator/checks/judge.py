@@ -1,0 +1,45 @@
+"""The judge: runs the checks over a trace. A check that crashes is UNKNOWN, never a pass."""
+
+from __future__ import annotations
+
+import difflib
+
+from simulator.checks import device, fleet
+from simulator.checks.base import Check
+from simulator.model.errors import ScenarioError
+from simulator.model.scenario import Scenario
+from simulator.model.verdict import Finding, Verdict
+from simulator.trace.reader import Trace
+
+CHECKS: dict[str, Check] = {
+    "L2-convergence": fleet.convergence,
+    "S8-counters": fleet.counters,
+    "S10-integrity": device.integrity,
+    "S11-true-success": device.true_success,
+    "S12-no-regress": device.no_regress,
+    "S13-at-most-once": device.at_most_once,
+    "S23-targeting": device.targeting,
+}
+
+
+def named(names: tuple[str, ...]) -> dict[str, Check]:
+    """The checks of these names, all for none. Raises ScenarioError for a name that is none."""
+    for name in names:
+        if name not in CHECKS:
+            near = difflib.get_close_matches(name, CHECKS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CHECKS)}"
+            raise ScenarioError(f"checks: no such check: {name!r}; {hint}")
+    return {name: CHECKS[name] for name in names or CHECKS}
+
+
+def judge(trace: Trace, scenario: Scenario) -> tuple[Finding, ...]:
+    """The findings of the scenario's checks and thresholds."""
+    findings = [_run(name, check, trace, scenario) for name, check in named(scenario.checks).items()]
+    return (*findings, *fleet.thresholds(trace, scenario))
+
+
+def _run(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:
+    try:
+        return check(trace, scenario)
+    except Exception as error:
+        return Finding(name, name, Verdict.UNKNOWN, f"the check itself crashed: {type(error).__name__}: {error}")
