@@ -54,8 +54,8 @@ class Application:
     def add(self, rollout: Rollout) -> asyncio.Event:
         """Start a rollout; the event is set when it has ended."""
         name, artifact = rollout.spec.name, rollout.artifact
-        for thing in rollout.things:
-            self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256)
+        for thing, cohort in rollout.targets():
+            self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256, detail=cohort)
         self.rollouts[name] = rollout
         ended = self._ended[name] = asyncio.Event()
         return ended

@@ -361,6 +361,12 @@ class Rollout:
         """How many targets are in each state; they add up to the number of targets."""
         return dict(zip(STATES, self.counts, strict=True))
 
+    def targets(self) -> Iterator[tuple[str, str]]:
+        """(thing, cohort) of every target, in the order of their turns."""
+        names = list(self.cohorts)
+        for thing, number in zip(self.things, self._cohort, strict=True):
+            yield thing, names[number]
+
     def standing(self, thing: str) -> Standing | None:
         """One target's latest execution; None for a thing that is no target."""
         i = self._index.get(thing)

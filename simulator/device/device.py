@@ -117,8 +117,7 @@ class _Device:
                 elif how == "power-cut":
                     await asyncio.sleep(self._draws.value("reboot", self._spec.profile.reboot))
                 self._boot(how, began)
-                how = await self._run(due)
-                due = self._loop.time()
+                how = await self._run(due if how == "cold" else self._loop.time())
         except _StageFailed:
             raise AssertionError("a reboot's failure is decided at boot") from None
         finally:

@@ -1,0 +1,195 @@
+"""The command line: `fleetsim VERB`, each verb a few lines. Exit codes: 0 PASS, 1 a promise was broken, 2 otherwise
+not PASS, 3 nothing was started, 4 a part of ours died."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simulator.model.errors import FleetsimError, ScenarioError
+from simulator.model.scenario import Scenario, load_scenario
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
+
+ScenarioName = Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")]
+RunPath = Annotated[Path, typer.Argument(help="a run directory")]
+
+
+def find(name: str) -> Path:
+    """The scenario's file: a path, or a shipped one's name. Raises ScenarioError."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = SHIPPED / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
+    raise ScenarioError(f"no such scenario: {name!r}; give a file, or one of {known}")
+
+
+@app.command()
+def run(
+    scenario: ScenarioName,
+    devices: Annotated[int | None, typer.Option("-c", "--devices", envvar="FLEETSIM_DEVICES", min=1)] = None,
+    ramp: Annotated[str | None, typer.Option(envvar="FLEETSIM_RAMP", help="200/s or 30s")] = None,
+    first_index: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_INDEX", min=0)] = None,
+    run_time: Annotated[str | None, typer.Option(envvar="FLEETSIM_RUN_TIME", help="the longest: 1h30m")] = None,
+    seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_SEED", min=0)] = None,
+    world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="virtual")] = None,
+    out: Annotated[Path, typer.Option(envvar="FLEETSIM_OUT", help="where run directories go")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="print summary.json instead of the text")] = False,
+    quiet: Annotated[bool, typer.Option(envvar="FLEETSIM_QUIET", help="print the verdict alone")] = False,
+    check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
+) -> None:
+    """Run a scenario: a run directory with its trace, a report and a verdict."""
+    given = {
+        "fleet.devices": devices,
+        "fleet.ramp": ramp,
+        "fleet.first_index": first_index,
+        "run_time": run_time,
+        "seed": seed,
+        "world": world,
+    }
+    loaded = load_scenario(find(scenario), {key: value for key, value in given.items() if value is not None})
+    if check_determinism:
+        raise typer.Exit(_twice(loaded))
+    from simulator.worlds import runs
+
+    if not quiet and not as_json:
+        print(f"{loaded.name}: {loaded.fleet.devices} devices, {loaded.world} world, seed {loaded.seed}", flush=True)
+    repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
+    progress = runs.progress_line() if not quiet else (lambda batch: None)
+    path, judgement = runs.run(loaded, out, repeat, progress)
+    if sys.stderr.isatty() and not quiet:
+        sys.stderr.write("\r" + " " * 60 + "\r")
+    _report(path, judgement, as_json=as_json, quiet=quiet)
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    kept = [w for i, w in enumerate(words) if w != flag and (i == 0 or words[i - 1] != flag)]
+    return [w for w in kept if not w.startswith(f"{flag}=")]
+
+
+def _twice(scenario: Scenario) -> int:
+    from simulator.trace.reader import first_difference
+    from simulator.worlds import runs
+
+    differs = first_difference(runs.trace_of(scenario), runs.trace_of(scenario))
+    if differs is None:
+        print(f"same trace twice, seed {scenario.seed}")
+        return 0
+    print(f"the traces differ at event {differs[0]}:\n  first:  {differs[1]}\n  second: {differs[2]}")
+    return 1
+
+
+def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
+    """Write the run's files for people and machines, print the end, and leave with the verdict's exit code."""
+    from reports import page, summary
+    from simulator.trace import rundir
+
+    run = rundir.open_run(path)
+    numbers = summary.summarise(run.manifest, run.trace, judgement)
+    rundir.write_json(path / "summary.json", numbers)
+    page.write_devices(path / "devices.csv", run.trace)
+    page.write_junit(path / "junit.xml", numbers)
+    page.write_report(path / "report.html", run.manifest, run.trace, numbers)
+    if as_json:
+        print(json.dumps(numbers, indent=2))
+    elif quiet:
+        print(numbers["verdict"])
+    else:
+        print(summary.text(numbers, str(path / "report.html")))
+    raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def check(
+    run: RunPath,
+    only: Annotated[list[str] | None, typer.Option("--check", help="only this check; may be given again")] = None,
+) -> None:
+    """Judge a recorded run again."""
+    from reports import summary
+    from simulator.trace import rundir
+    from simulator.worlds import runs
+
+    opened = rundir.open_run(run)
+    judgement = runs.judge_again(opened, tuple(only or ()))
+    print(summary.text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
+    raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write a recorded run's report, summary, devices.csv and junit.xml again."""
+    from simulator.trace import rundir
+    from simulator.worlds import runs
+
+    _report(run, runs.judge_again(rundir.open_run(run), ()), as_json=False, quiet=False)
+
+
+@app.command()
+def trace(run: RunPath, device: Annotated[str, typer.Argument(help="the thing's name")]) -> None:
+    """Print one device's timeline as text."""
+    from simulator.trace import rundir
+    from simulator.trace.reader import timeline
+
+    for line in timeline(rundir.open_run(run).trace, device):
+        print(line)
+
+
+@app.command()
+def scenarios() -> None:
+    """List the shipped scenarios."""
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        print(f"{path.stem:<12} {load_scenario(path).description}")
+
+
+@app.command()
+def schema(
+    of: Annotated[str, typer.Argument(help="scenario or trace")] = "scenario",
+) -> None:
+    """Print the JSON Schema of scenario files, or the trace's columns and event kinds."""
+    if of == "scenario":
+        print(json.dumps(Scenario.model_json_schema(by_alias=True), indent=2))
+        return
+    if of != "trace":
+        raise ScenarioError(f"no schema of {of!r}; there are scenario, trace")
+    from simulator.model.events import COLUMNS, KINDS, SCHEMA_VERSION
+
+    kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
+    print(json.dumps({"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}, indent=2))
+
+
+def main() -> None:
+    """The entry point: our own errors become one clear message and exit code 3; signals end a run, not its record."""
+    # a script's background job inherits SIGINT as ignored: install both handlers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False)
+    except FleetsimError as error:
+        print(f"fleetsim: {error}", file=sys.stderr)
+        code = 3
+    except KeyboardInterrupt:
+        code = 2
+    except BrokenPipeError:
+        code = 2
+    except Exception as error:  # typer's usage errors carry their own text
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        code = 3
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Floor 3: what goes wrong on the road."""
