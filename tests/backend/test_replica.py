@@ -1,0 +1,105 @@
+"""The replica's decisions, by table: merge, versions, deltas, limits, idempotence."""
+
+import orjson
+import pytest
+
+from simulator.backend.replica import Replica
+from simulator.dialects.atlas import AtlasReplica
+from simulator.model.io import Message
+
+DIALECT = AtlasReplica()
+
+
+def make(dialect=DIALECT):
+    leave = {"url": "signed", "size": 1}
+    return Replica(dialect, mint=lambda url, thing, now: leave, grant=lambda url, thing, now: ("Bearer x", now + 60))
+
+
+def say(replica, topic, body, dialect=DIALECT):
+    payload = body if isinstance(body, bytes) else orjson.dumps(body)
+    decision = replica.decide(dialect.parse(Message(topic, payload)), 1000.0)
+    return [(o.topic.removeprefix("state/d/"), orjson.loads(o.payload)) for o in decision.outputs]
+
+
+def desire(version, **more):
+    return {"state": {"desired": {"software": {"version": version, "softwareURL": f"u{version}"}}}, **more}
+
+
+def report(version, **more):
+    return {"state": {"reported": {"software": {"version": version, "softwareURL": f"u{version}"}}}, **more}
+
+
+def test_a_desired_state_is_accepted_and_gives_a_delta_with_leave_to_download():
+    replica = make()
+    say(replica, "state/d/update", report("1"))
+    (accepted, body), (delta, command) = say(replica, "state/d/update", desire("2", jobID="j", clientToken="c"))
+    assert (accepted, delta) == ("update/accepted", "update/delta")
+    assert (body["version"], body["clientToken"]) == (2, "c")
+    assert command["state"] == {"software": {"version": "2", "softwareURL": "u2"}}
+    assert (command["jobID"], command["download"]["url"]) == ("j", "signed")
+    assert [topic for topic, _ in say(replica, "state/d/update", report("2"))] == ["update/accepted"]
+
+
+def test_the_same_token_gets_the_same_answer_and_changes_nothing():
+    replica = make()
+    first = say(replica, "state/d/update", report("1", clientToken="t"))
+    assert say(replica, "state/d/update", report("1", clientToken="t")) == first
+    assert replica.rows["d"].version == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"state": {"reported": {"a": 1}}, "version": 7}, 409),
+        ({"state": {"reported": {"a": "x" * 9000}}}, 413),
+        ({"state": {"reported": {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}}}, 400),
+        ({"state": {"reported": {"a": [1, None]}}}, 400),
+        ({"state": {"reported": 3}}, 400),
+        ({"state": {"other": {}}}, 400),
+        ({"state": []}, 400),
+        ({}, 400),
+        ({"state": {}, "clientToken": "x" * 65}, 400),
+        (b"not json", 400),
+    ],
+)
+def test_what_is_refused_changes_nothing(body, code):
+    replica = make()
+    say(replica, "state/d/update", report("1"))
+    ((topic, answer),) = say(replica, "state/d/update", body)
+    assert (topic, answer["code"]) == ("update/rejected", code)
+    assert replica.rows["d"].version == 1
+
+
+def test_null_deletes_and_null_section_removes():
+    replica = make()
+    say(replica, "state/d/update", {"state": {"reported": {"a": 1, "b": {"c": 2, "d": 3}}}})
+    say(replica, "state/d/update", {"state": {"reported": {"a": None, "b": {"c": None}}}})
+    assert replica.rows["d"].reported == {"b": {"d": 3}}
+    say(replica, "state/d/update", {"state": {"reported": None}})
+    assert replica.rows["d"].reported == {}
+
+
+def test_get_answers_what_is_desired_reported_and_different():
+    replica = make()
+    assert say(replica, "state/d/get", b"")[0][1]["code"] == 404
+    say(replica, "state/d/update", desire("2", jobID="j"))
+    ((topic, body),) = say(replica, "state/d/get", {"clientToken": "g"})
+    assert (topic, body["clientToken"], body["jobID"]) == ("get/accepted", "g", "j")
+    assert body["state"]["delta"]["software"]["softwareURL"] == "u2"
+
+
+def test_a_credential_is_for_the_current_job_only():
+    replica = make()
+    say(replica, "state/d/update", desire("2", jobID="j"))
+    assert say(replica, "state/d/credentials/get", {"jobID": "j"})[0][1]["authorization"] == "Bearer x"
+    assert say(replica, "state/d/credentials/get", {"jobID": "old"})[0][1]["code"] == 404
+
+
+def test_the_pages_own_code_completes_a_job_from_its_text():
+    dialect = AtlasReplica(variant="atlas-example")
+    replica = make(dialect)
+    say(replica, "state/d/update", desire("2", jobID="j"), dialect)
+    say(replica, "state/d/update/accepted", b"jobID:other SUCCESS", dialect)
+    assert replica.rows["d"].reported == {}
+    say(replica, "state/d/update/accepted", b"jobID:j SUCCESS", dialect)
+    assert replica.rows["d"].reported == replica.rows["d"].desired
