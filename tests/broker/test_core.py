@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.broker.core import Broker
-from simulator.broker.packets import ConnAck, Connect, Disconnect, Filter, PubAck, Publish, SubAck, Subscribe, Unsubscribe
+from simulator.broker.packets import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    Filter,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    Unsubscribe,
+)
 from simulator.broker.topics import covers, matches, valid_filter
 
 

@@ -57,7 +57,11 @@ def test_unknown_on_an_empty_trace(name):
 
 
 def test_pieces_of_two_contents_are_no_whole():
-    second = ("download", "d-0", {"job": "r.d-0.0", "status": "206", "size": 4, "detail": '{"offset":5,"etag":"other"}'})
+    second = (
+        "download",
+        "d-0",
+        {"job": "r.d-0.0", "status": "206", "size": 4, "detail": '{"offset":5,"etag":"other"}'},
+    )
     good = update(download={"size": 5})
     events = [*good[:6], second, *good[6:]]
     assert CHECKS["S10-integrity"](trace(*events), Scenario()).verdict == "FAIL"

@@ -29,7 +29,11 @@ def update(thing="d-0", job="r.d-0.0", **changed):
         "confirm": ("confirm", thing, {"job": job, "version": "2", "digest": NEW}),
         "report": ("report", thing, {"job": job, "status": "SUCCESS", "version": "2", "digest": NEW}),
         "ended": ("execution", thing, {"job": job, "status": "SUCCEEDED"}),
-        "counters": ("counters", "", {"job": "r", "status": "final", "size": 1, "detail": '{"SUCCEEDED":1,"FAILED":0}'}),
+        "counters": (
+            "counters",
+            "",
+            {"job": "r", "status": "final", "size": 1, "detail": '{"SUCCEEDED":1,"FAILED":0}'},
+        ),
     }
     for name, fields in changed.items():
         if fields is None:
