@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class MqttOptions:
     scheme: str = "mqtt"  # mqtt, mqtts, ws, wss
     path: str = "/mqtt"  # of the WebSocket schemes
     will: tuple[str, bytes] | None = None
+    gate: asyncio.Semaphore | None = None  # shared by clients of a process: how many may connect at once
 
 
 class Delivery(Protocol):

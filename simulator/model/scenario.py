@@ -255,6 +255,17 @@ class Fleet(Part):
         """The thing of the device with this ordinal (from 0)."""
         return self.thing.replace("%i", str(self.first_index + ordinal))
 
+    def login(self, thing: str) -> tuple[str, str, str | None]:
+        """A thing's (client id, user, password), spelled by the templates; the password is None without one."""
+        before, _, after = self.thing.partition("%i")
+        index = thing[len(before) : len(thing) - len(after)]
+        client_id = self.client_id.replace("%i", index).replace("%u", thing)
+
+        def spell(template: str) -> str:
+            return template.replace("%i", index).replace("%c", client_id).replace("%u", thing)
+
+        return client_id, spell(self.username), None if self.password is None else spell(self.password)
+
     def names(self) -> Iterator[str]:
         """All things, by ordinal."""
         return map(self.name, range(self.devices))

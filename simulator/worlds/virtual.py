@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,26 +12,26 @@ import orjson
 from simulator.application.drivers import Application
 from simulator.application.rollout import Rollout
 from simulator.backend.database import MemoryDatabase
-from simulator.backend.replica import Limits, Replica
-from simulator.backend.service import BackendService, Leaves, recording
+from simulator.backend.replica import Replica
+from simulator.backend.service import BackendService, recording
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasApplication, AtlasReplica, Topics
+from simulator.dialects.atlas import AtlasApplication
 from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.pacer import length
 from simulator.fleet.shard import Shard
-from simulator.links.base import HttpLink, MqttLink, MqttOptions, Wires
+from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
 from simulator.model.dice import draw
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
-from simulator.model.update import Artifact
 from simulator.trace.recorder import Recorder, Sink
+from simulator.worlds import setting
+from simulator.worlds.stages import Outcome, conduct
 
 EPOCH = 1_700_000_000.0  # Unix time at the virtual clock's zero
-_SERVICES = {"backend": "backend", "application": "application"}
 
 
 @dataclass(slots=True)
@@ -49,10 +46,6 @@ class Parts:
     road: Callable[[Road], Road] = field(default=lambda road: road)
 
 
-class Outcome(dict[str, Any]):
-    """How a run ended: `complete`, or `reason` why not; `virtual_s` of fleet time."""
-
-
 def run(scenario: Scenario, sink: Sink, parts: Parts | None = None) -> Outcome:
     """Run a scenario to its end in virtual time, handing the trace to `sink` in batches."""
 
@@ -60,7 +53,8 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None) -> Outcome:
 
     async def main(loop: VirtualLoop) -> Outcome:
         recorders.append(Recorder(lambda: loop.now_us, sink))
-        return await _World(scenario, recorders[0], parts or Parts()).run()
+        world = _World(scenario, recorders[0], parts or Parts())
+        return await conduct(world, scenario, recorders[0])
 
     try:
         return run_virtual(main)
@@ -69,121 +63,80 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None) -> Outcome:
             recorder.flush()
 
 
-def artifact_bytes(scenario: Scenario) -> bytes:
-    """The new software's bytes: the same for the same seed, version and size."""
-    spec = scenario.rollout
-    if spec.file is not None:
-        return Path(spec.file).read_bytes()
-    return random.Random(f"{scenario.seed} {spec.version}").randbytes(spec.size)
-
-
 class _World:
     def __init__(self, scenario: Scenario, record: Recorder, parts: Parts) -> None:
         self._scenario, self._record, self._parts = scenario, record, parts
         self._loop = asyncio.get_running_loop()
-        target, seed = scenario.target, scenario.seed
-        self._run_key = hashlib.sha256(f"run key {seed}".encode()).hexdigest()
-        topics = Topics(**target.topics)
-        root = topics.update.partition("/")[0]
-        access = Access(self._run_key, _SERVICES, root)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._key = setting.run_key(scenario)
+        self._services = setting.services(scenario)
+        access = Access(self._key, self._services, setting.topic_root(scenario.target))
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
-        self._storage = parts.storage("http://storage.test", hashlib.sha256(f"storage {seed}".encode()).digest())
-        leaves = Leaves(self._storage, ttl_s=target.url_ttl, credential=target.access == "credential")
-        replica_dialect = AtlasReplica(topics=topics, variant=target.dialect)
-        replica = parts.replica(
-            replica_dialect,
-            mint=leaves.mint,
-            grant=leaves.grant,
-            limits=Limits(target.document_max, target.depth_max),
-        )
-        commits = iter(range(1 << 62))
-        database = MemoryDatabase(lambda: target.commit_latency.at(draw(seed, "backend", "commit", next(commits))))
-        self._backend = BackendService(self._service("backend"), replica_dialect, replica, database, record, EPOCH)
+        self._storage = parts.storage("http://storage.test", setting.storage_key(scenario))
+        self._http = MemoryHttp(recording(self._storage, record, lambda: self._loop.time() + EPOCH))
         self._application = parts.application(
-            self._service("application"),
-            AtlasApplication(topics=topics, variant=target.dialect),
+            self._service(setting.APPLICATION),
+            AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),
             record,
-            seed=seed,
+            seed=scenario.seed,
             epoch=EPOCH,
         )
-        self._http = MemoryHttp(recording(self._storage, record, lambda: self._loop.time() + EPOCH))
 
     def _service(self, name: str) -> MqttLink:
-        return MemoryMqtt(
-            self._fabric,
-            MqttOptions("memory", 0, name, name, _SERVICES[name], clean_start=False, session_expiry_s=3600),
-        )
+        options = MqttOptions("memory", 0, name, name, self._services[name], clean_start=False, session_expiry_s=3600)
+        return MemoryMqtt(self._fabric, options)
 
-    def _road(self, thing: str, profile: Profile) -> Wires:
-        options = MqttOptions(
-            "memory",
-            0,
-            thing,
-            thing,
-            thing_password(self._run_key, thing),
-            keep_alive_s=int(profile.keep_alive),
-            clean_start=profile.clean_start,
-            session_expiry_s=int(profile.session_expiry),
-        )
-        http: HttpLink = self._http
-        return Wires(MemoryMqtt(self._fabric, options), http)
-
-    async def run(self) -> Outcome:
-        """start -> ramp -> roll out -> settle"""
-        scenario, record = self._scenario, self._record
-        begin = {"seed": scenario.seed, "devices": scenario.fleet.devices, "world": "virtual"}
-        record(Kind.RUN, status="begin", detail=orjson.dumps(begin).decode())
-        outcome = Outcome(complete=False, reason="")
+    async def start(self) -> None:
+        """Backend and application, each until it is subscribed."""
+        scenario = self._scenario
+        target, seed = scenario.target, scenario.seed
+        dialect, replica = setting.replica_of(target, self._storage, self._parts.replica)
+        commits = iter(range(1 << 62))
+        database = MemoryDatabase(lambda: target.commit_latency.at(draw(seed, "backend", "commit", next(commits))))
+        backend = BackendService(self._service(setting.BACKEND), dialect, replica, database, self._record, EPOCH)
         ready = [asyncio.Event(), asyncio.Event()]
-        services = [
-            self._loop.create_task(self._backend.run(ready[0]), name="backend"),
-            self._loop.create_task(self._application.run(ready[1]), name="application"),
-        ]
+        self._keep(backend.run(ready[0]), "backend")
+        self._keep(self._application.run(ready[1]), "application")
         for event in ready:
             await event.wait()
-        record(Kind.STAGE, phase="ramp")
-        fleet = self._loop.create_task(
-            run_fleet(scenario, Shard(), self._parts.road(self._road), record, epoch=EPOCH), name="fleet"
-        )
-        ended = asyncio.Event()
-        try:
-            async with asyncio.timeout(scenario.run_time):
-                await asyncio.sleep(length(scenario.fleet.ramp, scenario.fleet.devices) + scenario.rollout.start_after)
-                record(Kind.STAGE, phase="rollout")
-                ended = self._application.add(self._make_rollout())
-                await _first(ended, [*services, fleet])
-            outcome["complete"] = True
-            record(Kind.STAGE, phase="settle")
-            await asyncio.sleep(scenario.settle)
-        except TimeoutError:
-            outcome["reason"] = f"not finished within run_time {scenario.run_time:g} s"
-        for task in (fleet, *services):
-            task.cancel()
-        await asyncio.gather(fleet, *services, return_exceptions=True)
-        for task in (fleet, *services):
-            if not task.cancelled() and task.exception() is not None:
-                raise task.exception() or AssertionError
-        outcome["virtual_s"] = self._loop.time()
-        record(Kind.BROKER, detail=orjson.dumps({"name": "memory", **self._fabric.core.counts}).decode())
-        record(Kind.RUN, status="end", detail=orjson.dumps(outcome).decode())
-        return outcome
 
-    def _make_rollout(self) -> Rollout:
+    async def ramp(self) -> None:
+        """The whole fleet, as one shard."""
+        scenario = self._scenario
+        fleet = run_fleet(scenario, Shard(), self._parts.road(self._road), self._record, epoch=EPOCH)
+        self._keep(fleet, "fleet")
+        await asyncio.sleep(length(scenario.fleet.ramp, scenario.fleet.devices))
+
+    def _road(self, thing: str, profile: Profile) -> Wires:
+        client_id, _, _ = self._scenario.fleet.login(thing)
+        options = MqttOptions("memory", 0, client_id, thing, thing_password(self._key, thing))
+        return Wires(MemoryMqtt(self._fabric, setting.session_options(options, profile)), self._http)
+
+    async def roll_out(self) -> None:
+        """The scenario's rollout."""
         scenario = self._scenario
         spec = scenario.rollout
-        artifact: Artifact = self._storage.put(spec.name, spec.version, artifact_bytes(scenario))
-        cohorts = scenario.fleet.cohort_of(scenario.seed)
-        targets = [(scenario.fleet.name(o), cohorts[o]) for o in scenario.targets()]
-        return self._parts.rollout(spec, artifact, targets, begin_at=self._loop.time())
+        artifact = self._storage.put(spec.name, spec.version, setting.artifact_bytes(scenario))
+        rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
+        await self._application.add(rollout).wait()
 
+    async def watch(self) -> None:
+        """All parts run until they are cancelled; one that ends before has failed."""
+        await self._broken
 
-async def _first(event: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for the event; a task that ends before it has failed, and its exception is raised."""
-    waiter = asyncio.get_running_loop().create_task(event.wait())
-    try:
-        await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        waiter.cancel()
+    def _keep(self, part: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._loop.create_task(part, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not self._broken.done():
+            self._broken.set_exception(task.exception() or AssertionError(f"{task.get_name()} ended"))
+
+    async def stop(self) -> None:
+        """Switch everything off."""
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._record(Kind.BROKER, detail=orjson.dumps({"name": "memory", **self._fabric.core.counts}).decode())

@@ -1,0 +1,313 @@
+"""The lean HTTP link: an asyncio.Protocol over `httptools`; each request a fresh connection unless pooled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import cast
+from urllib.parse import urljoin, urlsplit
+
+import httptools
+
+from simulator.links.base import HttpOptions
+from simulator.model.errors import LinkError, TransferError
+from simulator.model.io import Request, Response
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REDIRECTS_MAX = 5
+_BUFFER = 256 * 1024  # bytes waiting for the reader before the socket is left alone
+_PORTS = {"http": 80, "https": 443}
+
+
+class _Connection(asyncio.Protocol):
+    """A socket, and the exchange that has it now."""
+
+    __slots__ = ("body", "transport")
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.body: LeanBody | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.body is not None:
+            self.body.feed(data)
+        elif self.transport is not None:  # an idle connection has nothing to hear
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.body is not None:
+            self.body.cut(exc)
+
+
+class LeanBody:
+    """One exchange on a connection; implements `Body`."""
+
+    __slots__ = (
+        "_bound",
+        "_chunks",
+        "_complete",
+        "_connection",
+        "_error",
+        "_free",
+        "_head",
+        "_parser",
+        "_paused",
+        "_received",
+        "_timer",
+        "_unread",
+        "_waiter",
+        "headers",
+        "status",
+    )
+
+    def __init__(
+        self, connection: _Connection, free: list[_Connection] | None, request: Request, bound: int, timeout_s: float
+    ) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._connection: _Connection | None = connection
+        self._free = free  # where the connection goes when it can be used again
+        self._head, self._bound = request.method == "HEAD", bound
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks: deque[bytes] = deque()
+        self._received = self._unread = 0
+        self._complete = self._paused = False
+        self._error: LinkError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+        connection.body = self
+
+    # ---- what the connection tells
+
+    def feed(self, data: bytes) -> None:
+        """Bytes arrived."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                self._fail(f"not HTTP/1.1: {error}")
+
+    def cut(self, error: Exception | None) -> None:
+        """The connection has ended."""
+        self._connection = None
+        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
+        if self.status and not framed and error is None:
+            self._finish()  # RFC 9112 6.3: without a length the close is the end
+        else:
+            self._fail(f"ended after {self._received} bytes of body" + (f": {error}" if error else ""))
+
+    # ---- what the parser tells
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The head has arrived."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers = {}
+            return
+        self.status = status
+        if self._head:
+            self._finish()
+        self._wake()
+
+    def on_body(self, data: bytes) -> None:
+        """Some of the body has arrived."""
+        if self._complete or self._error is not None:
+            return
+        if self._received + len(data) > self._bound:
+            self._fail(f"more than {self._bound} bytes of body")
+            return
+        self._received += len(data)
+        self._unread += len(data)
+        self._chunks.append(data)
+        if self._unread > _BUFFER and not self._paused and self._connection and self._connection.transport:
+            self._paused = True
+            self._connection.transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        if self.status:
+            self._finish()
+
+    # ---- the end
+
+    def _finish(self) -> None:
+        if self._complete or self._error is not None:
+            return
+        self._complete = True
+        self._timer.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.transport is not None:
+            connection.body = None
+            if self._free is not None and not self._head and self._parser.should_keep_alive():
+                if self._paused:
+                    connection.transport.resume_reading()
+                self._free.append(connection)
+            else:
+                connection.transport.close()
+        self._wake()
+
+    def _fail(self, why: str) -> None:
+        if self._complete or self._error is not None:
+            return
+        self._error = TransferError(why, received=self._received) if self.status else LinkError(why)
+        self._timer.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.transport is not None:
+            connection.body = None
+            connection.transport.abort()
+        self._wake()
+
+    def _expire(self, timeout_s: float) -> None:
+        self._fail(f"not finished within {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Let go of the connection, whatever is left unread."""
+        self._fail("closed by the reader")
+        self._chunks.clear()
+
+    # ---- the reader's side
+
+    async def head(self) -> None:
+        """Wait for the response's head. Raises LinkError."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = self._chunks
+        while True:
+            while chunks:
+                chunk = chunks.popleft()
+                self._unread -= len(chunk)
+                if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
+                    self._paused = False
+                    self._connection.transport.resume_reading()
+                yield chunk
+            if self._error is not None:
+                raise self._error
+            if self._complete:
+                return
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class LeanHttp:
+    """An HTTP/1.1 client; implements `HttpLink`. It holds no connection unless `pooled`."""
+
+    __slots__ = ("_free", "options")
+
+    def __init__(self, options: HttpOptions | None = None) -> None:
+        self.options = options or HttpOptions()
+        self._free: dict[tuple[str, str, int], list[_Connection]] = {}
+
+    async def open(self, request: Request, *, bound: int, timeout_s: float) -> LeanBody:
+        """Send the request and wait for the head, past redirects. Raises LinkError."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        for _ in range(_REDIRECTS_MAX + 1):
+            body = await self._exchange(request, bound, deadline - asyncio.get_running_loop().time())
+            target = body.headers.get("location")
+            if body.status not in _REDIRECTS or target is None:
+                return body
+            body.close()
+            request = _redirected(request, body.status, urljoin(request.url, target))
+        raise LinkError(f"more than {_REDIRECTS_MAX} redirects")
+
+    async def _exchange(self, request: Request, bound: int, timeout_s: float) -> LeanBody:
+        parts = urlsplit(request.url)
+        try:
+            host = (parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+        except (KeyError, ValueError):
+            raise LinkError(f"not an http URL: {request.url!r}") from None
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        lines = [f"{request.method} {path} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
+        lines += [f"{name}: {value}" for name, value in (*self.options.headers, *request.headers)]
+        if request.body or request.method in ("POST", "PUT"):
+            lines.append(f"content-length: {len(request.body)}")
+        if not self.options.pooled:
+            lines.append("connection: close")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        free = self._free.setdefault(host, []) if self.options.pooled else None
+        connection = _usable(free) or await self._connect(host, timeout_s)
+        body = LeanBody(connection, free, request, bound, timeout_s)
+        assert connection.transport is not None
+        connection.transport.write(head + request.body)
+        try:
+            await body.head()
+        except BaseException:
+            body.close()
+            raise
+        return body
+
+    async def _connect(self, host: tuple[str, str, int], timeout_s: float) -> _Connection:
+        o = self.options
+        limit = min(timeout_s, o.connect_timeout_s)
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    _Connection,
+                    host[1],
+                    host[2],
+                    ssl=(o.tls or True) if host[0] == "https" else None,
+                    local_addr=(o.source, 0) if o.source else None,
+                )
+        except TimeoutError:
+            raise LinkError(f"{host[1]}:{host[2]} did not answer within {limit:g} s") from None
+        except OSError as error:
+            raise LinkError(f"{host[1]}:{host[2]}: {error.strerror or error}") from None
+        if connection.transport is None:
+            raise LinkError(f"{host[1]}:{host[2]}: closed at once")
+        return connection
+
+    async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
+        """The same, with the body read whole. Raises LinkError."""
+        body = await self.open(request, bound=bound, timeout_s=timeout_s)
+        content = b"".join([chunk async for chunk in body])
+        return Response(body.status, tuple(body.headers.items()), content)
+
+    async def close(self) -> None:
+        """Close pooled connections."""
+        for free in self._free.values():
+            for connection in free:
+                if connection.transport is not None:
+                    connection.transport.close()
+        self._free.clear()
+
+
+def _usable(free: list[_Connection] | None) -> _Connection | None:
+    """An idle connection that still is one."""
+    while free:
+        connection = free.pop()
+        if connection.transport is not None and not connection.transport.is_closing():
+            return connection
+    return None
+
+
+def _redirected(request: Request, status: int, url: str) -> Request:
+    """RFC 9110 15.4: 303 asks with GET; an Authorization header stays with its own host."""
+    headers = request.headers
+    if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
+        headers = tuple((name, value) for name, value in headers if name != "authorization")
+    if status == 303 and request.method != "HEAD":
+        return Request("GET", url, headers)
+    return request._replace(url=url, headers=headers)

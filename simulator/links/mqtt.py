@@ -1,0 +1,421 @@
+"""The lean MQTT 5 link: an asyncio.Protocol over the `mqtt5` codec, for thousands of devices in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import cast
+
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    DisconnectPacket,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PublishPacket,
+    QoS,
+    RetainHandling,
+    SubAckPacket,
+    SubscribePacket,
+    TopicFilter,
+    Will,
+    read,
+)
+
+from simulator.links.base import MqttOptions
+from simulator.model.errors import LinkError, PeerError
+
+_QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
+_PING = PingReqPacket().write()
+_DUP = 0x08  # MQTT 5 3.3.1.1
+_DRAIN_S = 5.0
+
+
+class LeanDelivery:
+    """A message that arrived; implements `Delivery`."""
+
+    __slots__ = ("_wire", "dup", "packet_id", "payload", "qos", "retain", "topic")
+
+    def __init__(self, wire: _Wire, packet: PublishPacket) -> None:
+        self._wire: _Wire | None = wire
+        self.topic, self.payload = packet.topic, packet.payload
+        self.retain, self.dup, self.packet_id = packet.retain, packet.duplicate, packet.packet_id
+        self.qos = 0 if packet.packet_id is None else int(packet.qos)
+
+    def ack(self) -> None:
+        """PUBACK, once."""
+        wire, self._wire = self._wire, None
+        if wire is not None and self.packet_id is not None:
+            wire.send(PubAckPacket(self.packet_id).write())
+
+
+class _Wire(asyncio.Protocol):
+    """One connection of a link, from its socket to its end."""
+
+    __slots__ = ("_link", "_rest", "alive", "paused", "pinged", "sent", "stalled", "transport")
+
+    def __init__(self, link: LeanMqtt) -> None:
+        self._link = link
+        self._rest = b""
+        self.alive = self.paused = self.stalled = self.pinged = False
+        self.sent = 0  # when something was sent last, in turns of the wheel
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.alive = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        view = memoryview(data)
+        try:
+            while self.alive and view:
+                packet, length = read(view)
+                view = view[length:]
+                self._link.arrived(self, packet)
+        except IndexError:
+            self._rest = bytes(view)
+        except Exception as error:  # a protocol's callback reports its own exceptions: asyncio would only drop us
+            self.end(f"not MQTT 5: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end(f"connection lost: {exc}" if exc else "the broker closed the connection")
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._link.wake_writer()
+
+    def send(self, data: bytes) -> None:
+        """Write, if the connection still is; a stalled one keeps silent."""
+        if self.alive and not self.stalled:
+            assert self.transport is not None
+            self.transport.write(data)
+            self.sent = _wheel_turn()
+
+    def end(self, reason: str) -> None:
+        """Cut the connection, once, and tell the link."""
+        if self.alive:
+            self.alive = False
+            assert self.transport is not None
+            self.transport.abort()
+            self._link.lost(self, reason)
+
+
+class LeanMqtt:
+    """An MQTT 5 client on asyncio transports; implements `MqttLink`. Its loop must not change."""
+
+    capabilities = frozenset({"abort", "dup", "stall", "withhold-puback"})
+    __slots__ = (
+        "__weakref__",
+        "_answer",
+        "_inbox",
+        "_lost",
+        "_next_id",
+        "_options",
+        "_room",
+        "_unacked",
+        "_until",
+        "_waiter",
+        "_window",
+        "_wire",
+    )
+
+    def __init__(self, options: MqttOptions) -> None:
+        self._options = options
+        self._wire: _Wire | None = None
+        self._inbox: deque[LeanDelivery] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[ConnAckPacket | SubAckPacket] | None = None
+        self._room: asyncio.Future[None] | None = None  # waits for the socket or the broker to take more
+        self._unacked: dict[int, bytes] | None = None
+        self._window = 65535  # the broker's receive maximum
+        self._next_id = 0
+        self._until = 0.0  # what the armed timer waits for; 0 where none is armed
+        self._lost = "not connected"
+
+    # ---- the port
+
+    async def connect(self) -> bool:
+        """Connect; True when the broker resumed a session. Raises LinkError, PeerError."""
+        self.abort()
+        self._inbox, o = None, self._options
+        wire = _Wire(self)
+        try:
+            async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: wire,
+                    o.host,
+                    o.port,
+                    ssl=o.tls,
+                    server_hostname=o.host if o.tls else None,
+                    local_addr=(o.source, 0) if o.source else None,
+                )
+                self._wire = wire
+                answer = await self._ask(wire, _connect_packet(o))
+        except TimeoutError:
+            wire.end("no answer")
+            raise LinkError(f"{o.host}:{o.port} did not answer within {o.connect_timeout_s:g} s") from None
+        except OSError as error:
+            raise LinkError(f"{o.host}:{o.port}: {error.strerror or error}") from None
+        except BaseException:
+            wire.end("given up")
+            raise
+        if not isinstance(answer, ConnAckPacket):
+            wire.end("no CONNACK")
+            raise PeerError("the broker's first packet is no CONNACK")
+        code = int(answer.reason_code)
+        if code:
+            wire.end("refused")
+            why = f" ({answer.reason_str})" if answer.reason_str else ""
+            raise PeerError(f"the broker refused the connection: 0x{code:02x}{why}", code=code)
+        self._window = answer.receive_max
+        keep_alive = o.keep_alive_s if answer.server_keep_alive is None else answer.server_keep_alive
+        if keep_alive:
+            _wheel().watch(wire, max(1, keep_alive * 3 // 4))
+        if answer.session_present:
+            for data in (self._unacked or {}).values():
+                wire.send(bytes((data[0] | _DUP,)) + data[1:])  # MQTT 5 4.4.0-1
+        else:
+            self._unacked = None
+        return answer.session_present
+
+    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
+        """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
+        wire = self._require()
+        wanted = [
+            TopicFilter(
+                pattern,
+                max_qos=_QOS[qos],
+                no_local=no_local,
+                retain_as_published=False,
+                retain_handling=RetainHandling.SEND_ALWAYS,
+            )
+            for pattern in filters
+        ]
+        packet = SubscribePacket(self._fresh_id(), wanted).write()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                answer = await self._ask(wire, packet)
+        except TimeoutError:
+            wire.end("no SUBACK")
+            raise LinkError("the broker did not answer a SUBSCRIBE") from None
+        assert isinstance(answer, SubAckPacket)
+        for pattern, reason in zip(filters, answer.reason_codes, strict=True):
+            if int(reason) >= 0x80:
+                code = int(reason)
+                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Hand the message over; waits for the receive maximum and for a full socket. Raises LinkError."""
+        wire = self._require()
+        while wire.paused or (qos and self._unacked is not None and len(self._unacked) >= self._window):
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+            wire = self._require()
+        if not qos:
+            wire.send(PublishPacket(topic, payload, retain=retain).write())
+            return
+        packet_id = self._fresh_id()
+        data = PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, retain=retain, packet_id=packet_id).write()
+        if self._unacked is None:
+            self._unacked = {}
+        self._unacked[packet_id] = data
+        wire.send(data)
+
+    async def receive(self, until: float | None = None) -> LeanDelivery | None:
+        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        while not self._inbox:
+            if self._wire is None or not self._wire.alive:
+                raise LinkError(self._lost)
+            loop = asyncio.get_running_loop()
+            if until is not None:
+                if loop.time() >= until:
+                    return None
+                if not self._until or until < self._until:
+                    self._until = until
+                    loop.call_at(until, self._rang, until)
+            self._waiter = waiter = loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        return self._inbox.popleft()
+
+    def abort(self) -> None:
+        """Cut the connection without DISCONNECT."""
+        if self._wire is not None:
+            self._wire.end("aborted")
+
+    def stall(self, on: bool) -> None:
+        """Neither read, write nor ping; or do so again."""
+        wire = self._require()
+        assert wire.transport is not None
+        wire.stalled = on
+        if on:
+            wire.transport.pause_reading()
+        else:
+            wire.transport.resume_reading()
+            for data in (self._unacked or {}).values():
+                wire.send(data)
+
+    async def close(self) -> None:
+        """DISCONNECT and close."""
+        wire = self._wire
+        if wire is not None and wire.alive:
+            assert wire.transport is not None
+            wire.send(DisconnectPacket().write())
+            wire.alive = False
+            wire.transport.close()
+            asyncio.get_running_loop().call_later(_DRAIN_S, wire.transport.abort)
+            self.lost(wire, "closed")
+
+    # ---- what the wire tells
+
+    def arrived(self, wire: _Wire, packet: object) -> None:
+        """A packet of the present connection."""
+        if isinstance(packet, PublishPacket):
+            if self._inbox is None:
+                self._inbox = deque()
+            self._inbox.append(LeanDelivery(wire, packet))
+            self._wake()
+        elif isinstance(packet, PubAckPacket):
+            if self._unacked is not None:
+                self._unacked.pop(packet.packet_id, None)
+                if not self._unacked:
+                    self._unacked = None
+                self.wake_writer()
+        elif isinstance(packet, PingRespPacket):
+            wire.pinged = False
+        elif isinstance(packet, ConnAckPacket | SubAckPacket):
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(packet)
+        elif isinstance(packet, DisconnectPacket):
+            why = f" ({packet.reason_str})" if packet.reason_str else ""
+            wire.end(f"the broker disconnected: 0x{int(packet.reason_code):02x}{why}")
+        else:
+            wire.end(f"the broker sent {type(packet).__name__}, which QoS 1 does not need")
+
+    def lost(self, wire: _Wire, reason: str) -> None:
+        """The connection has ended; whoever waits for anything learns it."""
+        if wire is not self._wire:
+            return
+        self._lost = reason
+        self._wire = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LinkError(reason))
+        self._wake()
+        self.wake_writer()
+
+    def wake_writer(self) -> None:
+        """There may be room again."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    # ---- within
+
+    async def _ask(self, wire: _Wire, data: bytes) -> ConnAckPacket | SubAckPacket:
+        self._answer = asyncio.get_running_loop().create_future()
+        wire.send(data)
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
+
+    def _require(self) -> _Wire:
+        wire = self._wire
+        if wire is None or not wire.alive:
+            raise LinkError(self._lost)
+        return wire
+
+    def _fresh_id(self) -> int:
+        packet_id = self._next_id % 65535 + 1
+        while self._unacked is not None and packet_id in self._unacked:
+            packet_id = packet_id % 65535 + 1
+        self._next_id = packet_id
+        return packet_id
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _rang(self, until: float) -> None:
+        if self._until == until:  # one that was armed later, for earlier, has taken its place otherwise
+            self._until = 0.0
+            self._wake()
+
+
+def _connect_packet(o: MqttOptions) -> bytes:
+    will = Will(o.will[0], payload=o.will[1], qos=QoS.AT_LEAST_ONCE) if o.will else None
+    return ConnectPacket(
+        o.client_id,
+        username=o.username,
+        password=None if o.password is None else o.password.encode(),
+        clean_start=o.clean_start,
+        will=will,
+        keep_alive=o.keep_alive_s,
+        session_expiry_interval=o.session_expiry_s,
+    ).write()
+
+
+class _Wheel:
+    """One timer a second for all keep-alives of a loop. A wire is pinged when it has sent nothing for its interval,
+    and cut when the ping was not answered by the next."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.turn = 0
+        self._due: dict[int, list[tuple[_Wire, int]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, wire: _Wire, interval_s: int) -> None:
+        """Keep this wire alive until it ends."""
+        self._due.setdefault(self.turn + interval_s, []).append((wire, interval_s))
+        loop = self._loop()
+        if self._timer is None and loop is not None:
+            self._timer = loop.call_later(1.0, self._turn)
+
+    def _turn(self) -> None:
+        self.turn += 1
+        for wire, interval_s in self._due.pop(self.turn, ()):
+            if not wire.alive:
+                continue
+            if wire.pinged:
+                wire.end("keep-alive: the broker did not answer a ping")
+                continue
+            idle = self.turn - wire.sent
+            if idle >= interval_s and not wire.stalled:
+                wire.pinged = True
+                wire.send(_PING)
+                idle = 0
+            self._due.setdefault(self.turn + max(1, interval_s - idle), []).append((wire, interval_s))
+        loop = self._loop()
+        self._timer = loop.call_later(1.0, self._turn) if self._due and loop is not None else None
+
+
+_current: _Wheel | None = None
+_current_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+
+def _wheel() -> _Wheel:
+    """The running loop's wheel."""
+    global _current, _current_loop
+    loop = asyncio.get_running_loop()
+    if _current is None or _current_loop is None or _current_loop() is not loop:
+        _current, _current_loop = _Wheel(loop), weakref.ref(loop)
+    return _current
+
+
+def _wheel_turn() -> int:
+    return 0 if _current is None else _current.turn
