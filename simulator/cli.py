@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.model.errors import FleetsimError, ScenarioError
-from simulator.model.scenario import Scenario, load_scenario
+from simulator.model.errors import FleetsimError, PartDied, ScenarioError
+from simulator.model.scenario import Scenario, load_scenario, parse_scenario
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -35,6 +36,15 @@ def find(name: str) -> Path:
     raise ScenarioError(f"no such scenario: {name!r}; give a file, or one of {known}")
 
 
+Broker = Annotated[
+    str | None, typer.Option(envvar="FLEETSIM_BROKER", help="embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL")
+]
+Database = Annotated[str | None, typer.Option(envvar="FLEETSIM_DATABASE", help="sqlite, or sqlite:PATH")]
+AllowRemote = Annotated[
+    list[str] | None, typer.Option(envvar="FLEETSIM_ALLOW_REMOTE", help="a host beyond this machine that is meant")
+]
+
+
 @app.command()
 def run(
     scenario: ScenarioName,
@@ -43,9 +53,27 @@ def run(
     first_index: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_INDEX", min=0)] = None,
     run_time: Annotated[str | None, typer.Option(envvar="FLEETSIM_RUN_TIME", help="the longest: 1h30m")] = None,
     seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_SEED", min=0)] = None,
-    world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="virtual")] = None,
+    world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="live or virtual")] = None,
+    broker: Broker = None,
+    database: Database = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or the artifact's URL in a storage of yours"),
+    ] = None,
+    link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
+    processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
+    pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,
+    ifaddr: Annotated[list[str] | None, typer.Option(envvar="FLEETSIM_IFADDR", help="a local address to bind")] = None,
+    allow_remote: AllowRemote = None,
+    cafile: Annotated[str | None, typer.Option(envvar="FLEETSIM_CAFILE", help="trusted certificates")] = None,
+    cert: Annotated[str | None, typer.Option(envvar="FLEETSIM_CERT", help="a client certificate")] = None,
+    key: Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")] = None,
+    insecure: Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not check certificates")] = False,
     out: Annotated[Path, typer.Option(envvar="FLEETSIM_OUT", help="where run directories go")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="print summary.json instead of the text")] = False,
+    as_json: Annotated[bool, typer.Option("--json", envvar="FLEETSIM_JSON", help="print summary.json")] = False,
+    csv: Annotated[str | None, typer.Option(envvar="FLEETSIM_CSV", help="also PREFIX_devices.csv")] = None,
+    html: Annotated[Path | None, typer.Option(envvar="FLEETSIM_HTML", help="also the report here")] = None,
+    junit: Annotated[Path | None, typer.Option(envvar="FLEETSIM_JUNIT", help="also the JUnit XML here")] = None,
     quiet: Annotated[bool, typer.Option(envvar="FLEETSIM_QUIET", help="print the verdict alone")] = False,
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
 ) -> None:
@@ -57,20 +85,75 @@ def run(
         "run_time": run_time,
         "seed": seed,
         "world": world,
+        "target.broker": broker,
+        "target.database": database,
+        "target.artifact_url": None if storage == "embedded" else storage,
     }
     loaded = load_scenario(find(scenario), {key: value for key, value in given.items() if value is not None})
     if check_determinism:
         raise typer.Exit(_twice(loaded))
     from simulator.worlds import runs
+    from simulator.worlds.stack import Options
 
+    if link not in ("lean", "library"):
+        raise ScenarioError(f"--link {link}: there are lean, library")
+    options = Options(
+        link=link,
+        processes=processes,
+        pooled=pooled,
+        ifaddr=ifaddr or [],
+        allow_remote=allow_remote or [],
+        cafile=cafile,
+        cert=cert,
+        key=key,
+        insecure=insecure,
+    )
     if not quiet and not as_json:
         print(f"{loaded.name}: {loaded.fleet.devices} devices, {loaded.world} world, seed {loaded.seed}", flush=True)
     repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
-    progress = runs.progress_line() if not quiet else (lambda batch: None)
-    path, judgement = runs.run(loaded, out, repeat, progress)
-    if sys.stderr.isatty() and not quiet:
-        sys.stderr.write("\r" + " " * 60 + "\r")
+    path, judgement = runs.run(loaded, out, repeat, options, quiet=quiet)
     _report(path, judgement, as_json=as_json, quiet=quiet)
+    for name, copy in (
+        ("report.html", html),
+        ("junit.xml", junit),
+        ("devices.csv", csv and Path(f"{csv}_devices.csv")),
+    ):
+        if copy:
+            shutil.copyfile(path / name, copy)
+    raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def serve(
+    scenario: Annotated[
+        str | None, typer.Argument(help="whose target, fleet names and topics; none: the defaults")
+    ] = None,
+    broker: Broker = None,
+    database: Database = None,
+    broker_port: Annotated[int, typer.Option(envvar="FLEETSIM_BROKER_PORT", min=0, max=65535)] = 1883,
+    backend_port: Annotated[int, typer.Option(envvar="FLEETSIM_BACKEND_PORT", min=0, max=65535)] = 8080,
+    application_port: Annotated[int, typer.Option(envvar="FLEETSIM_APPLICATION_PORT", min=0, max=65535)] = 8081,
+    token: Annotated[
+        str | None, typer.Option(envvar="FLEETSIM_TOKEN", help="of the HTTP APIs; none: a fresh one")
+    ] = None,
+    allow_remote: AllowRemote = None,
+) -> None:
+    """Run broker, backend and application alone, until interrupted."""
+    from simulator.worlds.serve import serve as serving
+    from simulator.worlds.stack import Options
+
+    given = {"target.broker": broker, "target.database": database}
+    laid = {key: value for key, value in given.items() if value is not None}
+    loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
+    options = Options(
+        broker_port=broker_port,
+        backend_port=backend_port,
+        application_port=application_port,
+        allow_remote=allow_remote or [],
+    )
+    if token:
+        options.token = token
+    raise typer.Exit(serving(loaded, options))
 
 
 def _without(words: list[str], flag: str) -> list[str]:
@@ -91,7 +174,7 @@ def _twice(scenario: Scenario) -> int:
 
 
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
-    """Write the run's files for people and machines, print the end, and leave with the verdict's exit code."""
+    """Write the run's files for people and machines, and print the end."""
     from reports import page, summary
     from simulator.trace import rundir
 
@@ -107,7 +190,6 @@ def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
         print(numbers["verdict"])
     else:
         print(summary.text(numbers, str(path / "report.html")))
-    raise typer.Exit(judgement.exit_code)
 
 
 @app.command()
@@ -132,7 +214,9 @@ def report(run: RunPath) -> None:
     from simulator.trace import rundir
     from simulator.worlds import runs
 
-    _report(run, runs.judge_again(rundir.open_run(run), ()), as_json=False, quiet=False)
+    judgement = runs.judge_again(rundir.open_run(run), ())
+    _report(run, judgement, as_json=False, quiet=False)
+    raise typer.Exit(judgement.exit_code)
 
 
 @app.command()
@@ -175,6 +259,9 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
+    except PartDied as error:
+        print(f"fleetsim: {error}", file=sys.stderr)
+        code = 4
     except FleetsimError as error:
         print(f"fleetsim: {error}", file=sys.stderr)
         code = 3

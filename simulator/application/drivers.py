@@ -76,6 +76,10 @@ class Application:
                 await asyncio.sleep(min(5.0, 0.1 * 2.0**attempts))
                 attempts += 1
 
+    def clock(self) -> float:
+        """The clock of its rollouts."""
+        return self._loop.time()
+
     def _now(self) -> float:
         return self._loop.time() + self._epoch
 

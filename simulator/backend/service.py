@@ -43,11 +43,11 @@ class Leaves:
         return self._storage.credential(stored, thing, expires), expires
 
 
-def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request], Response]:
-    """`storage.serve`, with every answer recorded; `wall()` gives Unix seconds."""
+def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:
+    """`storage.serve` for a request from an address, with every answer recorded; `wall()` gives Unix seconds."""
 
-    def serve(request: Request) -> Response:
-        response, served = storage.serve(request, wall())
+    def serve(request: Request, address: str = "") -> Response:
+        response, served = storage.serve(request, wall(), address)
         record(
             Kind.SERVED,
             served.thing,

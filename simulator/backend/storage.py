@@ -45,7 +45,7 @@ class Storage:
 
     def put(self, name: str, version: str, content: bytes) -> Artifact:
         """Keep an artifact. It is immutable: other bytes under the same name and version raise ScenarioError."""
-        path = f"/artifacts/{quote(name, safe='')}/{quote(version, safe='')}"
+        path = _path(name, version)
         digest = hashlib.sha256(content).hexdigest()
         held = self.artifacts.get(path)
         if held is not None and held.sha256 != digest:
@@ -56,6 +56,10 @@ class Storage:
     def find(self, url: str) -> Stored | None:
         """The artifact with this stable URL."""
         return self.artifacts.get(url.removeprefix(self.base)) if url.startswith(self.base) else None
+
+    def at(self, name: str, version: str) -> Stored | None:
+        """The artifact of this name and version."""
+        return self.artifacts.get(_path(name, version))
 
     # ---- leave to download
 
@@ -116,6 +120,10 @@ class Storage:
         body = f'{{"error":"{why}"}}'.encode()
         headers = (("content-type", "application/json"), ("content-length", str(len(body))))
         return Response(status, headers, body), Served("", status, 0, "", f"{path}: {why}")
+
+
+def _path(name: str, version: str) -> str:
+    return f"/artifacts/{quote(name, safe='')}/{quote(version, safe='')}"
 
 
 def _ranged(stored: Stored, headers: dict[str, str]) -> Response:

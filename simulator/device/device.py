@@ -111,7 +111,7 @@ class _Device:
         how = "cold"
         try:
             while True:
-                began = self._loop.time()
+                began = due if how == "cold" else self._loop.time()
                 if how == "reboot":
                     await self._sleep_stage("reboot", self._draws.value("reboot", self._spec.profile.reboot))
                 elif how == "power-cut":

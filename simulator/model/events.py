@@ -86,7 +86,7 @@ KINDS: dict[str, Meaning] = {
     Kind.HEALTH: Meaning(
         "conductor or shard",
         "The load generator's own health over the last interval.",
-        {"detail": "JSON: loop_lag_s_p99, lateness_s_p99, cpu_share, offered, scheduled"},
+        {"detail": "JSON: process, cpu_share of one core, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps"},
     ),
     Kind.BOOT: Meaning(
         "device",
@@ -95,7 +95,7 @@ KINDS: dict[str, Meaning] = {
             "status": "cold, reboot or power-cut",
             "version": "the version that started",
             "digest": "hash of the active slot",
-            "span_us": "reboot time",
+            "span_us": "reboot time; of a cold start, its lateness against the ramp",
         },
     ),
     Kind.CONNECT: Meaning(

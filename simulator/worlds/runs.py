@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ import pyarrow as pa
 
 from simulator import __version__
 from simulator.checks.judge import judge, named
-from simulator.model.errors import FleetsimError, ScenarioError
+from simulator.checks.validity import started, validity
+from simulator.model.errors import PartDied, ScenarioError
+from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace import rundir
-from simulator.trace.reader import in_order
-from simulator.trace.recorder import StreamFile
-from simulator.worlds import virtual
+from simulator.trace.reader import Trace, in_order
+from simulator.trace.recorder import Sink, StreamFile
+from simulator.worlds import live, virtual
+from simulator.worlds.progress import Line, follow
+from simulator.worlds.stack import Options
 
 
 def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
@@ -32,49 +36,73 @@ def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "seed": scenario.seed,
         "world": scenario.world,
-        "broker": "embedded core, in memory",
+        "broker": {"name": "embedded core, in memory" if scenario.world == "virtual" else scenario.target.broker},
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "repeat": repeat,
         "scenario": resolved,
         "complete": False,
     }
 
 
-def run(
-    scenario: Scenario, out: Path, repeat: str, progress: Callable[[pa.RecordBatch], None]
-) -> tuple[Path, Judgement]:
+def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
     """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
     named(scenario.checks)
-    if scenario.world != "virtual":
-        raise ScenarioError("world: live is not in this version yet; run with --world virtual")
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
+    sources = live.prepare(scenario, options) if scenario.world == "live" else []
     path = rundir.create(out, scenario.name)
     manifest = manifest_of(scenario, repeat)
     rundir.write_json(path / "manifest.json", manifest)
+    line = Line(len(scenario.targets()), sys.stderr, on=sys.stderr.isatty() and not quiet)
     incomplete: tuple[str, ...] = ()
     died: tuple[str, ...] = ()
     try:
-        with StreamFile(path / "parts" / "virtual.arrow") as stream:
-
-            def sink(batch: pa.RecordBatch) -> None:
-                stream(batch)
-                progress(batch)
-
-            outcome = virtual.run(scenario, sink)
-        if not outcome["complete"]:
+        if scenario.world == "live":
+            outcome = live.run(scenario, options, path, line, sources)
+        else:
+            with StreamFile(path / "parts" / "virtual.arrow") as stream:
+                outcome = virtual.run(scenario, _both(stream, follow(line)))
+        if "died" in outcome:
+            died = (outcome["died"],)
+        elif not outcome["complete"]:
             incomplete = (outcome["reason"],)
     except KeyboardInterrupt:
         incomplete = ("interrupted",)
+    except PartDied as error:
+        died = (str(error),)
     except OSError as error:
         died = (f"the record could not be written: {error.strerror or error}",)
+    finally:
+        line.clear()
     try:
         trace, _ = rundir.collect(path)
-        manifest |= {"complete": not incomplete and not died, "incomplete": [*incomplete, *died]}
+        manifest |= {"complete": not incomplete and not died, "incomplete": [*incomplete], "died": [*died]}
+        manifest["broker"] = broker_of(trace) or manifest["broker"]
         rundir.write_json(path / "manifest.json", manifest)
     except OSError as error:
-        raise FleetsimError(f"{path}: the record could not be finished: {error.strerror or error}") from None
-    return path, replace(Judgement(judge(trace, scenario)), incomplete=incomplete, died=died)
+        raise PartDied(f"{path}: the record could not be finished: {error.strerror or error}") from None
+    return path, _judge(trace, scenario, incomplete, died)
+
+
+def _both(first: Sink, second: Sink) -> Sink:
+    def sink(batch: pa.RecordBatch) -> None:
+        first(batch)
+        second(batch)
+
+    return sink
+
+
+def _judge(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
+    health = validity(trace, scenario)
+    short = started(trace, scenario) if not incomplete and not died else ()
+    return Judgement(judge(trace, scenario), invalid=health.reasons, incomplete=(*incomplete, *short), died=died)
+
+
+def broker_of(trace: Trace) -> dict[str, Any]:
+    """The broker's name, version and counts, as the trace has them."""
+    said = trace.kind(Kind.BROKER).texts("detail")
+    return dict(json.loads(said[-1])) if said else {}
 
 
 def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
@@ -83,9 +111,10 @@ def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
     if checks:
         scenario = scenario.model_copy(update={"checks": checks})
     incomplete = tuple(run.manifest.get("incomplete", ()))
-    if not run.complete or (not run.manifest.get("complete") and not incomplete):
+    died = tuple(run.manifest.get("died", ()))
+    if not run.complete or (not run.manifest.get("complete") and not incomplete and not died):
         incomplete = (*incomplete, "the run did not end properly")
-    return Judgement(judge(run.trace, scenario), incomplete=incomplete)
+    return _judge(run.trace, scenario, incomplete, died)
 
 
 def trace_of(scenario: Scenario) -> pa.Table:
@@ -93,17 +122,3 @@ def trace_of(scenario: Scenario) -> pa.Table:
     batches: list[pa.RecordBatch] = []
     virtual.run(scenario, batches.append)
     return in_order(batches)
-
-
-def progress_line(stream: Any = sys.stderr) -> Callable[[pa.RecordBatch], None]:
-    """One live line on a terminal, nothing elsewhere."""
-    seen = 0
-
-    def show(batch: pa.RecordBatch) -> None:
-        nonlocal seen
-        seen += batch.num_rows
-        at = batch.column(0)[-1].as_py() / 1e6
-        stream.write(f"\r{at:10.1f} s of fleet time  {seen:,} events")
-        stream.flush()
-
-    return show if stream.isatty() else (lambda batch: None)

@@ -74,7 +74,8 @@ class _World:
         access = Access(self._key, self._services, setting.topic_root(scenario.target))
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
         self._storage = parts.storage("http://storage.test", setting.storage_key(scenario))
-        self._http = MemoryHttp(recording(self._storage, record, lambda: self._loop.time() + EPOCH))
+        serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
+        self._http = MemoryHttp(lambda request: serve(request, ""))
         self._application = parts.application(
             self._service(setting.APPLICATION),
             AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),

@@ -1,0 +1,227 @@
+"""A real mosquitto on loopback, configured to lose nothing it acknowledged: started, watched, counted, stopped."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import mqtt5
+
+from simulator.broker.access import thing_password
+from simulator.model.errors import ScenarioError
+
+HOST = "127.0.0.1"
+_COUNTER = "fleetsim-counter"  # the user that reads $SYS
+_COUNTS = {
+    "$SYS/broker/publish/messages/received": "published",
+    "$SYS/broker/publish/messages/sent": "delivered",
+    "$SYS/broker/publish/messages/dropped": "dropped",
+    "$SYS/broker/clients/connected": "connected",
+    "$SYS/broker/clients/total": "sessions",
+}
+_READY_S, _STOP_S, _ASK_S = 10.0, 5.0, 2.0
+_SETTINGS = """\
+user {user}
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_type information
+connection_messages false
+# the defaults lose QoS 1 messages that were acknowledged to their publisher
+max_queued_messages 0
+max_inflight_messages 0
+set_tcp_nodelay true
+sys_interval 1
+# a snapshot, not a log: kill -9 loses what came since the last one
+persistence true
+persistence_location {directory}/
+autosave_interval 10
+allow_anonymous false
+password_file {directory}/passwords
+acl_file {directory}/rights
+listener {port} {host}
+"""
+
+
+def find_mosquitto() -> str:
+    """The program's path. Raises ScenarioError when it is not installed."""
+    found = shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+    if found is None:
+        raise ScenarioError("mosquitto is not installed: apt install mosquitto, or use the embedded broker")
+    return found
+
+
+class Mosquitto:
+    """One mosquitto whose files are below `directory`.
+
+    A thing logs in with `thing_password(run_key, thing)` and is held to `<root>/<thing>/#`; `services` (user ->
+    password) may use all of `<root>/#` and read `$SYS/#`. Port 0 lets the system choose; `websocket_port` opens a
+    second listener. The thread that starts it must live until `stop`: the child ends with it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        run_key: str,
+        things: Iterable[str] = (),
+        services: Mapping[str, str],
+        root: str = "state",
+        websocket_port: int | None = None,
+        binary: str | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self._directory, self._binary = directory.resolve(), binary or find_mosquitto()
+        self._websocket_port = websocket_port
+        self._key, self._services, self._root = run_key, dict(services), root
+        self._things = things
+        self._process: subprocess.Popen[bytes] | None = None
+        self.version = ""
+
+    def start(self) -> None:
+        """Write its files, start it and wait until it listens. Raises ScenarioError with its own words if it cannot."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        settings = _SETTINGS.format(user=getpass.getuser(), directory=self._directory, port=self.port, host=HOST)
+        if self._websocket_port is not None:
+            settings += f"listener {self._websocket_port} {HOST}\nprotocol websockets\n"
+        users = self._services | {_COUNTER: thing_password(self._key, _COUNTER)}
+        _write(self._directory / "mosquitto.conf", settings)
+        _write(self._directory / "rights", rights(self._services, self._root))
+        _write(
+            self._directory / "passwords",
+            "".join(password_line(thing, thing_password(self._key, thing)) for thing in self._things)
+            + "".join(password_line(user, password) for user, password in users.items()),
+        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), self._binary, "-c", str(self._directory / "mosquitto.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
+            )
+        self._wait_until_ready(self._process)
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _READY_S
+        # its own word, because on a port in use somebody else would answer a connection
+        while not (running := re.search(r"mosquitto version (\S+) running", self._log.read_text(errors="replace"))):
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                self.stop()
+                said = self.last_words() or ("it ended" if ended else f"not ready within {_READY_S:g} s")
+                raise ScenarioError(f"mosquitto cannot start on {HOST}:{self.port}: {said}")
+            time.sleep(0.01)
+        self.version = running[1]
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "mosquitto.log"
+
+    @property
+    def pid(self) -> int:
+        """The process's number; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def last_words(self) -> str:
+        """The last error it logged, or else its last line."""
+        try:
+            lines = [re.sub(r"^\d+: ", "", line) for line in self._log.read_text(errors="replace").splitlines()]
+        except OSError:
+            return ""
+        errors = [line for line in lines if line.startswith("Error")]
+        return (errors or lines or [""])[-1]
+
+    def counts(self) -> dict[str, int]:
+        """Messages published, delivered and dropped, clients connected, and sessions, at most a second old.
+
+        Empty when it does not answer."""
+        try:
+            return self._ask()
+        except (OSError, IndexError, ValueError):
+            return {}
+
+    def _ask(self) -> dict[str, int]:
+        password = thing_password(self._key, _COUNTER).encode()
+        filters = [mqtt5.TopicFilter(topic) for topic in _COUNTS]
+        found: dict[str, int] = {}
+        data = b""
+        with socket.create_connection((HOST, self.port), timeout=_ASK_S) as road:
+            road.sendall(mqtt5.ConnectPacket(_COUNTER, username=_COUNTER, password=password).write())
+            road.sendall(mqtt5.SubscribePacket(1, filters).write())
+            while len(found) < len(_COUNTS) and (more := road.recv(65536)):
+                data += more
+                while data:
+                    try:
+                        packet, length = mqtt5.read(data)
+                    except IndexError:  # not whole yet
+                        break
+                    data = data[length:]
+                    if isinstance(packet, mqtt5.PublishPacket):
+                        found[_COUNTS[packet.topic]] = int(packet.payload)
+            road.sendall(mqtt5.DisconnectPacket().write())
+        return found
+
+    def stop(self) -> None:
+        """Ask it to end, and kill it when it does not. Safe to call twice."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def password_line(user: str, password: str) -> str:
+    """A line of mosquitto's password file, hashed once: the passwords are random, and 10,000 logins are to be cheap.
+
+    Raises ScenarioError for a name that the file cannot hold."""
+    if not user or set(user) & set(":\r\n"):
+        raise ScenarioError(f"mosquitto's password file cannot hold the user name {user!r}")
+    salt = os.urandom(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 1)
+    return f"{user}:$7$1${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+
+
+def rights(services: Iterable[str], root: str) -> str:
+    """mosquitto's access control file: a thing is held to what is below its own name."""
+    lines = [f"user {_COUNTER}", "topic read $SYS/#"]
+    for user in services:
+        lines += [f"user {user}", f"topic readwrite {root}/#", "topic read $SYS/#"]
+    return "\n".join([*lines, f"pattern readwrite {root}/%u/#", ""])
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _dies_with_us() -> list[str]:
+    """A prefix that has the kernel end the child when its parent was killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)

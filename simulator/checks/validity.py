@@ -1,0 +1,97 @@
+"""Was the load generator itself the bottleneck? Then the run is INVALID, whatever the backend did."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.model.events import Kind
+from simulator.model.scenario import Scenario
+from simulator.trace.reader import Trace
+
+
+class Limit(NamedTuple):
+    """A limit of validity: what was measured beside what is allowed. `at_most` False reads: at least."""
+
+    name: str
+    value: float
+    allowed: float
+    at_most: bool = True
+
+    @property
+    def held(self) -> bool:
+        """Whether the run is within it."""
+        return self.value <= self.allowed if self.at_most else self.value >= self.allowed
+
+
+class Validity(NamedTuple):
+    """The limits, and in sentences those that were passed, with the process that used most CPU as the likely cause."""
+
+    limits: tuple[Limit, ...]
+    reasons: tuple[str, ...]
+
+
+def validity(trace: Trace, scenario: Scenario) -> Validity:
+    """Judge the generator: lateness against the schedule, lag of each loop, share of what was due that was offered."""
+    settings, since_us = scenario.limits, round(scenario.limits.warm_up * 1e6)
+    lags: dict[str, list[int]] = defaultdict(list)
+    cpu: dict[str, list[float]] = defaultdict(list)
+    health = trace.kind(Kind.HEALTH)
+    for at, detail in zip(health["t_us"].tolist(), health.texts("detail"), strict=True):
+        facts = json.loads(detail)
+        cpu[facts["process"]].append(facts["cpu_share"])
+        if at >= since_us:
+            lags[facts["process"]] += facts.get("loop_lag_us", ())
+    limits = [
+        Limit(f"loop lag p99 of {process}, s", float(np.percentile(lag, 99)) / 1e6, settings.loop_lag_p99)
+        for process, lag in lags.items()
+        if lag and process.startswith(("shard", "application"))
+    ]
+    late = _lateness_us(trace, since_us)
+    if len(late):
+        allowed = max(settings.lateness_p99, settings.lateness_share * _median_latency_s(trace))
+        limits.append(Limit("schedule lateness p99, s", float(np.percentile(late, 99)) / 1e6, allowed))
+    offered = _offered(trace)
+    if offered is not None:
+        limits.append(Limit("offered of what was scheduled", offered, settings.offered, at_most=False))
+    busy = max(cpu, key=lambda process: float(np.mean(cpu[process])), default="")
+    cause = f"; {busy} used most CPU, {np.mean(cpu[busy]):.0%} of a core" if busy else ""
+    reasons = tuple(
+        f"{limit.name}: {limit.value:.3g}, allowed {limit.allowed:.3g}{cause}" for limit in limits if not limit.held
+    )
+    return Validity(tuple(limits), reasons)
+
+
+def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:
+    """Why less was sent than asked: fewer devices than the scenario's."""
+    cold = len(set(trace.kind(Kind.BOOT).where("status", "cold").texts("thing")))
+    asked = scenario.fleet.devices
+    return () if cold >= asked else (f"{cold} of {asked} devices were started",)
+
+
+def _lateness_us(trace: Trace, since_us: int) -> np.ndarray:
+    """Of each device's start and each offer, against its schedule."""
+    found = []
+    for view in (trace.kind(Kind.BOOT).where("status", "cold"), trace.kind(Kind.OFFER).where("status", "sent")):
+        spans = view["span_us"][view["t_us"] >= since_us]
+        found.append(spans[spans >= 0])
+    return np.concatenate(found)
+
+
+def _median_latency_s(trace: Trace) -> float:
+    spans = trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")["span_us"]
+    return float(np.median(spans)) / 1e6 if len(spans) else 0.0
+
+
+def _offered(trace: Trace) -> float | None:
+    """Share of the targets due that were offered, in a rollout that ended; those canceled were never due."""
+    final = trace.kind(Kind.COUNTERS).where("status", "final")
+    if not len(final):
+        return None
+    counts = [json.loads(detail) for detail in final.texts("detail")]
+    due = int(final["size"].sum()) - sum(c.get("CANCELED", 0) + c.get("QUEUED", 0) for c in counts)
+    sent = len(set(trace.kind(Kind.OFFER).where("status", "sent").texts("thing")))
+    return sent / due if due > 0 else None

@@ -1,0 +1,376 @@
+"""The two ports over well-known libraries, aiomqtt and aiohttp: breadth (MQTT 3.1.1, WebSocket), and a cross-check of
+the lean links."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Literal, cast
+
+import aiohttp
+import aiomqtt
+import yarl
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from simulator.links.base import HttpOptions, MqttOptions
+from simulator.model.errors import LinkError, NotSimulated, PeerError, ScenarioError, TransferError
+from simulator.model.io import Request, Response
+
+_CLOSE_S = 5.0
+_WAITING_MAX = 1000  # packets waiting for a full socket
+_REDIRECTS_MAX = 5
+# what a plain device does not send
+_BARE = ("accept", "accept-encoding", "content-type", "user-agent")
+
+
+class LibraryDelivery:
+    """A message that arrived; implements `Delivery`."""
+
+    __slots__ = ("_paho", "dup", "packet_id", "payload", "qos", "retain", "topic")
+
+    def __init__(self, paho: Client, message: MQTTMessage) -> None:
+        self._paho: Client | None = paho
+        self.topic, self.payload, self.qos = message.topic, bytes(message.payload), message.qos
+        self.retain, self.dup = bool(message.retain), bool(message.dup)
+        self.packet_id = message.mid if message.qos else None
+
+    def ack(self) -> None:
+        """PUBACK, once."""
+        paho, self._paho = self._paho, None
+        if paho is not None and self.packet_id is not None and paho.socket() is not None:
+            paho.ack(self.packet_id, self.qos)
+
+
+class LibraryMqtt:
+    """An aiomqtt client for MQTT 5 or 3.1.1 (`version` 4); implements `MqttLink`.
+
+    Each connection is an aiomqtt client of its own: one that lost its connection cannot be entered again. MQTT 3.1.1
+    has no No Local (the receiver has to know its own messages), and no session that starts clean and is kept.
+    """
+
+    capabilities = frozenset({"abort", "withhold-puback"})
+    __slots__ = ("_client", "_inbox", "_lost", "_options", "_resumed", "_room", "_version", "_waiter", "_window")
+
+    def __init__(self, options: MqttOptions, *, version: Literal[4, 5] = 5) -> None:
+        if version == 4 and options.clean_start != (options.session_expiry_s == 0):
+            raise ScenarioError(
+                "MQTT 3.1.1 has one flag for both: a clean start without expiry, or a kept session with one"
+            )
+        self._options, self._version = options, version
+        self._client: aiomqtt.Client | None = None
+        self._inbox: deque[LibraryDelivery] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._resumed = False
+        self._window = 65535  # the broker's receive maximum
+        self._lost = "not connected"
+
+    # ---- the port
+
+    async def connect(self) -> bool:
+        """Connect; True when the broker resumed a session. Raises LinkError, PeerError."""
+        self.abort()
+        o, before = self._options, self._client
+        self._inbox.clear()
+        client = self._client = self._fresh(before)
+        self._lost = ""
+        where = f"{o.host}:{o.port}"
+        try:
+            async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
+                await self._enter(client)
+        except TimeoutError:
+            self._end(client, "no answer")
+            raise LinkError(f"{where} did not answer within {o.connect_timeout_s:g} s") from None
+        except aiomqtt.exceptions.MqttConnectError as error:
+            self._end(client, "refused")
+            code = _code(error.rc)
+            raise PeerError(f"the broker refused the connection: 0x{code:02x}", code=code) from None
+        except aiomqtt.MqttError as error:
+            self._end(client, "not connected")
+            raise LinkError(f"{where}: {error}") from None
+        except BaseException:
+            self._end(client, "given up")
+            raise
+        self._require()
+        return self._resumed
+
+    async def _enter(self, client: aiomqtt.Client) -> None:
+        """Connect it; a thread does it, which cannot be cancelled: what it brings too late is closed."""
+        entering = asyncio.ensure_future(client.__aenter__())
+        try:
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            entering.add_done_callback(functools.partial(_too_late, client))
+            raise
+        _no_delay(client._client)
+
+    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
+        """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
+        client = self._require()
+        wanted: Any
+        if self._version == 5:
+            wanted = [(pattern, SubscribeOptions(qos, noLocal=no_local)) for pattern in filters]
+        else:
+            wanted = [(pattern, qos) for pattern in filters]
+        try:
+            codes = await client.subscribe(wanted)
+        except aiomqtt.MqttError as error:
+            self._end(client, "no SUBACK")
+            raise LinkError(f"the broker did not answer a SUBSCRIBE: {error}") from None
+        for pattern, code in zip(filters, map(_code, codes), strict=True):
+            if code >= 0x80:
+                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Hand the message over; waits for the receive maximum and for a full socket. Raises LinkError."""
+        paho = self._require()._client
+        while len(paho._out_packet) > _WAITING_MAX or (qos and len(paho._out_messages) >= self._window):
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+            paho = self._require()._client
+        rc = MQTTErrorCode.MQTT_ERR_QUEUE_SIZE
+        while rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use: paho takes the next one
+            rc = paho.publish(topic, payload, qos, retain).rc
+        if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise LinkError(f"not sent: {rc.name}")
+
+    async def receive(self, until: float | None = None) -> LibraryDelivery | None:
+        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        loop = asyncio.get_running_loop()
+        while not self._inbox:
+            self._require()
+            if until is not None and loop.time() >= until:
+                return None
+            self._waiter = waiter = loop.create_future()
+            timer = None if until is None else loop.call_at(until, _wake, waiter)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        return self._inbox.popleft()
+
+    def abort(self) -> None:
+        """Cut the connection without DISCONNECT."""
+        if self._client is not None and not self._lost:
+            self._end(self._client, "aborted")
+
+    def stall(self, on: bool) -> None:
+        """Not with aiomqtt, which reads and pings by itself: said by `capabilities`."""
+        raise NotSimulated("stall, by the library link")
+
+    async def close(self) -> None:
+        """DISCONNECT and close."""
+        client = self._client
+        if client is None or self._lost:
+            return
+        self._lost = "closed"
+        self._tell()
+        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await client.__aexit__(None, None, None)
+        _cut(client)
+
+    # ---- what paho tells
+
+    def _connected(self, client: aiomqtt.Client, *args: Any) -> None:
+        paho, _, flags, _, properties = args
+        self._resumed = bool(flags.session_present)
+        self._window = getattr(properties, "ReceiveMaximum", 65535)
+        if not self._resumed:
+            paho._out_messages.clear()  # the session they belonged to is gone
+        client._on_connect(*args)
+
+    def _disconnected(self, client: aiomqtt.Client, *args: Any) -> None:
+        _, _, flags, reason, _ = args
+        if not client._connected.done():  # aiomqtt would wait for its whole timeout
+            client._connected.set_exception(aiomqtt.MqttError("closed before a CONNACK"))
+        client._on_disconnect(*args)
+        by_broker = flags.is_disconnect_packet_from_server
+        self._end(client, f"the broker disconnected: 0x{_code(reason):02x}" if by_broker else "connection lost")
+
+    def _arrived(self, paho: Client, userdata: object, message: MQTTMessage) -> None:
+        if self._client is not None and self._client._client is paho and not self._lost:
+            self._inbox.append(LibraryDelivery(paho, message))
+            _wake(self._waiter)
+
+    def _acknowledged(self, client: aiomqtt.Client, *args: Any) -> None:
+        client._on_publish(*args)
+        if self._room is not None:
+            asyncio.get_running_loop().call_soon(_wake, self._room)  # paho forgets the message after this call
+
+    def _written(self, client: aiomqtt.Client, *args: Any) -> None:
+        client._on_socket_unregister_write(*args)
+        _wake(self._room)
+
+    # ---- within
+
+    def _fresh(self, before: aiomqtt.Client | None) -> aiomqtt.Client:
+        """An unconnected client with the unacknowledged publishes of the one before."""
+        o, v5 = self._options, self._version == 5
+        tls = o.tls or (_default_tls() if o.scheme in ("mqtts", "wss") else None)
+        web = o.scheme in ("ws", "wss")
+        properties = None
+        if v5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = o.session_expiry_s
+        client = aiomqtt.Client(
+            o.host,
+            o.port,
+            username=o.username,
+            password=o.password,
+            identifier=o.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+            will=aiomqtt.Will(o.will[0], o.will[1], 1) if o.will else None,
+            clean_session=None if v5 else o.clean_start,
+            clean_start=o.clean_start if v5 else MQTT_CLEAN_START_FIRST_ONLY,
+            transport="websockets" if web else "tcp",
+            websocket_path=o.path if web else None,
+            timeout=o.connect_timeout_s,
+            keepalive=o.keep_alive_s,
+            bind_address=o.source or "",
+            max_inflight_messages=0,
+            properties=properties,
+            tls_context=tls,
+        )
+        client._disconnected.add_done_callback(functools.partial(self._failed, client))
+        paho = client._client
+        paho.manual_ack_set(True)
+        paho.connect_timeout = o.connect_timeout_s
+        paho.on_connect = functools.partial(self._connected, client)
+        paho.on_disconnect = functools.partial(self._disconnected, client)
+        paho.on_message = self._arrived
+        paho.on_publish = functools.partial(self._acknowledged, client)
+        paho.on_socket_unregister_write = functools.partial(self._written, client)
+        if before is not None:
+            paho._out_messages, paho._last_mid = before._client._out_messages, before._client._last_mid
+        return client
+
+    def _failed(self, client: aiomqtt.Client, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        self._end(client, str(error or "connection lost"))
+
+    def _end(self, client: aiomqtt.Client, reason: str) -> None:
+        """Cut this connection, and tell whoever waits for anything."""
+        _cut(client)
+        if client is self._client and not self._lost:
+            self._lost = reason
+            self._tell()
+
+    def _tell(self) -> None:
+        assert self._client is not None
+        for pending in self._client._pending_subscribes.values():
+            if not pending.done():  # aiomqtt would wait for its whole timeout
+                pending.set_exception(aiomqtt.MqttError(self._lost))
+        _wake(self._waiter)
+        _wake(self._room)
+
+    def _require(self) -> aiomqtt.Client:
+        if self._client is None or self._lost:
+            raise LinkError(self._lost)
+        return self._client
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
+def _code(reason: Any) -> int:
+    """MQTT 5's reason code; paho translates those of 3.1.1."""
+    return int(getattr(reason, "value", reason))
+
+
+def _raw(paho: Client) -> socket.socket | None:
+    found = paho.socket()
+    return cast("socket.socket | None", getattr(found, "_socket", found))  # within paho's WebSocket
+
+
+def _no_delay(paho: Client) -> None:
+    raw = _raw(paho)
+    if raw is not None:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _cut(client: aiomqtt.Client) -> None:
+    """Close the socket, in two steps: aiomqtt may just have asked the loop to watch its descriptor."""
+    raw = _raw(client._client)
+    if raw is not None:
+        with contextlib.suppress(OSError):
+            raw.shutdown(socket.SHUT_RDWR)
+        asyncio.get_running_loop().call_soon(client._client._sock_close)
+
+
+def _too_late(client: aiomqtt.Client, entering: asyncio.Future[aiomqtt.Client]) -> None:
+    if not entering.cancelled():
+        entering.exception()
+    _cut(client)
+
+
+@functools.cache
+def _default_tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+class LibraryBody:
+    """A response of aiohttp's whose head has arrived; implements `Body`."""
+
+    __slots__ = ("_bound", "_deadline", "_response", "_timeout_s", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, bound: int, deadline: float, timeout_s: float) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self._response, self._bound, self._deadline, self._timeout_s = response, bound, deadline, timeout_s
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received, content = 0, self._response.content
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(self._deadline):
+                        chunk = await content.readany()
+                    error = None
+                except (aiohttp.ClientError, OSError) as broken:
+                    # TimeoutError is an OSError; what came before the end is still the reader's
+                    chunk, error = b"".join(content._buffer), broken
+                    content._buffer.clear()
+                if received + len(chunk) > self._bound:
+                    raise TransferError(f"more than {self._bound} bytes of body", received=received)
+                received += len(chunk)
+                if chunk:
+                    yield chunk
+                if isinstance(error, TimeoutError):
+                    raise TransferError(f"not finished within {self._timeout_s:g} s", received=received)
+                if error is not None:
+                    raise TransferError(f"ended after {received} bytes of body: {error}", received=received)
+                if not chunk:
+                    return
+        finally:
+            self._response.close() if not content.is_eof() else self._response.release()
+
+    def close(self) -> None:
+        """Let go of the connection, whatever is left unread."""
+        self._response.close()
+
+
+class LibraryHttp:
+    """An aiohttp session, which many devices may share; implements `HttpLink`."""
+
+    __slots__ = ("_options", "_session")
+
+    def __init__(self, options: HttpOptions | None = None) -> None:
+        self._options = options or HttpOptions()
+        self._session: aiohttp.ClientSession | None = None

@@ -1,0 +1,67 @@
+"""What a live run needs of this machine, per process, refused before the start with what to change."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from simulator.model.errors import ScenarioError
+
+_SPARE = 64  # files that a process opens beside its connections
+_IN_FLIGHT = 2  # files of one device: its broker connection and its download
+
+
+def raise_open_files() -> int:
+    """Lift this process's soft limit of open files, and with it its children's, to the hard one; the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def check_files(devices: int, processes: int, *, embedded: bool, limit: int) -> None:
+    """Raise ScenarioError when a shard, the broker or the storage could not hold its connections."""
+    mine = -(-devices // processes)
+    needs = {"a shard": mine * _IN_FLIGHT + _SPARE, "the backend's storage": devices + _SPARE}
+    if embedded:
+        needs["the embedded broker"] = devices + _SPARE
+    for who, need in needs.items():
+        if need > limit:
+            more = " or more --processes" if who == "a shard" else ""
+            raise ScenarioError(
+                f"{devices} devices: {who} needs {need} open files, and this machine allows {limit} a process; "
+                f"raise the limit (ulimit -n {need}){more}, or ask for fewer devices"
+            )
+
+
+def ephemeral_ports() -> int:
+    """How many local ports one source address has for one destination."""
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        return int(high) - int(low) + 1
+    except (OSError, ValueError):
+        return 28_232
+
+
+def sources(devices: int, given: list[str], *, loopback: bool, ports: int) -> list[str | None]:
+    """The source addresses to bind, enough for all devices: those given, or several of loopback's.
+
+    A port stays in use for a minute after each download, so a source carries at most half its ports in devices.
+    Raises ScenarioError when those given are too few.
+    """
+    each = max(1, ports // 2)
+    need = -(-devices // each)
+    if given:
+        if len(given) < need:
+            raise ScenarioError(
+                f"{devices} devices need {need} source addresses of {each} ports each: give --ifaddr {need} times "
+                "or widen net.ipv4.ip_local_port_range"
+            )
+        return list(given)
+    if need <= 1:
+        return [None]
+    if not loopback:
+        raise ScenarioError(
+            f"{devices} devices need {need} source addresses of {each} ports each: name them with --ifaddr"
+        )
+    return [f"127.0.0.{i + 2}" for i in range(need)]

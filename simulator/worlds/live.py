@@ -1,0 +1,169 @@
+"""The conductor of a live run: stages, shards, the record."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.fleet.pacer import length
+from simulator.links.base import HttpOptions
+from simulator.links.http import LeanHttp
+from simulator.links.loop import run_live
+from simulator.model.errors import ScenarioError
+from simulator.model.events import Kind
+from simulator.model.io import Request
+from simulator.model.scenario import Scenario
+from simulator.trace.recorder import Recorder, StreamFile
+from simulator.worlds import limits, setting
+from simulator.worlds.health import cpu_s, resident_bytes
+from simulator.worlds.progress import Line
+from simulator.worlds.stack import Options, Stack
+from simulator.worlds.stages import Outcome, conduct
+
+_FIRST_SHARD = 10
+_POLL_S = 0.1
+
+
+def prepare(scenario: Scenario, options: Options) -> list[str | None]:
+    """Refuse what this machine cannot do, before anything is started; the devices' source addresses."""
+    fleet, target = scenario.fleet, scenario.target
+    if options.processes > fleet.devices:
+        raise ScenarioError(f"--processes {options.processes} is more than the {fleet.devices} devices")
+    if target.kind == "external" and target.broker in ("embedded", "mosquitto"):
+        raise ScenarioError("target.kind external needs a target.broker URL, such as mqtt://host:1883")
+    if target.kind == "external" and target.artifact_url is None:
+        raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
+    limit = limits.raise_open_files()
+    limits.check_files(fleet.devices, options.processes, embedded=target.broker == "embedded", limit=limit)
+    ours = target.broker in ("embedded", "mosquitto")
+    return limits.sources(fleet.devices, options.ifaddr, loopback=ours, ports=limits.ephemeral_ports())
+
+
+def run(scenario: Scenario, options: Options, path: Path, line: Line, sources: list[str | None]) -> Outcome:
+    """Run a scenario on real parts; the record's parts are left below path/parts."""
+    return run_live(lambda: _run(scenario, options, path, line, sources))
+
+
+async def _run(scenario: Scenario, options: Options, path: Path, line: Line, sources: list[str | None]) -> Outcome:
+    zero_ns = time.monotonic_ns()
+    epoch = time.time() - time.monotonic()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with StreamFile(path / "parts" / "conductor.arrow") as stream:
+        record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, line, sources)
+        try:
+            return await conduct(world, scenario, record, stop)
+        finally:
+            record.flush()
+            line.clear()
+
+
+class _World:
+    def __init__(
+        self,
+        scenario: Scenario,
+        options: Options,
+        stack: Stack,
+        record: Recorder,
+        line: Line,
+        sources: list[str | None],
+    ) -> None:
+        self._scenario, self._options, self._stack = scenario, options, stack
+        self._record, self._line, self._sources = record, line, sources
+        self._began = time.monotonic()
+        self._cpu: dict[str, float] = {}
+        self._chores: list[asyncio.Task[None]] = []
+        stack.hear = self._heard
+
+    def _heard(self, name: str, event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            self._line.add({k: v for k, v in event.items() if k != "event"})
+
+    async def start(self) -> None:
+        """Servers, then shards, all ready behind the barrier."""
+        await self._stack.start()
+        count = self._options.processes
+        await asyncio.gather(*(self._start_shard(index, count) for index in range(count)))
+        self._chores.append(asyncio.ensure_future(self._tick()))
+
+    async def _start_shard(self, index: int, count: int) -> None:
+        name = f"shard-{index}"
+        more = {
+            "index": index,
+            "count": count,
+            "link": self._options.link,
+            "pooled": self._options.pooled,
+            "sources": self._sources,
+        }
+        await self._stack.child(name, self._stack.config(name, "shard", _FIRST_SHARD + index, **more))
+
+    async def ramp(self) -> None:
+        """All shards at once; each starts its own devices when they are due."""
+        for index in range(self._options.processes):
+            self._stack.children[f"shard-{index}"].send({"command": "go"})
+        await asyncio.sleep(length(self._scenario.fleet.ramp, self._scenario.fleet.devices))
+
+    async def roll_out(self) -> None:
+        """Upload the artifact, create the rollout, ask until it has ended."""
+        http = LeanHttp(HttpOptions(pooled=True))
+        try:
+            artifact = await self._upload(http)
+            rollouts = RemoteRollouts(http, self._stack.application_url, self._options.token)
+            targets = [TargetFacts(thing=t, cohort=c) for t, c in setting.targets(self._scenario)]
+            spec = self._scenario.rollout
+            state = await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
+            while state.status != "ended":
+                await asyncio.sleep(_POLL_S)
+                state = await rollouts.state(spec.name)
+        finally:
+            await http.close()
+
+    async def _upload(self, http: LeanHttp) -> ArtifactFacts:
+        scenario, token = self._scenario, self._options.token
+        version = scenario.rollout.version
+        if scenario.target.artifact_url is not None:
+            return ArtifactFacts(version=version, url=scenario.target.artifact_url)
+        content = setting.artifact_bytes(scenario)
+        url = f"{self._stack.backend_url}/artifacts/{scenario.rollout.name}/{version}"
+        response = await http.request(Request("PUT", url, (("authorization", f"Bearer {token}"),), content))
+        said = orjson.loads(response.body)
+        if response.status != 200:
+            raise ScenarioError(f"the storage refused the artifact: {said.get('error', response.status)}")
+        return ArtifactFacts(version=version, **said)
+
+    async def watch(self) -> None:
+        """Raise PartDied as soon as a part ends."""
+        await self._stack.watch()
+
+    async def _tick(self) -> None:
+        """Once a second: the live line, and the health of what is not ours to ask."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._line.show(time.monotonic() - self._began)
+            if self._stack.mosquitto is not None:
+                self._note_server("mosquitto", self._stack.mosquitto.pid)
+
+    def _note_server(self, name: str, pid: int) -> None:
+        used = cpu_s(pid)
+        share = used - self._cpu.get(name, used)
+        self._cpu[name] = used
+        facts = {"process": name, "cpu_share": round(share, 3), "rss_bytes": resident_bytes(pid)}
+        self._record(Kind.HEALTH, detail=orjson.dumps(facts).decode())
+
+    async def stop(self) -> None:
+        """Devices first, then what they talked to."""
+        for chore in self._chores:
+            chore.cancel()
+        if self._stack.broker:
+            detail = orjson.dumps(self._stack.describe_broker()).decode()
+            self._record(Kind.BROKER, detail=detail)
+        await self._stack.stop()

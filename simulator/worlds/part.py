@@ -1,0 +1,135 @@
+"""One part of a live run as a process of its own: `python -m simulator.worlds.part`, configured by a line on stdin.
+
+The conductor holds the other end of stdin and stdout: JSON lines go both ways, and the end of stdin ends the part, so
+that no part outlives its conductor, whatever ended that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from simulator.links.loop import run_live
+from simulator.model.errors import FleetsimError
+from simulator.model.scenario import Scenario
+from simulator.trace.recorder import Recorder, StreamFile
+from simulator.worlds.health import Health
+
+_FLUSH_S = 0.5
+
+
+class Part:
+    """What every role is given: its configuration, the scenario, the record, and the line to the conductor."""
+
+    def __init__(self, config: dict[str, Any], record: Recorder) -> None:
+        self.config, self.record = config, record
+        self.scenario = Scenario.model_validate(config["scenario"])
+        self.epoch: float = config["epoch"]
+        self.health = Health(config["name"], record)
+        self.go = asyncio.Event()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """One line to the conductor."""
+        sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+Role = Callable[[Part], Awaitable[None]]
+
+
+async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
+    zero_ns: int = config["zero_ns"]
+    with StreamFile(Path(config["trace"])) as stream:
+        tally = _Tally()
+
+        def sink(batch: pa.RecordBatch) -> None:
+            stream(batch)
+            tally(batch)
+
+        record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
+        part = Part(config, record)
+        work = asyncio.ensure_future(roles[config["role"]](part))
+        chores = [asyncio.ensure_future(_flush(part, record, tally)), asyncio.ensure_future(part.health.watch())]
+        commands = asyncio.ensure_future(_obey(part))
+        try:
+            await asyncio.wait([work, commands, *chores], return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, *chores):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (work, commands, *chores):
+                task.cancel()
+            await asyncio.gather(work, commands, *chores, return_exceptions=True)
+            record.flush()
+
+
+async def _obey(part: Part) -> None:
+    """The conductor's commands, until it closes our stdin."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        if orjson.loads(line).get("command") == "go":
+            part.go.set()
+
+
+async def _flush(part: Part, record: Recorder, tally: _Tally) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_S)
+        record.flush()
+        part.tell("progress", **tally.take())
+
+
+class _Tally:
+    """Counts of events by kind and status since the last look."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        from simulator.worlds.progress import count
+
+        for key, number in count(batch).items():
+            self._counts[key] = self._counts.get(key, 0) + number
+
+    def take(self) -> dict[str, int]:
+        """The counts, once."""
+        counts, self._counts = self._counts, {}
+        return counts
+
+
+def main() -> None:
+    """Read the configuration, be that part until stdin ends. Exit code 3: could not start; 4: failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when a run ends
+    line = b""
+    while not line.endswith(b"\n"):  # unbuffered: what follows the line belongs to the loop
+        byte = os.read(0, 1)
+        if not byte:
+            sys.exit(0)
+        line += byte
+    from simulator.worlds.roles import ROLES
+
+    try:
+        run_live(lambda: _main(orjson.loads(line), ROLES))
+    except FleetsimError as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(3)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"{error.strerror}: the record cannot be written", file=sys.stderr)
+        sys.exit(4)
+
+
+if __name__ == "__main__":
+    main()

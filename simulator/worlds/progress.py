@@ -1,0 +1,88 @@
+"""What a person sees while it runs: counts from the recorders' batches, one live line on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simulator.model.events import Kind
+
+# (kind, status) -> what it adds to
+_COUNTED = {
+    (Kind.CONNECT, "new"): "connected",
+    (Kind.CONNECT, "resumed"): "connected",
+    (Kind.LOST, None): "disconnected",
+    (Kind.OFFER, "sent"): "offered",
+    (Kind.DELTA, None): "deltas",
+    (Kind.PHASE, "downloading"): "downloads begun",
+    (Kind.DOWNLOAD, None): "downloads ended",
+    (Kind.CONFIRM, None): "confirmed",
+    (Kind.EXECUTION, "SUCCEEDED"): "succeeded",
+    (Kind.EXECUTION, "FAILED"): "failed",
+    (Kind.EXECUTION, "TIMED_OUT"): "failed",
+    (Kind.EXECUTION, "REJECTED"): "failed",
+}
+
+
+def count(batch: pa.RecordBatch) -> dict[str, int]:
+    """What a batch adds to the counts; `events` and, in bytes, `bytes`, among them."""
+    counts: Counter[str] = Counter(events=batch.num_rows)
+    table = pa.Table.from_batches([batch]).select(["kind", "status", "size"])
+    for row in table.group_by(["kind", "status"]).aggregate([([], "count_all")]).to_pylist():
+        name = _COUNTED.get((row["kind"], row["status"])) or _COUNTED.get((row["kind"], None))
+        if name:
+            counts[name] += row["count_all"]
+    downloads = table.filter(pc.equal(table["kind"], Kind.DOWNLOAD))
+    counts["bytes"] = pc.sum(downloads["size"]).as_py() or 0
+    return dict(counts)
+
+
+class Line:
+    """One live line a second: totals and rates; nothing when it is not `on`."""
+
+    def __init__(self, targets: int, stream: TextIO = sys.stderr, *, on: bool = True) -> None:
+        self._targets, self._stream, self._on = max(1, targets), stream, on
+        self._totals: Counter[str] = Counter()
+        self._shown: tuple[float, Counter[str]] = (0.0, Counter())
+
+    def add(self, counts: dict[str, int]) -> None:
+        """More has happened."""
+        self._totals.update(counts)
+
+    def show(self, at_s: float) -> None:
+        """Draw the line, if a second has passed; `at_s` is seconds of the run."""
+        then, before = self._shown
+        if not self._on or at_s - then < 1.0:
+            return
+        t, span = self._totals, at_s - then
+        done = t["succeeded"] + t["failed"]
+        bar = "█" * (20 * done // self._targets)
+        self._stream.write(
+            f"\r{at_s:7.0f} s [{bar:<20}] connected {t['connected'] - t['disconnected']:,} offered {t['offered']:,} "
+            f"downloading {max(0, t['downloads begun'] - t['downloads ended']):,} succeeded {t['succeeded']:,} "
+            f"failed {t['failed']:,}  {(t['deltas'] - before['deltas']) / span:,.0f} deltas/s "
+            f"{(t['bytes'] - before['bytes']) / span / 1e6:.1f} MB/s \x1b[K"
+        )
+        self._stream.flush()
+        self._shown = (at_s, Counter(t))
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._on:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def follow(line: Line) -> Callable[[pa.RecordBatch], Any]:
+    """A sink that feeds the line from a virtual run's batches."""
+
+    def sink(batch: pa.RecordBatch) -> None:
+        line.add(count(batch))
+        line.show(batch.column(0)[-1].as_py() / 1e6)
+
+    return sink

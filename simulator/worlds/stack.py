@@ -1,0 +1,209 @@
+"""Broker, backend and application as child processes: started, ready, stopped. `fleetsim serve` is this alone."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import shutil
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from simulator.backend.mosquitto import Mosquitto
+from simulator.model.errors import PartDied, ScenarioError
+from simulator.model.scenario import Scenario
+from simulator.worlds import setting
+from simulator.worlds.children import Child
+
+LOOPBACK = "127.0.0.1"
+SHARDS = {"application": 1, "backend": 2, "broker": 3}  # who records as which shard; the fleet's begin at 10
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+@dataclass(slots=True)
+class Options:
+    """How a live run is set up, beside its scenario. Port 0 lets the system choose."""
+
+    link: str = "lean"
+    processes: int = 1
+    pooled: bool = False
+    ifaddr: list[str] = field(default_factory=list)
+    allow_remote: list[str] = field(default_factory=list)
+    broker_port: int = 0
+    backend_port: int = 0
+    application_port: int = 0
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    insecure: bool = False
+
+    def tls(self) -> dict[str, Any]:
+        """What the parts need for TLS."""
+        return {"cafile": self.cafile, "cert": self.cert, "key": self.key, "insecure": self.insecure}
+
+
+def broker_address(url: str, options: Options) -> dict[str, Any]:
+    """A broker's URL as the links want it. Raises ScenarioError for a bad one, or one that is not allowed."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ScenarioError(
+            f"target.broker: {url!r} is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST"
+        )
+    allowed = (parts.hostname, "localhost", "::1") if parts.hostname.startswith("127.") else ("localhost", "::1")
+    if parts.hostname not in (*allowed, *options.allow_remote):
+        raise ScenarioError(
+            f"target.broker: {parts.hostname} is not this machine; add --allow-remote {parts.hostname} if you mean it"
+        )
+    if parts.scheme in ("ws", "wss") and options.link == "lean":
+        raise ScenarioError("target.broker: the lean link has no WebSocket; add --link library")
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError:
+        raise ScenarioError(f"target.broker: {url!r} has no valid port") from None
+    return {
+        "scheme": parts.scheme,
+        "host": parts.hostname,
+        "port": port,
+        "path": parts.path or "/mqtt",
+        "user": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+    }
+
+
+class Stack:
+    """The servers of a live run, whose files are below `directory`. `zero_ns` is the run's beginning on
+    CLOCK_MONOTONIC, `epoch` what that clock lacks to Unix time."""
+
+    def __init__(self, scenario: Scenario, options: Options, directory: Path, zero_ns: int, epoch: float) -> None:
+        self.scenario, self.options, self._directory = scenario, options, directory
+        self._zero_ns, self._epoch = zero_ns, epoch
+        self.children: dict[str, Child] = {}
+        self.mosquitto: Mosquitto | None = None
+        self.broker: dict[str, Any] = {}
+        self.backend_url = self.application_url = ""
+        self.broker_said: dict[str, Any] = {}
+        self.dropped: dict[str, int] = {}  # mosquitto's own count
+        self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
+        self._own_database = scenario.target.database == "sqlite"
+
+    def config(self, name: str, role: str, shard: int, **more: Any) -> dict[str, Any]:
+        """What a part is told at its start."""
+        return {
+            "name": name,
+            "role": role,
+            "shard": shard,
+            "trace": str(self._directory / "parts" / f"{name}.arrow"),
+            "scenario": self.scenario.model_dump(mode="json", by_alias=True),
+            "zero_ns": self._zero_ns,
+            "epoch": self._epoch,
+            "host": LOOPBACK,
+            "broker": self.broker,
+            "token": self.options.token,
+            "tls": self.options.tls(),
+            **more,
+        }
+
+    async def child(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Start a part; what it said when it was ready."""
+        child = self.children[name] = Child(name, self._directory / "parts" / f"{name}.log", self._heard)
+        return await child.start(config)
+
+    def _heard(self, name: str, event: dict[str, Any]) -> None:
+        if event["event"] == "broker":
+            self.broker_said = event
+        else:
+            self.hear(name, event)
+
+    async def start(self) -> None:
+        """Broker, then backend, then application. Raises ScenarioError, PartDied."""
+        (self._directory / "parts").mkdir(parents=True, exist_ok=True)
+        await self._start_broker()
+        target = self.scenario.target
+        if target.kind == "reference":
+            ready = await self.child("backend", self._backend_config())
+            self.backend_url = f"http://{LOOPBACK}:{ready['port']}"
+        prefix = "" if self.scenario.world == "virtual" else hashlib.sha256(str(self._epoch).encode()).hexdigest()[:6]
+        config = self.config(
+            "application",
+            "application",
+            SHARDS["application"],
+            http_port=self.options.application_port,
+            prefix=f"{prefix}.",
+        )
+        ready = await self.child("application", config)
+        self.application_url = f"http://{LOOPBACK}:{ready['port']}"
+
+    async def _start_broker(self) -> None:
+        how = self.scenario.target.broker
+        if how == "embedded":
+            config = self.config("broker", "broker", SHARDS["broker"], port=self.options.broker_port)
+            ready = await self.child("broker", config)
+            self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"]}
+        elif how == "mosquitto":
+            self.mosquitto = await asyncio.to_thread(self._start_mosquitto)
+            self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": self.mosquitto.port}
+        else:
+            self.broker = broker_address(how, self.options)
+        self.broker = {"path": "/mqtt", "user": None, "password": None} | self.broker
+
+    def _start_mosquitto(self) -> Mosquitto:
+        scenario = self.scenario
+        server = Mosquitto(
+            self._directory / "mosquitto",
+            port=self.options.broker_port,
+            run_key=setting.run_key(scenario),
+            things=scenario.fleet.names(),
+            services=setting.services(scenario),
+            root=setting.topic_root(scenario.target),
+        )
+        server.start()
+        return server
+
+    def _backend_config(self) -> dict[str, Any]:
+        where = self.scenario.target.database
+        (self._directory / "backend").mkdir(exist_ok=True)
+        path = str(self._directory / "backend" / "replica.sqlite") if self._own_database else where.partition(":")[2]
+        return self.config("backend", "backend", SHARDS["backend"], http_port=self.options.backend_port, database=path)
+
+    def describe_broker(self) -> dict[str, Any]:
+        """Name, version and counts, for the record."""
+        if self.mosquitto is not None:
+            return {"name": "mosquitto", "version": self.mosquitto.version, **self.dropped}
+        said = {k: v for k, v in self.broker_said.items() if k != "event"}
+        return {"name": "embedded"} | said if self.scenario.target.broker == "embedded" else {"name": "external"}
+
+    def pids(self) -> dict[str, int]:
+        """name -> process number of what was started."""
+        pids = {name: child.pid for name, child in self.children.items()}
+        if self.mosquitto is not None:
+            pids["mosquitto"] = self.mosquitto.pid
+        return pids
+
+    async def watch(self) -> None:
+        """Raise PartDied as soon as one of them ends."""
+        while True:
+            ended = [child for child in self.children.values() if child.ended.done()]
+            if ended:
+                raise PartDied("; ".join(child.epitaph() for child in ended))
+            if self.mosquitto is not None and self.mosquitto.poll() is not None:
+                raise PartDied(f"mosquitto died: {self.mosquitto.last_words()}")
+            await asyncio.wait(
+                [child.ended for child in self.children.values()] or [asyncio.ensure_future(asyncio.sleep(0.5))],
+                timeout=0.5,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async def stop(self) -> None:
+        """Stop all, those first that were started last; what was ours alone is cleared away."""
+        names = list(self.children)
+        for group in ([n for n in names if n not in SHARDS], ["application"], ["backend"], ["broker"]):
+            stops: list[Coroutine[Any, Any, None]] = [self.children[n].stop() for n in group if n in self.children]
+            await asyncio.gather(*stops)
+        if self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.stop)
+        for scratch in ("backend", "mosquitto"):
+            shutil.rmtree(self._directory / scratch, ignore_errors=True)
