@@ -168,7 +168,7 @@ class Mosquitto:
                 data += more
                 while data:
                     try:
-                        packet, length = mqtt5.read(data)
+                        packet, length = mqtt5.read(memoryview(data))
                     except IndexError:  # not whole yet
                         break
                     data = data[length:]

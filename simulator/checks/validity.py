@@ -36,7 +36,8 @@ class Validity(NamedTuple):
 
 def validity(trace: Trace, scenario: Scenario) -> Validity:
     """Judge the generator: lateness against the schedule, lag of each loop, share of what was due that was offered."""
-    settings, since_us = scenario.limits, round(scenario.limits.warm_up * 1e6)
+    settings, stages = scenario.limits, trace.kind(Kind.STAGE)["t_us"].tolist()
+    since_us = (stages[0] if stages else 0) + round(settings.warm_up * 1e6)
     lags: dict[str, list[int]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
     health = trace.kind(Kind.HEALTH)

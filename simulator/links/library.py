@@ -9,7 +9,7 @@ import functools
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, cast
 
 import aiohttp
@@ -225,7 +225,7 @@ class LibraryMqtt:
         web = o.scheme in ("ws", "wss")
         properties = None
         if v5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = o.session_expiry_s
         client = aiomqtt.Client(
             o.host,
@@ -336,30 +336,32 @@ class LibraryBody:
         self._response, self._bound, self._deadline, self._timeout_s = response, bound, deadline, timeout_s
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        received, content = 0, self._response.content
+        received = 0
+        while True:
+            chunk, broken = await self._read()
+            if received + len(chunk) > self._bound:
+                chunk, broken = b"", f"more than {self._bound} bytes of body"
+            received += len(chunk)
+            if chunk:
+                yield chunk
+            if broken:
+                self._response.close()
+                raise TransferError(broken, received=received)
+            if not chunk:
+                return
+
+    async def _read(self) -> tuple[bytes, str]:
+        """What is there, nothing at the end; and what broke, if anything."""
+        content = self._response.content
         try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(self._deadline):
-                        chunk = await content.readany()
-                    error = None
-                except (aiohttp.ClientError, OSError) as broken:
-                    # TimeoutError is an OSError; what came before the end is still the reader's
-                    chunk, error = b"".join(content._buffer), broken
-                    content._buffer.clear()
-                if received + len(chunk) > self._bound:
-                    raise TransferError(f"more than {self._bound} bytes of body", received=received)
-                received += len(chunk)
-                if chunk:
-                    yield chunk
-                if isinstance(error, TimeoutError):
-                    raise TransferError(f"not finished within {self._timeout_s:g} s", received=received)
-                if error is not None:
-                    raise TransferError(f"ended after {received} bytes of body: {error}", received=received)
-                if not chunk:
-                    return
-        finally:
-            self._response.close() if not content.is_eof() else self._response.release()
+            async with asyncio.timeout_at(self._deadline):
+                return await content.readany(), ""
+        except TimeoutError:
+            return b"", f"not finished within {self._timeout_s:g} s"
+        except (aiohttp.ClientError, OSError) as error:
+            rest = b"".join(content._buffer)  # what came before the break is still the reader's
+            content._buffer.clear()
+            return rest, f"ended early: {error}"
 
     def close(self) -> None:
         """Let go of the connection, whatever is left unread."""
@@ -367,10 +369,62 @@ class LibraryBody:
 
 
 class LibraryHttp:
-    """An aiohttp session, which many devices may share; implements `HttpLink`."""
+    """An aiohttp session, which many devices of one loop may share; implements `HttpLink`."""
 
     __slots__ = ("_options", "_session")
 
     def __init__(self, options: HttpOptions | None = None) -> None:
         self._options = options or HttpOptions()
         self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, request: Request, *, bound: int, timeout_s: float) -> LibraryBody:
+        """Send the request and wait for the head, past redirects. Raises LinkError."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._opened().request(
+                    request.method,
+                    yarl.URL(request.url, encoded=True),  # a signed URL goes out as it came in
+                    headers=(*self._options.headers, *request.headers),
+                    data=request.body or None,
+                    allow_redirects=True,
+                    max_redirects=_REDIRECTS_MAX + 1,
+                )
+        except aiohttp.TooManyRedirects:
+            raise LinkError(f"more than {_REDIRECTS_MAX} redirects") from None
+        except (aiohttp.ClientError, ValueError) as error:
+            raise LinkError(f"{request.url}: {error}") from None
+        except TimeoutError:
+            raise LinkError(f"no response within {timeout_s:g} s") from None
+        return LibraryBody(response, bound, deadline, timeout_s)
+
+    async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
+        """The same, with the body read whole. Raises LinkError."""
+        body = await self.open(request, bound=bound, timeout_s=timeout_s)
+        content = b"".join([chunk async for chunk in body])
+        return Response(body.status, tuple(body.headers.items()), content)
+
+    async def close(self) -> None:
+        """Close the session and what it pooled."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            o = self._options
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    force_close=not o.pooled,
+                    local_addr=(o.source, 0) if o.source else None,
+                    ssl=o.tls or True,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_BARE,
+                auto_decompress=False,
+                requote_redirect_url=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=o.connect_timeout_s),
+            )
+            self._session._retry_connection = False  # no retries hidden in a link
+        return self._session

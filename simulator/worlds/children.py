@@ -34,8 +34,8 @@ class Child:
         """The process's number; 0 before it was started."""
         return self._process.pid if self._process else 0
 
-    async def start(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Start it and wait until it is ready. Raises ScenarioError with its own words when it cannot start."""
+    async def spawn(self) -> None:
+        """Start the process, which gets ready to be configured: so that all parts load at the same time."""
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -49,6 +49,9 @@ class Child:
                 limit=1 << 24,
             )
         self._reading = asyncio.ensure_future(self._read())
+
+    async def start(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Configure it and wait until it is ready. Raises ScenarioError with its own words when it cannot start."""
         self.send(config)
         either: list[asyncio.Future[Any]] = [self._ready, self.ended]
         done, _ = await asyncio.wait(either, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)

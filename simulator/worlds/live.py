@@ -90,8 +90,8 @@ class _World:
 
     async def start(self) -> None:
         """Servers, then shards, all ready behind the barrier."""
-        await self._stack.start()
         count = self._options.processes
+        await self._stack.start([f"shard-{index}" for index in range(count)])
         await asyncio.gather(*(self._start_shard(index, count) for index in range(count)))
         self._chores.append(asyncio.ensure_future(self._tick()))
 

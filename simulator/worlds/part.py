@@ -111,14 +111,14 @@ class _Tally:
 def main() -> None:
     """Read the configuration, be that part until stdin ends. Exit code 3: could not start; 4: failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when a run ends
+    from simulator.worlds.roles import ROLES  # loads what takes long, while others do the same
+
     line = b""
     while not line.endswith(b"\n"):  # unbuffered: what follows the line belongs to the loop
         byte = os.read(0, 1)
         if not byte:
             sys.exit(0)
         line += byte
-    from simulator.worlds.roles import ROLES
-
     try:
         run_live(lambda: _main(orjson.loads(line), ROLES))
     except FleetsimError as error:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,7 @@ class Stack:
 
     async def child(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Start a part; what it said when it was ready."""
-        child = self.children[name] = Child(name, self._directory / "parts" / f"{name}.log", self._heard)
-        return await child.start(config)
+        return await self.children[name].start(config)
 
     def _heard(self, name: str, event: dict[str, Any]) -> None:
         if event["event"] == "broker":
@@ -118,11 +117,18 @@ class Stack:
         else:
             self.hear(name, event)
 
-    async def start(self) -> None:
-        """Broker, then backend, then application. Raises ScenarioError, PartDied."""
+    async def start(self, others: Sequence[str] = ()) -> None:
+        """Broker, then backend, then application; `others` only get ready. Raises ScenarioError, PartDied."""
         (self._directory / "parts").mkdir(parents=True, exist_ok=True)
-        await self._start_broker()
         target = self.scenario.target
+        ours = [
+            *(["broker"] if target.broker == "embedded" else []),
+            *(["backend"] if target.kind == "reference" else []),
+        ]
+        for name in (*ours, "application", *others):
+            self.children[name] = Child(name, self._directory / "parts" / f"{name}.log", self._heard)
+        await asyncio.gather(*(child.spawn() for child in self.children.values()))
+        await self._start_broker()
         if target.kind == "reference":
             ready = await self.child("backend", self._backend_config())
             self.backend_url = f"http://{LOOPBACK}:{ready['port']}"

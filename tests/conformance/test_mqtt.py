@@ -1,0 +1,218 @@
+"""The conformance suite of MQTT links, on every road there is: link, broker, protocol version and loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.conformance.mqtt_wire  # registers its checks
+from simulator.backend.broker import BrokerServer
+from simulator.backend.mosquitto import Mosquitto, free_port
+from simulator.broker.access import Access
+from simulator.broker.core import Broker
+from simulator.links.base import MqttOptions
+from simulator.links.clock import run_virtual
+from simulator.links.library import LibraryMqtt
+from simulator.links.loop import LiveLoop
+from simulator.links.memory import MemoryBroker, MemoryMqtt
+from simulator.links.mqtt import LeanMqtt
+from tests.conformance.mqtt import CHECKS, NEEDS, RUN_KEY, SERVICE, SERVICE_PASSWORD, SLOW, Check, Road
+
+SERVICES = {SERVICE: SERVICE_PASSWORD}
+EVERYTHING = frozenset({"no-local", "session-expiry", "stall", "scripted", "receive-maximum", "refuses-subscriptions"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One combination, and what it cannot do, with the reason."""
+
+    link: Callable[[MqttOptions], Any]
+    broker: str  # memory, embedded, mosquitto, mosquitto-ws, mosquitto-tls
+    lacks: dict[str, str] = dataclasses.field(default_factory=dict)
+    version: int = 5
+    loop: Callable[[], asyncio.AbstractEventLoop] = LiveLoop
+
+
+NO_STALL = {"stall": "aiomqtt reads and pings by itself"}
+IN_PLAIN = {"scripted": "the scripted broker speaks plain TCP: covered by the same link's plain way"}
+DELIVERS_NOTHING = {"refuses-subscriptions": "mosquitto 2.0 grants a foreign filter and delivers nothing"}
+WAYS = {
+    "memory": Way(
+        MemoryMqtt,  # made by the fabric's way below
+        "memory",
+        {"stall": "there is no socket", "scripted": "there is no wire", "receive-maximum": "there is no wire"},
+    ),
+    "lean-embedded": Way(LeanMqtt, "embedded"),
+    "lean-mosquitto": Way(LeanMqtt, "mosquitto", DELIVERS_NOTHING),
+    "lean-mosquitto-tls": Way(LeanMqtt, "mosquitto-tls", IN_PLAIN | DELIVERS_NOTHING),
+    "library-embedded": Way(LibraryMqtt, "embedded", NO_STALL),
+    "library-mosquitto": Way(LibraryMqtt, "mosquitto", NO_STALL | DELIVERS_NOTHING),
+    "library-mosquitto-asyncio": Way(LibraryMqtt, "mosquitto", NO_STALL | DELIVERS_NOTHING, loop=asyncio.new_event_loop),
+    "library-mosquitto-ws": Way(LibraryMqtt, "mosquitto-ws", NO_STALL | IN_PLAIN | DELIVERS_NOTHING),
+    "library-mosquitto-tls": Way(LibraryMqtt, "mosquitto-tls", NO_STALL | IN_PLAIN | DELIVERS_NOTHING),
+    "library-3.1.1-mosquitto": Way(
+        partial(LibraryMqtt, version=4),
+        "mosquitto",
+        NO_STALL
+        | DELIVERS_NOTHING
+        | {
+            "no-local": "MQTT 3.1.1 does not know it",
+            "session-expiry": "MQTT 3.1.1 does not know it",
+            "receive-maximum": "MQTT 3.1.1 does not know it",
+        },
+        version=4,
+    ),
+}
+
+
+def able(way: Way, check: Check) -> bool:
+    return not NEEDS[check] & way.lacks.keys()
+
+
+@dataclasses.dataclass
+class Servers:
+    """The real broker and what is needed to reach it."""
+
+    mosquitto: Mosquitto
+    websocket_port: int
+    certificate: Path
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    directory = tmp_path_factory.mktemp("mosquitto")
+    pem = directory / "both.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    make += f" -addext subjectAltName=DNS:localhost -keyout {pem} -out {directory}/cert.pem"
+    subprocess.run(make.split(), check=True, capture_output=True)
+    pem.write_text(pem.read_text() + (directory / "cert.pem").read_text())
+    websocket_port = free_port()
+    mosquitto = Mosquitto(
+        directory / "work",
+        run_key=RUN_KEY,
+        things=["thing-1", "thing-2"],
+        services=SERVICES,
+        websocket_port=websocket_port,
+    )
+    mosquitto.start()
+    try:
+        yield Servers(mosquitto, websocket_port, pem)
+    finally:
+        mosquitto.stop()
+
+
+@contextlib.asynccontextmanager
+async def road_of(way: Way, servers: Servers) -> AsyncIterator[Road]:
+    """The way's broker, and the road that leads to it."""
+    nowhere: dict[str, Any] = {"host": "127.0.0.1", "port": free_port(), "client_id": "a", "keep_alive_s": 60}
+    base: dict[str, Any] = {"host": "127.0.0.1", "connect_timeout_s": 5.0}
+    async with contextlib.AsyncExitStack() as stack:
+        if way.broker == "memory":
+            access = Access(RUN_KEY, SERVICES)
+            fabric, down = MemoryBroker(Broker(access.login, access.may)), MemoryBroker(Broker())
+            down.down = True
+            here = Road(partial(MemoryMqtt, fabric), base | {"port": 0}, partial(MemoryMqtt, down, MqttOptions("", 0, "a")))
+        else:
+            if way.broker == "embedded":
+                access = Access(RUN_KEY, SERVICES)
+                server = BrokerServer(Broker(access.login, access.may))
+                base["port"] = await server.start("127.0.0.1", 0)
+                stack.push_async_callback(server.stop)
+            elif way.broker == "mosquitto":
+                base["port"] = servers.mosquitto.port
+            elif way.broker == "mosquitto-ws":
+                base |= {"port": servers.websocket_port, "scheme": "ws"}
+            else:
+                port = await stack.enter_async_context(tls_in_front(servers))
+                context = ssl.create_default_context(cafile=str(servers.certificate))
+                base |= {"host": "localhost", "port": port, "scheme": "mqtts", "tls": context}
+            here = Road(way.link, base, partial(way.link, MqttOptions(**nowhere)), version=way.version)
+        yield here
+
+
+@contextlib.asynccontextmanager
+async def tls_in_front(servers: Servers) -> AsyncIterator[int]:
+    """A TLS end before mosquitto; its port."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", servers.mosquitto.port)
+        await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(servers.certificate)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def perform(way: Way, servers: Servers, *checks: Check) -> None:
+    """Run the checks side by side, each on a road of its own; nothing may be left unsaid to the loop."""
+    complaints: list[dict[str, Any]] = []
+
+    async def alone(check: Check) -> None:
+        async with road_of(way, servers) as road:
+            await check(road)
+
+    async def main(loop: Any = None) -> None:
+        if way.broker != "memory":
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        done: list[Awaitable[None]] = [alone(check) for check in checks]
+        await asyncio.gather(*done)
+
+    if way.broker == "memory":
+        run_virtual(main, until_s=1000)
+    else:
+        with asyncio.Runner(loop_factory=way.loop) as runner:
+            runner.run(asyncio.wait_for(main(), 20.0))
+    assert not complaints
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [pytest.param(n, c, id=f"{n}-{c.__name__}") for n, way in WAYS.items() for c in CHECKS if able(way, c)],
+)
+def test_link(name: str, check: Check, servers: Servers) -> None:
+    perform(WAYS[name], servers, check)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_link_over_seconds(name: str, servers: Servers) -> None:
+    perform(WAYS[name], servers, *[check for check in SLOW if able(WAYS[name], check)])
+
+
+def test_every_exception_is_one() -> None:
+    """A way lacks only what some check needs, and every check is run on some way of each kind of link."""
+    needed = frozenset[str]().union(*NEEDS.values())
+    assert needed == EVERYTHING
+    for way in WAYS.values():
+        assert way.lacks.keys() <= needed
+    for check in (*CHECKS, *SLOW):
+        for kind in ("lean", "library"):
+            runs = any(able(way, check) for name, way in WAYS.items() if name.startswith(kind))
+            assert runs or (kind, *NEEDS[check]) == ("library", "stall")
+
+
+def test_what_a_way_lacks_is_said_by_its_capabilities() -> None:
+    async def main() -> None:
+        for name, way in WAYS.items():
+            assert ("stall" in way.lacks) == ("stall" not in getattr(way.link, "func", way.link).capabilities), name
+
+    asyncio.run(main())
