@@ -89,7 +89,9 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "version": manifest.get("version"),
         "verdict": judgement.verdict.value,
         "exit_code": judgement.exit_code,
+        "invalid": list(judgement.invalid),
         "incomplete": list(judgement.incomplete),
+        "died": list(judgement.died),
         "findings": [
             {
                 "check": f.check,
@@ -115,6 +117,8 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
 def text(summary: dict[str, Any], report: str) -> str:
     """The end of a run, for a terminal."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
+    lines += [f"  {reason}" for reason in summary["died"]]
+    lines += [f"  the load generator was the bottleneck: {reason}" for reason in summary["invalid"]]
     lines += [f"  not complete: {reason}" for reason in summary["incomplete"]]
     counts = ", ".join(f"{n} {state.lower()}" for state, n in summary["outcomes"].items()) or "none"
     lines.append(f"  {summary['targets']} targets: {counts}")

@@ -81,37 +81,22 @@ class LibraryMqtt:
         self.abort()
         o, before = self._options, self._client
         self._inbox.clear()
+        self._lost = where = f"{o.host}:{o.port}"
         client = self._client = self._fresh(before)
-        self._lost = ""
-        where = f"{o.host}:{o.port}"
         try:
             async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
-                await self._enter(client)
+                await _enter(client)
         except TimeoutError:
-            self._end(client, "no answer")
             raise LinkError(f"{where} did not answer within {o.connect_timeout_s:g} s") from None
         except aiomqtt.exceptions.MqttConnectError as error:
-            self._end(client, "refused")
             code = _code(error.rc)
             raise PeerError(f"the broker refused the connection: 0x{code:02x}", code=code) from None
         except aiomqtt.MqttError as error:
-            self._end(client, "not connected")
             raise LinkError(f"{where}: {error}") from None
-        except BaseException:
-            self._end(client, "given up")
-            raise
-        self._require()
+        if client._client.socket() is None:
+            raise LinkError(f"{where} closed the connection")
+        self._lost = ""
         return self._resumed
-
-    async def _enter(self, client: aiomqtt.Client) -> None:
-        """Connect it; a thread does it, which cannot be cancelled: what it brings too late is closed."""
-        entering = asyncio.ensure_future(client.__aenter__())
-        try:
-            await asyncio.shield(entering)
-        except asyncio.CancelledError:
-            entering.add_done_callback(functools.partial(_too_late, client))
-            raise
-        _no_delay(client._client)
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
         """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
@@ -178,7 +163,7 @@ class LibraryMqtt:
         if client is None or self._lost:
             return
         self._lost = "closed"
-        self._tell()
+        self._tell(client)
         with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await client.__aexit__(None, None, None)
@@ -203,7 +188,7 @@ class LibraryMqtt:
         self._end(client, f"the broker disconnected: 0x{_code(reason):02x}" if by_broker else "connection lost")
 
     def _arrived(self, paho: Client, userdata: object, message: MQTTMessage) -> None:
-        if self._client is not None and self._client._client is paho and not self._lost:
+        if self._client is not None and self._client._client is paho:
             self._inbox.append(LibraryDelivery(paho, message))
             _wake(self._waiter)
 
@@ -211,6 +196,18 @@ class LibraryMqtt:
         client._on_publish(*args)
         if self._room is not None:
             asyncio.get_running_loop().call_soon(_wake, self._room)  # paho forgets the message after this call
+
+    def _register_write(self, client: aiomqtt.Client, *args: Any) -> None:
+        if asyncio._get_running_loop() is None:
+            client._on_socket_register_write(*args)  # from the thread that connects
+        else:  # at once: a descriptor may be closed, and be another's, when aiomqtt's call_soon comes to it
+            client._loop.add_writer(args[2].fileno(), self._write, client)
+
+    def _write(self, client: aiomqtt.Client) -> None:
+        try:
+            client._client.loop_write()
+        except Exception as error:  # an exception in a callback of the loop reaches nobody
+            self._end(client, str(error))
 
     def _written(self, client: aiomqtt.Client, *args: Any) -> None:
         client._on_socket_unregister_write(*args)
@@ -254,6 +251,7 @@ class LibraryMqtt:
         paho.on_disconnect = functools.partial(self._disconnected, client)
         paho.on_message = self._arrived
         paho.on_publish = functools.partial(self._acknowledged, client)
+        paho.on_socket_register_write = functools.partial(self._register_write, client)
         paho.on_socket_unregister_write = functools.partial(self._written, client)
         if before is not None:
             paho._out_messages, paho._last_mid = before._client._out_messages, before._client._last_mid
@@ -268,11 +266,10 @@ class LibraryMqtt:
         _cut(client)
         if client is self._client and not self._lost:
             self._lost = reason
-            self._tell()
+            self._tell(client)
 
-    def _tell(self) -> None:
-        assert self._client is not None
-        for pending in self._client._pending_subscribes.values():
+    def _tell(self, client: aiomqtt.Client) -> None:
+        for pending in client._pending_subscribes.values():
             if not pending.done():  # aiomqtt would wait for its whole timeout
                 pending.set_exception(aiomqtt.MqttError(self._lost))
         _wake(self._waiter)
@@ -299,19 +296,32 @@ def _raw(paho: Client) -> socket.socket | None:
     return cast("socket.socket | None", getattr(found, "_socket", found))  # within paho's WebSocket
 
 
-def _no_delay(paho: Client) -> None:
-    raw = _raw(paho)
-    if raw is not None:
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _cut(client: aiomqtt.Client) -> None:
-    """Close the socket, in two steps: aiomqtt may just have asked the loop to watch its descriptor."""
+    """Close the socket without a word."""
     raw = _raw(client._client)
     if raw is not None:
         with contextlib.suppress(OSError):
             raw.shutdown(socket.SHUT_RDWR)
-        asyncio.get_running_loop().call_soon(client._client._sock_close)
+        client._client._sock_close()
+
+
+async def _enter(client: aiomqtt.Client) -> None:
+    """Connect; a thread does it, which cannot be cancelled: what it brings too late is closed. Raises MqttError."""
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        if not client._connected.done():
+            client._connected.set_exception(aiomqtt.MqttError("given up"))
+            client._connected.exception()  # somebody has seen it
+        entering.add_done_callback(functools.partial(_too_late, client))
+        raise
+    except BaseException:
+        _cut(client)
+        raise
+    raw = _raw(client._client)
+    if raw is not None:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _too_late(client: aiomqtt.Client, entering: asyncio.Future[aiomqtt.Client]) -> None:

@@ -26,6 +26,7 @@ from simulator.links.base import HttpLink, HttpOptions, MqttLink, MqttOptions, W
 from simulator.links.http import LeanHttp
 from simulator.links.mqtt import LeanMqtt
 from simulator.links.tls import context
+from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.scenario import Profile
 from simulator.worlds import setting
 from simulator.worlds.part import Part, Role
@@ -86,6 +87,7 @@ async def application(part: Part) -> None:
     engine = Application(link, dialect, part.record, seed=scenario.seed, epoch=part.epoch)
     ready = asyncio.Event()
     app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=config["prefix"]), token=config["token"])
+    await _reach(link, options)
     async with _serving(app, config) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
         part.tell("ready", port=port)
@@ -185,6 +187,14 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Tas
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _reach(link: MqttLink, options: MqttOptions) -> None:
+    """Connect once, and say plainly why not. Raises ScenarioError."""
+    try:
+        await link.connect()
+    except (LinkError, PeerError) as error:
+        raise ScenarioError(f"target.broker {options.scheme}://{options.host}:{options.port}: {error}") from None
 
 
 async def _first(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -151,9 +151,11 @@ async def tls_in_front(servers: Servers) -> AsyncIterator[int]:
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(cast("asyncio.Task[None]", asyncio.current_task()))
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", servers.mosquitto.port)
         await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
 
+    serving: list[asyncio.Task[None]] = []
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(servers.certificate)
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
@@ -161,6 +163,7 @@ async def tls_in_front(servers: Servers) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.wait_for(asyncio.gather(*serving), 5.0)
 
 
 def perform(way: Way, servers: Servers, *checks: Check) -> None:
