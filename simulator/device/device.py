@@ -113,7 +113,9 @@ class _Device:
             while True:
                 began = due if how == "cold" else self._loop.time()
                 if how == "reboot":
-                    await self._sleep_stage("reboot", self._draws.value("reboot", self._spec.profile.reboot))
+                    reboot_s = self._draws.value("reboot", self._spec.profile.reboot)
+                    if await self._sleep_stage("reboot", reboot_s) == "lie":
+                        self._lie, self._off = True, "boot-failed"
                 elif how == "power-cut":
                     await asyncio.sleep(self._draws.value("reboot", self._spec.profile.reboot))
                 self._boot(how, began)
@@ -147,7 +149,10 @@ class _Device:
         else:
             self._enter(Phase.ROLLING_BACK)
             self._note(Kind.ROLLBACK, job=flash.job, version=active.version, digest=active.digest, detail="boot failed")
-            self._outcome(Status.FAILURE, "boot failed")
+            if self._lie:
+                self._outcome(Status.SUCCESS, claimed=tried)
+            else:
+                self._outcome(Status.FAILURE, "boot failed")
 
     async def _run(self, due: float) -> str:
         """Stay on until the power goes; why it went."""
@@ -330,13 +335,14 @@ class _Device:
             self._first_sent = self._loop.time()
             if not await self._report_stage():
                 return
+            pending = self._agent.flash.pending or pending  # which a liar has turned
         elif resend.attempts is not None and self._sent >= resend.attempts:
             self._note(Kind.ANSWER, job=pending.job, status="given-up", span_us=self._since(self._first_sent))
             self._done()
             return
         self._sent += 1
         self._resend_at = self._loop.time() + self._draws.delay("resend", resend, self._sent - 1)
-        self._note_report(pending.status, pending, self._sent)
+        self._note_report(pending.status or "", pending, self._sent)
         await session.perform(session.dialect.report(pending, session.wall()))
         if not session.dialect.answers:
             self._done()
@@ -410,15 +416,16 @@ class _Device:
         try:
             fetched = await self._fetch()
             self._enter(Phase.VERIFYING)
-            await self._sleep_stage("verify", self._draws.value("verify", profile.verify))
+            trusts = await self._sleep_stage("verify", self._draws.value("verify", profile.verify)) == "lie"
             digest = fetched.hasher.hexdigest() if fetched else artifact.sha256 or ""
-            if not self._lie:
-                if artifact.size_bytes is not None and fetched and fetched.received != artifact.size_bytes:
+            if fetched and not trusts:
+                if artifact.size_bytes is not None and fetched.received != artifact.size_bytes:
                     raise _StageFailed(f"size {fetched.received}, announced {artifact.size_bytes}")
                 if artifact.sha256 is not None and digest != artifact.sha256:
                     raise _StageFailed(f"sha256 {digest[:12]}…, announced {artifact.sha256[:12]}…")
             self._enter(Phase.INSTALLING)
-            await self._sleep_stage("install", self._draws.value("install", profile.install))
+            if await self._sleep_stage("install", self._draws.value("install", profile.install)) == "lie":
+                self._lie = True
             software = Software(artifact.version, artifact.url, digest)
             if self._lie:  # says that it runs what it never installed
                 self._outcome(Status.SUCCESS, claimed=software)
@@ -525,17 +532,16 @@ class _Device:
             self._note(Kind.MISHAP, job=self._agent.flash.job, phase=stage, status=way)
         return way
 
-    async def _sleep_stage(self, stage: Stage, seconds: float) -> None:
-        """A stage's time, and what the profile makes go wrong in it."""
+    async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
+        """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
         way = self._mishap(stage) if stage != "reboot" or self._agent.flash.candidate else None
         if way == "slow":
             seconds *= self._spec.profile.slow_factor
-        elif way == "lie":
-            self._lie = True
-        elif way is not None:
+        elif way not in (None, "lie"):
             await self._go_wrong(stage, way, seconds)
         if seconds:
             await asyncio.sleep(seconds)
+        return way
 
     async def _go_wrong(self, stage: Stage, way: str, seconds: float) -> None:
         if stage == "reboot":

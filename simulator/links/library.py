@@ -162,8 +162,7 @@ class LibraryMqtt:
         client = self._client
         if client is None or self._lost:
             return
-        self._lost = "closed"
-        self._tell(client)
+        self._note(client, "closed")
         with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await client.__aexit__(None, None, None)
@@ -185,7 +184,8 @@ class LibraryMqtt:
             client._connected.set_exception(aiomqtt.MqttError("closed before a CONNACK"))
         client._on_disconnect(*args)
         by_broker = flags.is_disconnect_packet_from_server
-        self._end(client, f"the broker disconnected: 0x{_code(reason):02x}" if by_broker else "connection lost")
+        # paho closes the socket itself, and would wait for ever for who does so in its callback
+        self._note(client, f"the broker disconnected: 0x{_code(reason):02x}" if by_broker else "connection lost")
 
     def _arrived(self, paho: Client, userdata: object, message: MQTTMessage) -> None:
         if self._client is not None and self._client._client is paho:
@@ -264,11 +264,12 @@ class LibraryMqtt:
     def _end(self, client: aiomqtt.Client, reason: str) -> None:
         """Cut this connection, and tell whoever waits for anything."""
         _cut(client)
-        if client is self._client and not self._lost:
-            self._lost = reason
-            self._tell(client)
+        self._note(client, reason)
 
-    def _tell(self, client: aiomqtt.Client) -> None:
+    def _note(self, client: aiomqtt.Client, reason: str) -> None:
+        if client is not self._client or self._lost:
+            return
+        self._lost = reason
         for pending in client._pending_subscribes.values():
             if not pending.done():  # aiomqtt would wait for its whole timeout
                 pending.set_exception(aiomqtt.MqttError(self._lost))

@@ -316,8 +316,8 @@ async def a_thing_hears_and_says_its_own_alone(road: Road) -> None:
     await only(link, service, f"{own}/t")
     await service.subscribe([f"state/+/{road.name}/report"])
     await link.publish(f"{foreign}/report", b"forged")
-    with contextlib.suppress(LinkError):  # mosquitto 2.0 answers with PUBACK 0x87 and closes
-        await there_and_back(link)
+    with contextlib.suppress(LinkError):  # mosquitto 2.0 with unlimited queues answers PUBACK 0x87 and closes
+        await link.subscribe([f"{own}/+"])
     await link.connect()
     await only(service, link, f"{own}/report")
     await asyncio.gather(link.close(), service.close())

@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from simulator.model.events import Kind
-
-from .running import ROOT, alive, children, fleetsim, latest, scenario, start, wait_for
+from tests.worlds.running import ROOT, alive, children, fleetsim, latest, scenario, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def test_both_worlds_agree_on_outcomes_software_and_the_order_of_phases(both):
 
 
 def test_both_worlds_record_the_same_kinds(both):
-    live, virtual = both
+    live, _ = both
     kinds = [set(run.trace.table["kind"].to_pylist()) for run in both]
     assert kinds[0] - {Kind.HEALTH} == kinds[1]
     assert live.manifest["broker"]["name"] == "embedded"
@@ -80,9 +79,11 @@ def test_mosquitto_and_the_library_link_carry_a_whole_rollout(tmp_path):
     [
         {"dialect": "atlas-example"},
         {"access": "credential"},
-        {"topics": {name: f"fleet/{{thing}}/{name}" for name in ("update", "delta", "accepted", "rejected")}
-         | {n: f"fleet/{{thing}}/{n}" for n in ("get", "get_accepted", "get_rejected")}
-         | {n: f"fleet/{{thing}}/{n}" for n in ("credentials", "credentials_accepted", "credentials_rejected")}},
+        {
+            "topics": {name: f"fleet/{{thing}}/{name}" for name in ("update", "delta", "accepted", "rejected")}
+            | {n: f"fleet/{{thing}}/{n}" for n in ("get", "get_accepted", "get_rejected")}
+            | {n: f"fleet/{{thing}}/{n}" for n in ("credentials", "credentials_accepted", "credentials_rejected")}
+        },
     ],
     ids=["atlas-example", "credential", "topics"],
 )

@@ -1,0 +1,183 @@
+"""The command line as its users meet it: codes, messages, files, and which setting outweighs which."""
+
+import json
+import signal
+
+import pytest
+import yaml
+
+from simulator.model.scenario import load_scenario
+
+from tests.worlds.running import fleetsim, latest, start, wait_for
+
+VIRTUAL = {
+    "world": "virtual",
+    "fleet": {"devices": 12, "ramp": "10/s"},
+    "rollout": {"version": "2.0.0", "size": "4KiB"},
+    "run_time": "10m",
+}
+
+
+def written(path, **changes):
+    file = path / "case.yaml"
+    file.write_text(yaml.safe_dump({**VIRTUAL, **changes}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A run that passed: (its directory, what it printed)."""
+    where = tmp_path_factory.mktemp("done")
+    code, out, err = fleetsim("run", written(where), "--out", where / "runs")
+    assert code == 0, out + err
+    return where / "runs" / "latest", out
+
+
+def test_a_run_leaves_its_files_and_says_where(done):
+    path, out = done
+    names = {p.name for p in path.iterdir()}
+    assert names >= {"manifest.json", "trace.parquet", "summary.json", "devices.csv", "report.html", "junit.xml"}
+    assert out.splitlines()[0].endswith("seed 1")
+    assert out.strip().splitlines()[-1].split() == ["seed", "1"]
+    assert "PASS" in out
+    assert len((path / "devices.csv").read_text().splitlines()) == 13
+
+
+def test_check_judges_again_and_one_check_alone(done):
+    code, out, _ = fleetsim("check", done[0], "--check", "S10-integrity")
+    assert code == 0
+    assert "S10-integrity" in out
+    assert "S13-at-most-once" not in out
+    code, _, err = fleetsim("check", done[0], "--check", "S10-integrty")
+    assert code == 3
+    assert "S10-integrity" in err
+
+
+def test_report_writes_again_what_is_missing(done):
+    (done[0] / "report.html").unlink()
+    code, _, _ = fleetsim("report", done[0])
+    assert code == 0
+    assert (done[0] / "report.html").stat().st_size > 10_000
+
+
+def test_trace_prints_one_device(done):
+    code, out, _ = fleetsim("trace", done[0], "device-3")
+    assert code == 0
+    assert "rebooting" in out
+    assert "device-4" not in out
+    code, _, err = fleetsim("trace", done[0], "device-99")
+    assert code == 3
+    assert "device-99" in err
+
+
+def test_schema_and_scenarios(done):
+    code, out, _ = fleetsim("schema")
+    assert code == 0
+    assert "fleet" in json.loads(out)["properties"]
+    assert "columns" in json.loads(fleetsim("schema", "trace")[1])
+    assert fleetsim("schema", "nothing")[0] == 3
+    assert "smoke" in fleetsim("scenarios")[1]
+
+
+def test_json_is_json_alone_and_copies_go_where_asked(tmp_path):
+    code, out, _ = fleetsim(
+        "run", written(tmp_path), "--json", "--out", tmp_path / "r",
+        "--html", tmp_path / "a.html", "--junit", tmp_path / "b.xml", "--csv", tmp_path / "c",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["verdict"] == "PASS"
+    assert all((tmp_path / name).stat().st_size for name in ("a.html", "b.xml", "c_devices.csv"))
+
+
+def test_flag_outweighs_environment_outweighs_scenario(tmp_path):
+    file = written(tmp_path)
+    env = {"FLEETSIM_DEVICES": "5", "FLEETSIM_SEED": "7", "FLEETSIM_OUT": str(tmp_path / "r"), "FLEETSIM_QUIET": "1"}
+    code, out, _ = fleetsim("run", file, "--seed", "9", env=env)
+    assert (code, out) == (0, "PASS\n")
+    run = latest(tmp_path / "r")
+    assert run.manifest["seed"] == 9
+    assert run.manifest["scenario"]["fleet"]["devices"] == 5
+    assert "--seed 9" in run.manifest["repeat"]
+
+
+def test_the_command_to_repeat_repeats(tmp_path):
+    file = written(tmp_path, thresholds={"failed": "> 50%"})
+    code, out, _ = fleetsim("run", file, "--seed", "5", "--out", tmp_path / "a")
+    assert code == 1
+    line = next(line for line in out.splitlines() if line.strip().startswith("repeat"))
+    words = line.split()[2:]
+    words[words.index("--out") + 1] = str(tmp_path / "b")
+    assert fleetsim(*words)[0] == 1
+    one, two = latest(tmp_path / "a"), latest(tmp_path / "b")
+    assert (one.path / "trace.parquet").read_bytes() == (two.path / "trace.parquet").read_bytes()
+
+
+def test_a_run_too_short_ends_in_2(tmp_path):
+    code, out, _ = fleetsim("run", written(tmp_path), "--run-time", "1s", "--out", tmp_path / "r")
+    assert code == 2
+    assert "run_time 1 s" in out
+
+
+def test_check_determinism(tmp_path):
+    code, out, _ = fleetsim("run", written(tmp_path), "--check-determinism")
+    assert code == 0
+    assert "same trace twice" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rollout": {"maximumPerMinut": 5}}, ["case.yaml:", "maximumPerMinut", "maximumPerMinute"]),
+        ({"fleets": {}}, ["case.yaml:", "fleets", "fleet"]),
+        ({"run_time": "10 parsecs"}, ["case.yaml:", "run_time", "parsecs"]),
+        ({"fleet": {"profile": "wify"}}, ["wify", "wifi"]),
+        ({"fleet": {"devices": 10, "cohorts": [{"name": "a", "count": 3}]}}, ["case.yaml", "cohorts"]),
+        ({"checks": ["S99"]}, ["S99"]),
+        ({"rollout": {"file": "/nowhere/app.bin"}}, ["rollout.file", "/nowhere/app.bin"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_bad_scenario_ends_in_3_and_says_where_and_what_instead(tmp_path, change, said):
+    code, _, err = fleetsim("run", written(tmp_path, **change), "--out", tmp_path / "r")
+    assert code == 3
+    for text in said:
+        assert text in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("run", "nosuch"), ("run",), ("run", "smoke", "--devices", "many"), ("fly",), ("report", "/nowhere"),
+     ("run", "smoke", "--out", "/proc/none"), ("run", "smoke", "--run-time", "soon")],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_usage_ends_in_3_without_a_traceback(words):
+    code, _, err = fleetsim(*words)
+    assert code == 3
+    assert err.strip()
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_virtual_run_stays_readable(tmp_path, number):
+    file = written(tmp_path, fleet={"devices": 20000, "ramp": "100/s"})
+
+    def ignored():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    process = start("run", file, "--out", tmp_path / "r", preexec_fn=ignored)
+    part = tmp_path / "r" / "latest" / "parts" / "virtual.arrow"
+    wait_for(lambda: part.exists() and part.stat().st_size > 100_000)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, out + err
+    assert "interrupted" in out
+    assert "Traceback" not in err
+    assert len(latest(tmp_path / "r").trace) > 1000
+
+
+def test_overrides_reach_the_scenario(tmp_path):
+    scenario = load_scenario(written(tmp_path), {"fleet.first_index": 100, "fleet.client_id": "c-%i"})
+    assert scenario.fleet.name(0) == "device-100"
+    assert scenario.fleet.login("device-107") == ("c-107", "device-107", None)

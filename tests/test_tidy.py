@@ -1,0 +1,79 @@
+"""The house is in order: scenarios load, event kinds are registered, README's tree is the real tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from simulator.cli import app
+from simulator.model.events import KINDS, Kind
+from simulator.model.scenario import load_scenario
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SHIPPED = sorted((ROOT / "scenarios").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_each_shipped_scenario_loads_and_is_in_readme(path):
+    assert load_scenario(path).description
+    assert f"| `{path.stem}` |" in README
+
+
+def test_each_event_kind_that_the_code_names_is_registered():
+    used = set()
+    for path in (ROOT / "simulator").rglob("*.py"):
+        used |= set(re.findall(r"\bKind\.([A-Z_]+)", path.read_text()))
+    assert {getattr(Kind, name) for name in used} == set(KINDS)
+
+
+def tree():
+    """The paths that README's tree names."""
+    block = README.split("## The rooms")[1].split("```")[1]
+    named, room = set(), ""
+    for line in block.strip().splitlines():
+        head = re.match(r"^( {0,2})(\w+(?:/|\.py))", line)
+        text = line
+        if head:
+            if head[2].endswith("/"):
+                room = head[2] if not head[1] else f"simulator/{head[2]}"
+                named.add(room.rstrip("/"))
+            else:
+                named.add(f"simulator/{head[2]}")
+                continue
+            text = line[head.end() :]
+        named |= {f"{room}{name}" for name in re.findall(r"\b\w+\.py\b", text)}
+    return named
+
+
+def test_readme_tree_is_the_real_tree():
+    named = tree()
+    missing = {path for path in named if not (ROOT / path).exists()}
+    assert not missing
+    rooms = {f"simulator/{p.name}" for p in (ROOT / "simulator").iterdir() if (p / "__init__.py").exists()}
+    assert rooms <= named
+    spelled = {path.rpartition("/")[0] for path in named if path.endswith(".py")} - {"simulator"}
+    for room in spelled - {"simulator/dialects", "simulator/checks"}:  # whose modules are many of a kind
+        modules = {f"{room}/{p.name}" for p in (ROOT / room).glob("*.py")} - {f"{room}/__init__.py"}
+        assert modules <= named, f"README's tree lacks {sorted(modules - named)}"
+
+
+def test_readme_names_the_two_commands_that_ci_and_users_run():
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    assert "fleetsim run quickstart" in blocks[0]
+    assert blocks[1].strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_each_flag_of_run_and_serve_is_an_environment_variable():
+    for verb in ("run", "serve"):
+        for option in get_command(app).commands[verb].params:
+            if option.param_type_name == "option" and "--check-determinism" not in option.opts:
+                assert (option.envvar or "").startswith("FLEETSIM_"), option.opts
+
+
+def test_each_check_is_in_readme():
+    from simulator.checks.judge import CHECKS
+
+    for name in CHECKS:
+        assert f"`{name}" in README
