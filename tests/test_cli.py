@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from simulator.model.scenario import load_scenario
-
 from tests.worlds.running import fleetsim, latest, start, wait_for
 
 VIRTUAL = {

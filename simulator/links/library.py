@@ -174,6 +174,7 @@ class LibraryMqtt:
         paho, _, flags, _, properties = args
         self._resumed = bool(flags.session_present)
         self._window = getattr(properties, "ReceiveMaximum", 65535)
+        paho._keepalive /= 2  # it looks once a second, and would ping too late for short intervals
         if not self._resumed:
             paho._out_messages.clear()  # the session they belonged to is gone
         client._on_connect(*args)
@@ -320,9 +321,19 @@ async def _enter(client: aiomqtt.Client) -> None:
     except BaseException:
         _cut(client)
         raise
-    raw = _raw(client._client)
+    found, raw = client._client.socket(), _raw(client._client)
+    if found is not raw:
+        found.send = functools.partial(_send_whole, found)  # type: ignore[union-attr]
     if raw is not None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _send_whole(websocket: Any, data: bytes) -> int:
+    """Paho's own answers 0 when a frame went out in part, and paho then forgets the packet."""
+    sent = int(websocket._send_impl(data))
+    if not sent:
+        raise BlockingIOError
+    return sent
 
 
 def _too_late(client: aiomqtt.Client, entering: asyncio.Future[aiomqtt.Client]) -> None:

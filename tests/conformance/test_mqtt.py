@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import pytest
 
-import tests.conformance.mqtt_wire  # registers its checks
 from simulator.backend.broker import BrokerServer
 from simulator.backend.mosquitto import Mosquitto, free_port
 from simulator.broker.access import Access
