@@ -27,7 +27,9 @@ class TimeLimit(FleetsimError):
 class VirtualTask(asyncio.Task[Any]):
     """A task whose hash is its ordinal, so that sets of tasks iterate in the same order on every run."""
 
-    ordinal = 0
+    def __init__(self, ordinal: int, coro: Any, **options: Any) -> None:
+        self.ordinal = ordinal  # before asyncio puts the task into a set
+        super().__init__(coro, **options)
 
     def __hash__(self) -> int:
         return self.ordinal
@@ -111,8 +113,7 @@ class VirtualLoop:
     ) -> asyncio.Task[T]:
         """A task, numbered in the order of creation."""
         ordinal = next(self._ordinals)
-        task = VirtualTask(coro, loop=self._self, name=str(name or f"task {ordinal}"), context=context)
-        task.ordinal = ordinal
+        task = VirtualTask(ordinal, coro, loop=self._self, name=str(name or f"task {ordinal}"), context=context)
         self._tasks[ordinal] = task
         task.add_done_callback(self._task_done)
         return task

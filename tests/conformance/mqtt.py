@@ -48,20 +48,29 @@ class Road:
 
 
 Check = Callable[[Road], Awaitable[None]]
-CHECKS: list[Check] = []
-SLOW: list[Check] = []  # they wait for whole seconds: to be run side by side
-NEEDS: dict[Check, frozenset[str]] = {}
 
 
-def check(*needs: str, slow: bool = False) -> Callable[[Check], Check]:
-    """Register a check, and what a road must be able to do for it."""
+@dataclass
+class Suite:
+    """Checks, what a road must be able to do for each, and those that wait for whole seconds."""
 
-    def register(found: Check) -> Check:
-        (SLOW if slow else CHECKS).append(found)
-        NEEDS[found] = frozenset(needs)
-        return found
+    checks: list[Check] = field(default_factory=list)
+    slow: list[Check] = field(default_factory=list)
+    needs: dict[Check, frozenset[str]] = field(default_factory=dict)
 
-    return register
+    def check(self, *needs: str, slow: bool = False) -> Callable[[Check], Check]:
+        """Add a check."""
+
+        def add(check: Check) -> Check:
+            (self.slow if slow else self.checks).append(check)
+            self.needs[check] = frozenset(needs)
+            return check
+
+        return add
+
+
+SUITE = Suite()
+check = SUITE.check
 
 
 async def soon(link: MqttLink) -> Delivery:
@@ -196,7 +205,7 @@ async def messages_of_both_qualities_arrive_in_order(road: Road) -> None:
     await asyncio.gather(a.close(), b.close())
 
 
-@check()
+@check("large")
 async def large_messages_arrive_whole(road: Road) -> None:
     a, b = await road.linked("a"), await road.linked("b")
     await b.subscribe([road.topic("t")])

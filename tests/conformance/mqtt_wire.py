@@ -11,9 +11,11 @@ import pytest
 
 from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
-from tests.conformance.mqtt import KEPT, SOON_S, Road, check, soon
+from tests.conformance.mqtt import KEPT, SOON_S, Road, Suite, soon
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, DISCONNECT = 1, 3, 4, 8, 14
+SUITE = Suite()
+check = SUITE.check
 Script = Callable[["Peer"], Awaitable[None]]
 
 
