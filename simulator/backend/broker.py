@@ -16,6 +16,7 @@ from simulator.model.errors import ScenarioError
 _log = logging.getLogger("fleetsim.broker")
 _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
 _REFUSED_311 = b"\x20\x02\x00\x01"  # MQTT 3.1.1 3.2.2.3: unacceptable protocol version
+_NO_CLIENT_ID = mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.CLIENT_ID_NOT_VALID).write()
 _PONG = mqtt5.PingRespPacket().write()
 _BUFFER_MAX = 64 << 20  # bytes a client may leave unread
 _BACKLOG = 4096
@@ -64,9 +65,15 @@ class _Client(asyncio.Protocol):
             self.end(f"{type(packet).__name__} is not supported")
             return
         if isinstance(packet, mqtt5.ConnectPacket):
+            if not packet.client_id:  # MQTT 5 3.1.3-8
+                self.write(_NO_CLIENT_ID)
+                self.end("a client without an id", politely=True)
+                return
             # MQTT 5 3.1.2-22: one and a half times the keep-alive
             self.limit_s = packet.keep_alive * 1.5 if packet.keep_alive else 0.0
         self._server.receive(self, translate(packet))
+        if isinstance(packet, mqtt5.DisconnectPacket):
+            self.end("", politely=True)  # MQTT 5 3.14.4-1
 
     def _refuse(self, data: bytes, error: Exception) -> None:
         if data[:1] == b"\x10" and b"MQTT\x04" in data[:16]:

@@ -148,9 +148,8 @@ class Mosquitto:
         return (errors or lines or [""])[-1]
 
     def counts(self) -> dict[str, int]:
-        """Messages published, delivered and dropped, clients connected, and sessions, at most a second old.
-
-        Empty when it does not answer."""
+        """Messages published, delivered (those of $SYS included) and dropped, clients connected, and sessions, at
+        most a second old; empty when it does not answer."""
         try:
             return self._ask()
         except (OSError, IndexError, ValueError):

@@ -27,6 +27,7 @@ from simulator.model.io import Request, Response
 
 _CLOSE_S = 5.0
 _WAITING_MAX = 1000  # packets waiting for a full socket
+_AT_ONCE = 100  # packets read before other clients have their turn
 _REDIRECTS_MAX = 5
 # what a plain device does not send
 _BARE = ("accept", "accept-encoding", "content-type", "user-agent")
@@ -198,6 +199,26 @@ class LibraryMqtt:
         if self._room is not None:
             asyncio.get_running_loop().call_soon(_wake, self._room)  # paho forgets the message after this call
 
+    def _opened(self, client: aiomqtt.Client, *args: Any) -> None:
+        client._on_socket_open(*args)
+        client._loop.call_soon_threadsafe(client._loop.add_reader, args[2].fileno(), self._read, client)
+
+    def _read(self, client: aiomqtt.Client) -> None:
+        """In aiomqtt's place, which reads one packet: uvloop tells of a reset but once, if data comes with it."""
+        paho, rc = client._client, MQTTErrorCode.MQTT_ERR_SUCCESS
+        try:
+            for _ in range(_AT_ONCE):
+                sock = paho.socket()
+                if sock is None or rc > 0 or (rc < 0 and not (hasattr(sock, "pending") and sock.pending())):
+                    break
+                rc = paho._packet_read()
+            else:
+                client._loop.call_soon(self._read, client)
+            if rc > 0:
+                paho._loop_rc_handle(rc)
+        except Exception as error:  # an exception in a callback of the loop reaches nobody
+            self._end(client, str(error))
+
     def _register_write(self, client: aiomqtt.Client, *args: Any) -> None:
         if asyncio._get_running_loop() is None:
             client._on_socket_register_write(*args)  # from the thread that connects
@@ -207,7 +228,7 @@ class LibraryMqtt:
     def _write(self, client: aiomqtt.Client) -> None:
         try:
             client._client.loop_write()
-        except Exception as error:  # an exception in a callback of the loop reaches nobody
+        except Exception as error:
             self._end(client, str(error))
 
     def _written(self, client: aiomqtt.Client, *args: Any) -> None:
@@ -252,6 +273,7 @@ class LibraryMqtt:
         paho.on_disconnect = functools.partial(self._disconnected, client)
         paho.on_message = self._arrived
         paho.on_publish = functools.partial(self._acknowledged, client)
+        paho.on_socket_open = functools.partial(self._opened, client)
         paho.on_socket_register_write = functools.partial(self._register_write, client)
         paho.on_socket_unregister_write = functools.partial(self._written, client)
         if before is not None:
@@ -323,7 +345,7 @@ async def _enter(client: aiomqtt.Client) -> None:
         raise
     found, raw = client._client.socket(), _raw(client._client)
     if found is not raw:
-        found.send = functools.partial(_send_whole, found)  # type: ignore[union-attr]
+        found.send = functools.partial(_send_whole, found)  # type: ignore[union-attr, method-assign]
     if raw is not None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -233,9 +233,10 @@ class MemoryMqtt:
 class MemoryBody:
     """A response whose body is handed out in chunks; implements `Body`."""
 
-    __slots__ = ("_body", "_bound", "headers", "status")
+    __slots__ = ("_body", "_bound", "_head", "headers", "status")
 
-    def __init__(self, response: Response, bound: int) -> None:
+    def __init__(self, response: Response, bound: int, *, head: bool = False) -> None:
+        self._head = head
         self.status = response.status
         self.headers = dict(response.headers)
         self._body, self._bound = response.body, bound
@@ -252,7 +253,7 @@ class MemoryBody:
             if offset + len(chunk) > self._bound:
                 raise TransferError(f"more than {self._bound} bytes", received=offset)
             yield chunk
-        if declared.isdigit() and int(declared) > len(body):
+        if declared.isdigit() and int(declared) > len(body) and not self._head:
             raise TransferError(f"ended after {len(body)} of {declared} bytes", received=len(body))
 
     def close(self) -> None:
@@ -277,7 +278,7 @@ class MemoryHttp:
             response = self._serve(request)
             target = response.header("location") if response.status in (301, 302, 303, 307, 308) else None
             if target is None:
-                return MemoryBody(response, bound)
+                return MemoryBody(response, bound, head=request.method == "HEAD")
             request = request._replace(url=target)
         raise LinkError("more than 5 redirects")
 

@@ -56,7 +56,7 @@ class LeanDelivery:
 class _Wire(asyncio.Protocol):
     """One connection of a link, from its socket to its end."""
 
-    __slots__ = ("_link", "_rest", "alive", "paused", "pinged", "sent", "stalled", "transport")
+    __slots__ = ("_link", "_rest", "alive", "gone", "paused", "pinged", "sent", "stalled", "transport")
 
     def __init__(self, link: LeanMqtt) -> None:
         self._link = link
@@ -64,6 +64,7 @@ class _Wire(asyncio.Protocol):
         self.alive = self.paused = self.stalled = self.pinged = False
         self.sent = 0  # when something was sent last, in turns of the wheel
         self.transport: asyncio.Transport | None = None
+        self.gone: asyncio.Future[None] | None = None  # its end, once we have said goodbye
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -85,6 +86,8 @@ class _Wire(asyncio.Protocol):
             self.end(f"not MQTT 5: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.gone is not None and not self.gone.done():
+            self.gone.set_result(None)
         self.end(f"connection lost: {exc}" if exc else "the broker closed the connection")
 
     def pause_writing(self) -> None:
@@ -277,9 +280,11 @@ class LeanMqtt:
             assert wire.transport is not None
             wire.send(DisconnectPacket().write())
             wire.alive = False
-            wire.transport.close()
-            asyncio.get_running_loop().call_later(_DRAIN_S, wire.transport.abort)
             self.lost(wire, "closed")
+            # the broker closes: were we to do it, its PUBACKs would meet a reset, which costs it what it has not read
+            wire.gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([wire.gone], timeout=_DRAIN_S)
+            wire.transport.abort()
 
     # ---- what the wire tells
 

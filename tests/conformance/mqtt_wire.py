@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -92,9 +94,10 @@ async def scripted(version: int, *scripts: Script) -> AsyncIterator[int]:
             result.cancel()
 
 
-def towards(road: Road, port: int, **more: object) -> MqttLink:
+def towards(road: Road, port: int, **more: Any) -> MqttLink:
     """A link to a scripted broker, in plain TCP."""
-    return road.link("a", **{"port": port, "scheme": "mqtt", "tls": None} | more)  # type: ignore[arg-type]
+    plain: dict[str, Any] = {"port": port, "scheme": "mqtt", "tls": None}
+    return road.link("a", **(plain | more))
 
 
 @check("scripted")
@@ -213,10 +216,36 @@ async def a_broker_that_goes_away_is_noticed_at_once(road: Road) -> None:
 
 
 @check("scripted")
+async def a_reset_is_noticed_though_data_came_with_it(road: Road) -> None:
+    loop = asyncio.get_running_loop()
+    v5 = road.version == 5
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        link = towards(road, server.getsockname()[1])
+        connecting = asyncio.ensure_future(link.connect())
+        peer, _ = await loop.sock_accept(server)
+        await loop.sock_recv(peer, 1000)
+        await loop.sock_sendall(peer, b"\x20\x03\0\0\0" if v5 else b"\x20\x02\0\0")
+        await connecting
+        body = b"\0\1t" + (b"\0" if v5 else b"") + b"last words"
+        peer.send(bytes([0x30, len(body)]) + body)  # both before the client's loop looks
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    async def everything() -> None:
+        while True:
+            await link.receive()
+
+    with pytest.raises(LinkError):
+        await asyncio.wait_for(everything(), 1.0)
+    await link.close()
+
+
+@check("scripted")
 async def a_broker_that_says_nothing_is_given_up_and_let_go(road: Road) -> None:
     async def silent(peer: Peer) -> None:
         await peer.packet()
-        assert not await peer.ended()  # the socket is not left open
+        assert not await asyncio.wait_for(peer.ended(), 1.0)  # the socket is not left open
 
     async with scripted(road.version, silent, silent) as port:
         began = asyncio.get_running_loop().time()
@@ -299,10 +328,14 @@ async def a_full_socket_makes_the_publisher_wait_and_the_loss_frees_it(road: Roa
     async with scripted(road.version, script) as port:
         link = towards(road, port)
         await link.connect()
-        sent = 0
-        with pytest.raises(LinkError):
+        sent: list[bytes] = []
+
+        async def flood() -> None:
             while True:
-                await asyncio.wait_for(link.publish("t", bytes(65536), qos=0), SOON_S)
-                sent += 1
-        assert sent < 5000
+                await link.publish("t", bytes(65536), qos=0)
+                sent.append(b"")
+
+        with pytest.raises(LinkError):
+            await asyncio.wait_for(flood(), SOON_S)
+        assert len(sent) < 5000
         await link.close()
