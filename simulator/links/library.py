@@ -25,6 +25,7 @@ from simulator.links.base import HttpOptions, MqttOptions
 from simulator.model.errors import LinkError, NotSimulated, PeerError, ScenarioError, TransferError
 from simulator.model.io import Request, Response
 
+_DRAIN_S = 1.0  # how long what was published may take to be acknowledged at the end
 _CLOSE_S = 5.0
 _WAITING_MAX = 1000  # packets waiting for a full socket
 _AT_ONCE = 100  # packets read before other clients have their turn
@@ -159,10 +160,17 @@ class LibraryMqtt:
         raise NotSimulated("stall, by the library link")
 
     async def close(self) -> None:
-        """DISCONNECT and close."""
+        """DISCONNECT and close, once what was published has been acknowledged."""
         client = self._client
         if client is None or self._lost:
             return
+        paho = client._client
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while not self._lost and (paho._out_packet or paho._out_messages):
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+        self._room = None
         self._note(client, "closed")
         with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):

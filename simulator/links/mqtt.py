@@ -32,7 +32,7 @@ from simulator.model.errors import LinkError, PeerError
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
 _PING = PingReqPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
-_DRAIN_S = 5.0
+_DRAIN_S = 1.0  # how long a broker may take to close
 
 
 class LeanDelivery:
