@@ -57,6 +57,8 @@ class Connection:
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
+            if self.writer.is_closing():  # uvloop raises a RuntimeError for it
+                raise ConnectionResetError
             self.writer.write(piece)
             await self.writer.drain()
             await asyncio.sleep(0.005)  # so that they come as several
@@ -184,7 +186,7 @@ async def endless(c: Connection) -> None:
     await c.send(HEAD + b"\r\n")
     sent = 0
     with contextlib.suppress(ConnectionError):
-        while sent < 500 << 20:
+        while sent < 500 << 20 and not c.writer.is_closing():
             c.writer.write(bytes(65536))
             await c.writer.drain()
             sent += 65536
