@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from mqtt5 import (
@@ -32,6 +34,7 @@ from simulator.model.errors import LinkError, PeerError
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
 _PING = PingReqPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
+_puback = partial(struct.Struct("!HH").pack, 0x4002)  # MQTT 5 3.4.2.1: success needs no more than the packet id
 _DRAIN_S = 1.0  # how long a broker may take to close
 
 
@@ -44,23 +47,36 @@ class LeanDelivery:
         self._wire: _Wire | None = wire
         self.topic, self.payload = packet.topic, packet.payload
         self.retain, self.dup, self.packet_id = packet.retain, packet.duplicate, packet.packet_id
-        self.qos = 0 if packet.packet_id is None else int(packet.qos)
+        self.qos = 0 if self.packet_id is None else 1
 
     def ack(self) -> None:
         """PUBACK, once."""
         wire, self._wire = self._wire, None
         if wire is not None and self.packet_id is not None:
-            wire.send(PubAckPacket(self.packet_id).write())
+            wire.puback(self.packet_id)
 
 
 class _Wire(asyncio.Protocol):
     """One connection of a link, from its socket to its end."""
 
-    __slots__ = ("_link", "_rest", "alive", "gone", "paused", "pinged", "sent", "stalled", "transport")
+    __slots__ = (
+        "_held",
+        "_link",
+        "_rest",
+        "alive",
+        "gone",
+        "paused",
+        "pinged",
+        "sent",
+        "stalled",
+        "transport",
+        "wheel",
+    )
 
     def __init__(self, link: LeanMqtt) -> None:
         self._link = link
-        self._rest = b""
+        self.wheel = _wheel()
+        self._rest = self._held = b""
         self.alive = self.paused = self.stalled = self.pinged = False
         self.sent = 0  # when something was sent last, in turns of the wheel
         self.transport: asyncio.Transport | None = None
@@ -76,10 +92,12 @@ class _Wire(asyncio.Protocol):
             self._rest = b""
         view = memoryview(data)
         try:
-            while self.alive and view:
+            while self.alive:
                 packet, length = read(view)
-                view = view[length:]
                 self._link.arrived(self, packet)
+                if length == len(view):
+                    return
+                view = view[length:]
         except IndexError:
             self._rest = bytes(view)
         except Exception as error:  # a protocol's callback reports its own exceptions: asyncio would only drop us
@@ -98,11 +116,28 @@ class _Wire(asyncio.Protocol):
         self._link.wake_writer()
 
     def send(self, data: bytes) -> None:
-        """Write, if the connection still is; a stalled one keeps silent."""
-        if self.alive and not self.stalled:
+        """Write, if the connection still is; a stalled one holds it back."""
+        if not self.alive:
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self.stalled:
+            self._held = data
+        else:
             assert self.transport is not None
             self.transport.write(data)
-            self.sent = _wheel_turn()
+            self.sent = self.wheel.turn
+
+    def puback(self, packet_id: int) -> None:
+        """Acknowledge together with what is sent next, or at the end of the loop's turn: a report often follows."""
+        if not self._held:
+            self.wheel.hold(self)
+        self._held += _puback(packet_id)
+
+    def flush(self) -> None:
+        """Write what is held back, unless the connection is stalled."""
+        if self._held:
+            self.send(b"")
 
     def end(self, reason: str) -> None:
         """Cut the connection, once, and tell the link."""
@@ -242,7 +277,7 @@ class LeanMqtt:
         while not self._inbox:
             if self._wire is None or not self._wire.alive:
                 raise LinkError(self._lost)
-            loop = asyncio.get_running_loop()
+            loop = self._wire.wheel.loop
             if until is not None:
                 if loop.time() >= until:
                     return None
@@ -259,19 +294,20 @@ class LeanMqtt:
     def abort(self) -> None:
         """Cut the connection without DISCONNECT."""
         if self._wire is not None:
+            self._wire.flush()
             self._wire.end("aborted")
 
     def stall(self, on: bool) -> None:
         """Neither read, write nor ping; or do so again."""
         wire = self._require()
         assert wire.transport is not None
+        wire.flush()
         wire.stalled = on
         if on:
             wire.transport.pause_reading()
         else:
             wire.transport.resume_reading()
-            for data in (self._unacked or {}).values():
-                wire.send(data)
+            wire.flush()
 
     async def close(self) -> None:
         """DISCONNECT and close."""
@@ -375,21 +411,34 @@ def _connect_packet(o: MqttOptions) -> bytes:
 
 
 class _Wheel:
-    """One timer a second for all keep-alives of a loop. A wire is pinged when it has sent nothing for its interval,
-    and cut when the ping was not answered by the next."""
+    """What the wires of one loop share: one timer a second for all keep-alives, one call a turn for all PUBACKs.
+
+    A wire is pinged when it has sent nothing for its interval, and cut when the ping was not answered by the next.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = loop
         self.turn = 0
         self._due: dict[int, list[tuple[_Wire, int]]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._holding: list[_Wire] = []
+
+    def hold(self, wire: _Wire) -> None:
+        """Flush this wire at the end of the loop's turn."""
+        if not self._holding:
+            self.loop.call_soon(self._flush)
+        self._holding.append(wire)
+
+    def _flush(self) -> None:
+        holding, self._holding = self._holding, []
+        for wire in holding:
+            wire.flush()
 
     def watch(self, wire: _Wire, interval_s: int) -> None:
         """Keep this wire alive until it ends."""
         self._due.setdefault(self.turn + interval_s, []).append((wire, interval_s))
-        loop = self._loop()
-        if self._timer is None and loop is not None:
-            self._timer = loop.call_later(1.0, self._turn)
+        if self._timer is None:
+            self._timer = self.loop.call_later(1.0, self._turn)
 
     def _turn(self) -> None:
         self.turn += 1
@@ -405,22 +454,17 @@ class _Wheel:
                 wire.send(_PING)
                 idle = 0
             self._due.setdefault(self.turn + max(1, interval_s - idle), []).append((wire, interval_s))
-        loop = self._loop()
-        self._timer = loop.call_later(1.0, self._turn) if self._due and loop is not None else None
+        self._timer = self.loop.call_later(1.0, self._turn) if self._due else None
 
 
-_current: _Wheel | None = None
-_current_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+_last: weakref.ref[_Wheel] | None = None
 
 
 def _wheel() -> _Wheel:
     """The running loop's wheel."""
-    global _current, _current_loop
-    loop = asyncio.get_running_loop()
-    if _current is None or _current_loop is None or _current_loop() is not loop:
-        _current, _current_loop = _Wheel(loop), weakref.ref(loop)
-    return _current
-
-
-def _wheel_turn() -> int:
-    return 0 if _current is None else _current.turn
+    global _last
+    wheel = None if _last is None else _last()
+    if wheel is None or wheel.loop is not asyncio.get_running_loop():
+        wheel = _Wheel(asyncio.get_running_loop())
+        _last = weakref.ref(wheel)
+    return wheel

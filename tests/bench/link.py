@@ -1,17 +1,19 @@
 """CPU per control-plane cycle: QoS 1 delta in, report out with PUBACK, accepted in, at 5,000 connections on mosquitto.
 
-The lean link beside aiomqtt and mosquitto itself, in one run; and memory of an idle connection.
+The lean link beside aiomqtt and mosquitto itself, in one run; and memory of an idle connection with its task.
 To reach: at most 1/6 of aiomqtt's CPU, no more than mosquitto's own, 6 KiB a connection.
 Usage: python -m tests.bench.link [CONNECTIONS]
 """
 
 import asyncio
+import contextlib
 import gc
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
@@ -25,29 +27,96 @@ from simulator.links.mqtt import LeanMqtt
 from simulator.worlds.health import cpu_s, resident_bytes
 from simulator.worlds.limits import raise_open_files
 
-CYCLES = 2
+CYCLES = 5
 DELTA, REPORT = b"d" * 300, b"r" * 200
 
 
-async def device(link, thing, cycles):
+class Roll:
+    """Counts those who have come to a point."""
+
+    def __init__(self, awaited):
+        self.missing, self.complete = awaited, asyncio.Event()
+
+    def __call__(self):
+        self.missing -= 1
+        if not self.missing:
+            self.complete.set()
+
+
+async def device(link, thing, connected, finished, over):
     await link.connect()
     await link.subscribe([f"state/{thing}/update/delta", f"state/{thing}/update/accepted"])
-    yield
-    for _ in range(cycles):
+    connected()
+    for _ in range(CYCLES):
         (await link.receive()).ack()
         await link.publish(f"state/{thing}/update", REPORT)
         (await link.receive()).ack()
-    yield
+    finished()
+    await over.wait()
     link.abort()
 
 
-async def serve(link, connections, cycles):
-    """The other side: sends deltas, answers reports; its CPU is measured by being another process."""
+async def plain(options, thing, connected, finished, over):
+    """The same on aiomqtt as its documentation uses it; it acknowledges by itself."""
+    made = aiomqtt.Client(
+        options.host, options.port, username=options.username, password=options.password,
+        identifier=options.client_id, protocol=aiomqtt.ProtocolVersion.V5,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+    )  # fmt: skip
+    async with contextlib.AsyncExitStack() as stack:
+        async with options.gate:
+            client = await stack.enter_async_context(made)
+        await client.subscribe([(f"state/{thing}/update/delta", 1), (f"state/{thing}/update/accepted", 1)])
+        connected()
+        messages = aiter(client.messages)
+        for _ in range(CYCLES):
+            await anext(messages)
+            await client.publish(f"state/{thing}/update", REPORT, qos=1)
+            await anext(messages)
+        finished()
+        await over.wait()
+
+
+DEVICES = {
+    "lean": lambda options, *rest: device(LeanMqtt(options), *rest),
+    "library": lambda options, *rest: device(LibraryMqtt(options), *rest),
+    "aiomqtt": plain,
+}
+
+
+async def fleet(make, port, connections):
+    """Connect all and say so; then, from the parent's word until every device has finished, CPU is counted. The
+    connections stay until the parent closes our stdin."""
+    gate, over = asyncio.Semaphore(64), asyncio.Event()
+    connected, finished = Roll(connections), Roll(connections)
+    parent = partial(asyncio.get_running_loop().run_in_executor, None, sys.stdin.readline)
+    gc.collect()
+    before = resident_bytes()
+    tasks = []
+    for i in range(connections):
+        options = MqttOptions("127.0.0.1", port, f"d{i}", f"d{i}", thing_password("k", f"d{i}"), gate=gate)
+        tasks.append(asyncio.ensure_future(make(options, f"d{i}", connected, finished, over)))
+    await connected.complete.wait()
+    gc.collect()
+    memory = (resident_bytes() - before) / connections / 1024
+    gc.freeze()
+    print("ready", flush=True)
+    await parent()
+    cpu = time.process_time()
+    await finished.complete.wait()
+    print((time.process_time() - cpu) / connections / CYCLES * 1e6, memory, flush=True)
+    await parent()
+    over.set()
+    await asyncio.gather(*tasks)
+
+
+async def serve(link, connections):
+    """The other side: sends deltas, 256 under way, and answers reports; in another process than the devices."""
     await link.connect()
     await link.subscribe(["state/+/update"])
-    window, sent, answered = 256, 0, 0
-    while answered < connections * cycles:
-        while sent < connections * cycles and sent - answered < window:
+    total, sent, answered = connections * CYCLES, 0, 0
+    while answered < total:
+        while sent < total and sent - answered < 256:
             await link.publish(f"state/d{sent % connections}/update/delta", DELTA)
             sent += 1
         delivery = await link.receive()
@@ -55,65 +124,6 @@ async def serve(link, connections, cycles):
         delivery.ack()
         answered += 1
     await link.close()
-    await asyncio.sleep(0.2)
-
-
-async def plain(options, thing, cycles):
-    """The same on aiomqtt as its documentation uses it; it acknowledges by itself."""
-    async with aiomqtt.Client(
-        options.host, options.port, username=options.username, password=options.password,
-        identifier=options.client_id, protocol=aiomqtt.ProtocolVersion.V5,
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-    ) as client:  # fmt: skip
-        await client.subscribe([(f"state/{thing}/update/delta", 1), (f"state/{thing}/update/accepted", 1)])
-        yield
-        messages = aiter(client.messages)
-        for _ in range(cycles):
-            await anext(messages)
-            await client.publish(f"state/{thing}/update", REPORT, qos=1)
-            await anext(messages)
-        yield
-
-
-DEVICES = {
-    "lean": lambda options, thing: device(LeanMqtt(options), thing, CYCLES),
-    "library": lambda options, thing: device(LibraryMqtt(options), thing, CYCLES),
-    "aiomqtt": lambda options, thing: plain(options, thing, CYCLES),
-}
-
-
-async def fleet(make, port, connections, ready, go):
-    gate = asyncio.Semaphore(64)
-    gc.collect()
-    before = resident_bytes()
-    devices = [
-        make(MqttOptions("127.0.0.1", port, f"d{i}", f"d{i}", thing_password("k", f"d{i}"), gate=gate), f"d{i}")
-        for i in range(connections)
-    ]
-    for start in range(0, connections, 64):
-        await asyncio.gather(*(anext(d) for d in devices[start : start + 64]))
-    gc.collect()
-    memory = (resident_bytes() - before) / connections / 1024
-    gc.freeze()
-    ready()
-    await go()
-    cpu = time.process_time()
-    await asyncio.gather(*(anext(d, None) for d in devices))
-    used = time.process_time() - cpu
-    return used / connections / CYCLES * 1e6, memory
-
-
-def child(kind, port, connections):
-    """One client's process: says when it is connected, waits for the word, prints its figures."""
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        return await fleet(
-            DEVICES[kind], port, connections, lambda: print("ready", flush=True),
-            lambda: loop.run_in_executor(None, sys.stdin.readline),
-        )  # fmt: skip
-
-    print(*run_live(main), flush=True)
 
 
 def measure(kind, server, connections):
@@ -124,14 +134,14 @@ def measure(kind, server, connections):
         process.stdin.write("go\n")
         process.stdin.flush()
         options = MqttOptions("127.0.0.1", server.port, "service", "service", "secret")
-        run_live(lambda: serve(LeanMqtt(options), connections, CYCLES))
+        run_live(lambda: serve(LeanMqtt(options), connections))
         cpu, memory = map(float, process.stdout.readline().split())
         return cpu, memory, (cpu_s(server.pid) - before) / connections / CYCLES * 1e6
 
 
 def main():
     if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        run_live(lambda: fleet(DEVICES[sys.argv[2]], int(sys.argv[3]), int(sys.argv[4])))
         return
     connections = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
     raise_open_files()
