@@ -1,0 +1,192 @@
+"""Fleet CPU of a whole live update: delta, 16 KiB over a fresh connection from nginx, report, accepted, with dialect,
+device and trace; the lean links beside the library's, in one run on mosquitto. And the same with the reboot, which
+ends the connection and begins it anew (CONNECT, SUBSCRIBE, initial report, get).
+
+To reach: 350 µs an update, a third of the library's. Also: memory of a whole idle device, 20 KiB.
+Usage: python -m tests.bench.update [DEVICES]   (nginx: Debian's nginx-light)
+"""
+
+import asyncio
+import gc
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from simulator.backend.mosquitto import Mosquitto, free_port
+from simulator.broker.access import thing_password
+from simulator.device.agent import Software
+from simulator.device.device import DeviceSpec, run_device
+from simulator.dialects.atlas import AtlasDevice
+from simulator.links.base import HttpOptions, MqttOptions, Wires
+from simulator.links.http import LeanHttp
+from simulator.links.library import LibraryHttp, LibraryMqtt
+from simulator.links.loop import run_live
+from simulator.links.mqtt import LeanMqtt
+from simulator.model.dice import Dice
+from simulator.model.events import Kind
+from simulator.model.scenario import Profile
+from simulator.trace.recorder import Recorder
+from simulator.worlds.health import resident_bytes
+from simulator.worlds.limits import raise_open_files
+
+CONTENT = hashlib.sha256(b"seed").digest() * 512
+LINKS = {"lean": (LeanMqtt, LeanHttp), "library": (LibraryMqtt, LibraryHttp)}
+# no time is slept; a device that only claims to have installed does all but the reboot
+PROFILES = {
+    "no reboot": Profile(install=0, reboot=0, verify=0, mishaps={"install": {"lie": 1.0}}),
+    "reboot": Profile(install=0, reboot=0, verify=0),
+}
+
+
+async def fleet(kind, way, port, devices):
+    """CPU of an update in µs and memory of an idle device in KiB; between them, a line each way says what goes on."""
+    make_mqtt, make_http = LINKS[kind]
+    record = Recorder(lambda: time.monotonic_ns() // 1000, lambda batch: None)
+    seen, connected, done = Counter(), asyncio.Event(), asyncio.Event()
+
+    def noted(kind, thing="", **columns):
+        record(kind, thing, **columns)
+        seen[kind] += 1
+        if kind == Kind.CONNECT and seen[kind] == devices:
+            connected.set()
+        if kind == Kind.ANSWER and seen[kind] == devices:
+            done.set()
+
+    gate = asyncio.Semaphore(64)
+    http = make_http(HttpOptions())
+    record(Kind.RUN)
+    record.flush()  # what this loads is not a device's
+    gc.collect()
+    before = resident_bytes()
+    tasks = []
+    for i in range(devices):
+        thing = f"d{i}"
+        options = MqttOptions("127.0.0.1", port, thing, thing, thing_password("k", thing), gate=gate)
+        spec = DeviceSpec(
+            thing, PROFILES[way], Software("1", "urn:1", "0" * 64), 1 << 20, time.time() - time.monotonic()
+        )
+        wires = Wires(make_mqtt(options), http)
+        tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, noted, Dice(1, thing))))
+    async with asyncio.timeout(120):
+        await connected.wait()
+    await asyncio.sleep(3)  # until the last `get` is answered
+    record.flush()
+    gc.collect()
+    memory = (resident_bytes() - before) / devices / 1024
+    gc.freeze()
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    cpu = time.process_time()
+    try:
+        async with asyncio.timeout(120):
+            await done.wait()
+    except TimeoutError:
+        sys.exit(f"{kind}: not every update was answered: {dict(seen)}")
+    used = time.process_time() - cpu
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return used / devices * 1e6, memory
+
+
+async def serve(port, url, devices, go):
+    """The replica's side: answers everything; once `go` is set, one delta each, 128 under way."""
+    link = LeanMqtt(MqttOptions("127.0.0.1", port, "service", "service", "secret"))
+    await link.connect()
+    await link.subscribe(["state/+/update", "state/+/get"])
+    software = {"version": "2", "softwareURL": url}
+    download = {"url": url, "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    room = asyncio.Semaphore(128)
+
+    async def offer():
+        await go.wait()
+        for i in range(devices):
+            await room.acquire()
+            delta = {"state": {"software": software}, "version": 2, "timestamp": 1, "jobID": f"j{i}"}
+            await link.publish(f"state/d{i}/update/delta", json.dumps(delta | {"download": download}).encode())
+
+    offering = asyncio.ensure_future(offer())
+    try:
+        while True:
+            delivery = await link.receive()
+            said = json.loads(delivery.payload or b"{}")
+            echoed = {key: said[key] for key in ("clientToken", "jobID") if key in said}
+            answer = {"version": 3, "timestamp": 1, "state": said.get("state", {})} | echoed
+            await link.publish(f"{delivery.topic}/accepted", json.dumps(answer).encode())
+            delivery.ack()
+            if said.get("status") in ("SUCCESS", "FAILURE"):
+                room.release()
+    finally:
+        offering.cancel()
+
+
+async def measure(kind, way, port, url, devices):
+    go = asyncio.Event()
+    service = asyncio.ensure_future(serve(port, url, devices, go))
+    words = [sys.executable, "-m", "tests.bench.update", "child", kind, way, str(port), str(devices)]
+    child = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert await child.stdout.readline() == b"ready\n"
+        go.set()
+        child.stdin.write(b"go\n")
+        return tuple(map(float, (await child.stdout.readline()).split()))
+    finally:
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+        await child.wait()
+
+
+def nginx(directory):
+    """(process, URL of the content)."""
+    port = free_port()
+    (directory / "app").write_bytes(CONTENT)
+    (directory / "nginx.conf").write_text(
+        f"worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/log;"
+        "events { worker_connections 10000; }"
+        f"http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port} backlog=4096; root {directory}; }} }}"
+    )
+    directory.chmod(0o755)
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    assert program, "apt-get install nginx-light"
+    return subprocess.Popen([program, "-c", str(directory / "nginx.conf")]), f"http://127.0.0.1:{port}/app"
+
+
+def main():
+    if sys.argv[1:2] == ["child"]:
+        kind, way, port, devices = *sys.argv[2:4], int(sys.argv[4]), int(sys.argv[5])
+        raise_open_files()
+        print(*run_live(lambda: fleet(kind, way, port, devices)), flush=True)
+        return
+    devices = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000
+    raise_open_files()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        things = [f"d{i}" for i in range(devices)]
+        server = Mosquitto(directory / "m", run_key="k", things=things, services={"service": "secret"}, root="state")
+        server.start()
+        storage, url = nginx(directory)
+        try:
+            found = {}
+            for way, kind in itertools.product(PROFILES, LINKS):
+                cpu, memory = run_live(lambda way=way, kind=kind: measure(kind, way, server.port, url, devices))
+                found[way, kind] = cpu, memory
+                print(f"{kind:<8} {way:<10} {cpu:6.0f} µs an update, {memory:5.1f} KiB an idle device")
+        finally:
+            storage.terminate()
+            storage.wait()
+            server.stop()
+    lean, library = found["no reboot", "lean"], found["no reboot", "library"]
+    print(f"lean           {lean[0]:.0f} µs (goal 350)")
+    print(f"lean / library {lean[0] / library[0]:.2f} (goal 0.33)")
+    print(f"idle device    {lean[1]:.1f} KiB (goal 20)")
+
+
+if __name__ == "__main__":
+    main()
