@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from simulator import __version__
 from simulator.application.drivers import Application
@@ -18,6 +19,8 @@ from simulator.model.errors import PeerError, ScenarioError
 from simulator.model.io import Request
 from simulator.model.scenario import RolloutSpec
 from simulator.model.update import Artifact
+
+_Told = TypeVar("_Told")
 
 
 class _Body(BaseModel):
@@ -36,7 +39,7 @@ class ArtifactFacts(_Body):
 class TargetFacts(_Body):
     """A target and the cohort it is counted with."""
 
-    thing: str
+    thing: str = Field(pattern=r"^[^/+#\x00]+$")  # it becomes a topic level
     cohort: str = "all"
 
 
@@ -81,6 +84,12 @@ class ThingState(_Body):
     state: str | None = None
     attempt: int | None = None
     wave: int | None = None
+
+
+class Refusal(_Body):
+    """Why a request was refused."""
+
+    error: str
 
 
 class NoSuch(ScenarioError):
@@ -153,24 +162,27 @@ class LocalRollouts:
             raise NoSuch(f"no rollout {name!r}")
         return rollout
 
+    def _changed(self, name: str, deed: Callable[[Rollout], None]) -> RolloutState:
+        rollout = self._find(name)
+        deed(rollout)
+        self._engine.stir()
+        return _state(rollout)
+
     async def state(self, name: str) -> RolloutState:
         """Where a rollout is."""
         return _state(self._find(name))
 
     async def pause(self, name: str) -> RolloutState:
         """Offer nothing more until resumed."""
-        self._find(name).pause()
-        return _state(self._find(name))
+        return self._changed(name, Rollout.pause)
 
     async def resume(self, name: str) -> RolloutState:
         """Go on."""
-        self._find(name).resume()
-        return _state(self._find(name))
+        return self._changed(name, Rollout.resume)
 
     async def abort(self, name: str) -> RolloutState:
         """Cancel what was not offered yet."""
-        self._find(name).abort()
-        return _state(self._find(name))
+        return self._changed(name, Rollout.abort)
 
     async def fleet(self) -> FleetState:
         """The whole fleet, each thing counted once: with the latest rollout that targets it."""
@@ -231,9 +243,13 @@ def _state(rollout: Rollout) -> RolloutState:
 # ---- the HTTP face
 
 
+def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Refusal} for code in (401, 422, *codes)}
+
+
 def app(rollouts: Rollouts, token: str) -> FastAPI:
     """The port over HTTP, with an OpenAPI description; all but /health wants the token."""
-    face = guarded(FastAPI(title="fleetsim rollouts", version=__version__), token)
+    face = guarded("fleetsim rollouts", token)
 
     @face.exception_handler(ScenarioError)
     async def refused(_: Any, refusal: Exception) -> Any:
@@ -244,42 +260,41 @@ def app(rollouts: Rollouts, token: str) -> FastAPI:
         """Whether it is up. Needs no token."""
         return {"status": "ok", "version": __version__, "rollouts": len(await rollouts.names())}
 
-    @face.post("/rollouts", status_code=201)
+    @face.post("/rollouts", status_code=201, responses=_refusals())
     async def create(request: RolloutRequest) -> RolloutState:
         """Begin a rollout; 422 for one that makes no sense."""
         return await rollouts.create(request)
 
-    @face.get("/rollouts")
+    @face.get("/rollouts", responses=_refusals())
     async def names() -> list[str]:
         """All rollouts, by age."""
         return await rollouts.names()
 
-    @face.get("/rollouts/{name}")
+    @face.get("/rollouts/{name}", responses=_refusals(404))
     async def state(name: str) -> RolloutState:
         """Where a rollout is."""
         return await rollouts.state(name)
 
-    @face.post("/rollouts/{name}/{verb}")
-    async def operate(name: str, verb: str) -> RolloutState:
+    @face.post("/rollouts/{name}/{verb}", responses=_refusals(404, 409))
+    async def operate(name: str, verb: Literal["pause", "resume", "abort"]) -> RolloutState:
         """pause, resume or abort; 409 where its status does not allow that."""
         deeds = {"pause": rollouts.pause, "resume": rollouts.resume, "abort": rollouts.abort}
-        if verb not in deeds:
-            raise HTTPException(404, f"{verb!r} is none of pause, resume, abort")
         try:
             return await deeds[verb](name)
         except WrongState as wrong:
             raise HTTPException(409, str(wrong)) from None
 
-    @face.get("/fleet")
+    @face.get("/fleet", responses=_refusals())
     async def fleet() -> FleetState:
         """The whole fleet: counts by state, by version, by cohort."""
         return await rollouts.fleet()
 
-    @face.get("/things/{thing}")
+    @face.get("/things/{thing}", responses=_refusals(404))
     async def thing(thing: str) -> ThingState:
         """One thing."""
         return await rollouts.thing(thing)
 
+    face.openapi()["paths"]["/health"]["get"]["security"] = []
     return face
 
 
@@ -307,11 +322,14 @@ class RemoteRollouts:
             raise {404: NoSuch, 409: WrongState, 422: ScenarioError}[response.status](text)
         raise PeerError(f"{method} {path}: {response.status} {text}", code=response.status)
 
-    async def _state(self, method: str, path: str, body: bytes = b"") -> RolloutState:
+    async def _read(self, kind: type[_Told], method: str, path: str, body: bytes = b"") -> _Told:
         try:
-            return RolloutState.model_validate(await self._ask(method, path, body))
+            return TypeAdapter(kind).validate_python(await self._ask(method, path, body))
         except ValidationError as invalid:
-            raise PeerError(f"{method} {path}: not a rollout's state: {invalid}") from None
+            raise PeerError(f"{method} {path}: {invalid}") from None
+
+    async def _state(self, method: str, path: str, body: bytes = b"") -> RolloutState:
+        return await self._read(RolloutState, method, path, body)
 
     async def create(self, request: RolloutRequest) -> RolloutState:
         """Begin a rollout."""
@@ -319,7 +337,7 @@ class RemoteRollouts:
 
     async def names(self) -> list[str]:
         """All rollouts, by age."""
-        return [str(name) for name in await self._ask("GET", "/rollouts")]
+        return await self._read(list[str], "GET", "/rollouts")
 
     async def state(self, name: str) -> RolloutState:
         """Where a rollout is."""
@@ -339,8 +357,8 @@ class RemoteRollouts:
 
     async def fleet(self) -> FleetState:
         """The whole fleet."""
-        return FleetState.model_validate(await self._ask("GET", "/fleet"))
+        return await self._read(FleetState, "GET", "/fleet")
 
     async def thing(self, thing: str) -> ThingState:
         """One thing."""
-        return ThingState.model_validate(await self._ask("GET", f"/things/{quote(thing, safe='')}"))
+        return await self._read(ThingState, "GET", f"/things/{quote(thing, safe='')}")

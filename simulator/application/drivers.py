@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import deque
+from typing import Any
 
 import orjson
 
 from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
 from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
-from simulator.links.base import MqttLink
+from simulator.links.base import Delivery, MqttLink
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
-from simulator.model.update import Execution, Outcome, State
+from simulator.model.update import Artifact, Execution, Outcome, State
 from simulator.trace.recorder import Record
 
 _CHUNK = 64  # offers between two looks at what came in
 _COUNTERS_S = 1.0
+_PASSING = (429, 500)  # refusals that say nothing of the offer: it is made again
 
 
 class _Open:
@@ -49,6 +52,9 @@ class Application:
         self._open: dict[str, _Open] = {}
         self._resends: list[tuple[float, int, str]] = []
         self._ticks = itertools.count()
+        self._due: deque[tuple[Rollout, Offer]] = deque()  # to be sent; a lost connection loses none of them
+        self._resting: asyncio.Task[Any] | None = None  # while it waits for a message
+        self._stirred = False
         self.versions: dict[str, str] = {}
 
     def add(self, rollout: Rollout) -> asyncio.Event:
@@ -58,7 +64,14 @@ class Application:
             self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256, detail=cohort)
         self.rollouts[name] = rollout
         ended = self._ended[name] = asyncio.Event()
+        self.stir()
         return ended
+
+    def stir(self) -> None:
+        """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
+        if self._resting is not None and not self._stirred:
+            self._resting.cancel()
+        self._stirred = True
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed."""
@@ -73,7 +86,7 @@ class Application:
                     await self._turn()
             except (LinkError, PeerError):
                 self._link.abort()
-                await asyncio.sleep(min(5.0, 0.1 * 2.0**attempts))
+                await asyncio.sleep(min(5.0, 0.1 * 2.0 ** min(attempts, 6)))
                 attempts += 1
 
     def clock(self) -> float:
@@ -95,14 +108,14 @@ class Application:
     async def _turn(self) -> None:
         until: float | None = None
         for rollout in self.rollouts.values():
-            wake = await self._advance(rollout)
+            wake = self._advance(rollout)
             until = wake if until is None or (wake is not None and wake < until) else until
+        while self._due:
+            await self._offer(*self._due.popleft())
         resend_at = await self._resend()
         if resend_at is not None and (until is None or resend_at < until):
             until = resend_at
-        # a rollout may be added at any time: look again soon where none runs
-        until = self._loop.time() + 0.05 if until is None and not self._running() else until
-        delivery = await self._link.receive(until)
+        delivery = await self._receive(until)
         if delivery is None:
             return
         message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
@@ -110,12 +123,23 @@ class Application:
             self._hear(signal)
         delivery.ack()
 
-    def _running(self) -> bool:
-        return any(r.status != "ended" for r in self.rollouts.values())
+    async def _receive(self, until: float | None) -> Delivery | None:
+        """The next message; None at `until`, or when stirred."""
+        if self._stirred:
+            self._stirred, until = False, self._loop.time()
+        self._resting = task = asyncio.current_task()
+        try:
+            return await self._link.receive(until)
+        except asyncio.CancelledError:
+            if not self._stirred or task is None or task.uncancel():
+                raise
+            return None
+        finally:
+            self._resting = None
 
-    async def _advance(self, rollout: Rollout) -> float | None:
-        """Offer a chunk of what is due; when to come again."""
-        if rollout.status == "ended":
+    def _advance(self, rollout: Rollout) -> float | None:
+        """Line up a chunk of what is due; when to come again."""
+        if self._ended[rollout.spec.name].is_set():
             return None
         now = self._loop.time()
         todo = rollout.op(now, _CHUNK)
@@ -124,12 +148,17 @@ class Application:
             return None
         if not isinstance(todo, list):
             return todo.wake_at
-        for offer in todo:
-            await self._offer(rollout, offer, now)
+        self._due.extend((rollout, offer) for offer in todo)
         return now
 
-    async def _offer(self, rollout: Rollout, offer: Offer, now: float) -> None:
-        execution = offer.execution
+    async def _offer(self, rollout: Rollout, offer: Offer) -> None:
+        execution, now = offer.execution, self._loop.time()
+        if not rollout.under_way(execution):
+            return
+        for older in self.rollouts.values():  # the newest wins
+            if older is rollout:
+                break
+            older.give_way(execution.thing, rollout.spec.name)
         self._open[execution.id] = _Open(execution, rollout, now)
         self._note_offer(execution, "sent", now - offer.due)
         self._arm(execution.id, rollout, 0)
@@ -150,7 +179,7 @@ class Application:
             if held is None:
                 continue
             attempts = held.rollout.spec.offer.attempts
-            if attempts is not None and held.sent >= attempts:
+            if not held.rollout.under_way(held.execution) or (attempts is not None and held.sent >= attempts):
                 del self._open[job]
                 self._note_offer(held.execution, "unanswered", self._loop.time() - held.first)
                 self._observe(Outcome(held.execution.thing, job, State.UNKNOWN, "the offer was never answered"))
@@ -163,19 +192,26 @@ class Application:
 
     def _hear(self, signal: object) -> None:
         if isinstance(signal, OfferAnswered):
-            held = self._open.pop(signal.job, None)
-            if held is None:
-                return
-            status = "accepted" if signal.code is None else "rejected"
-            detail = "" if signal.code is None else f"{signal.code} {signal.message}"
-            self._note_offer(held.execution, status, self._loop.time() - held.first, detail)
-            if signal.code is not None:
-                self._observe(Outcome(signal.thing, signal.job, State.REJECTED, detail))
+            self._answered(signal)
         elif isinstance(signal, Reported):
             if signal.version:
                 self.versions[signal.thing] = signal.version
             if signal.outcome is not None:
+                self._answered(OfferAnswered(signal.thing, signal.outcome.execution))  # who speaks of it has it
                 self._observe(signal.outcome)
+
+    def _answered(self, answer: OfferAnswered) -> None:
+        held = self._open.get(answer.job)
+        if held is None:
+            return
+        status = "accepted" if answer.code is None else "rejected"
+        detail = "" if answer.code is None else f"{answer.code} {answer.message}"
+        self._note_offer(held.execution, status, self._loop.time() - held.first, detail)
+        if answer.code in _PASSING:
+            return
+        del self._open[answer.job]
+        if answer.code is not None:
+            self._observe(Outcome(answer.thing, answer.job, State.REJECTED, detail))
 
     def _observe(self, outcome: Outcome) -> None:
         for rollout in self.rollouts.values():
@@ -201,7 +237,7 @@ class Application:
         name, artifact = rollout.spec.name, rollout.artifact
         for news in rollout.news():
             if isinstance(news, Changed):
-                self._note_change(news)
+                self._note_change(news, artifact)
             elif isinstance(news, Moved):
                 self._record(
                     Kind.ROLLOUT,
@@ -214,12 +250,18 @@ class Application:
                 )
         self._count(rollout)
 
-    def _note_change(self, news: Changed) -> None:
+    def _note_change(self, news: Changed, artifact: Artifact) -> None:
         if news.state is State.QUEUED:
             return
-        span_us = None if news.span is None else round(news.span * 1e6)
         self._record(
-            Kind.EXECUTION, news.thing, job=news.job, status=news.state, span_us=span_us, detail=news.reason or None
+            Kind.EXECUTION,
+            news.thing,
+            job=news.job,
+            status=news.state,
+            version=artifact.version,
+            digest=artifact.sha256,
+            span_us=None if news.span is None else round(news.span * 1e6),
+            detail=news.reason or None,
         )
 
     def _count(self, rollout: Rollout) -> None:

@@ -9,7 +9,7 @@ from simulator.model.quantity import COMPARE
 from simulator.model.scenario import AbortConfig, Wave
 from simulator.model.update import State
 
-_EXECUTED = tuple(s for s in State if s.ended)
+_EXECUTED = tuple(s for s in State if s.ended and s is not State.CANCELED)
 _FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.UNKNOWN)
 
 
@@ -33,12 +33,13 @@ class Gate:
 
     def _share(self, *states: State) -> float:
         whole = self.size if self.spec.of == "targets" else sum(self.counts.values())
+        whole -= self.counts.get(State.CANCELED, 0)
         return sum(self.counts.get(s, 0) for s in states) / whole if whole else 0.0
 
     def passed(self) -> bool:
         """Whether the success threshold holds."""
         compare, threshold = self.spec.success
-        if self.size == 0:
+        if self.size == self.counts.get(State.CANCELED, 0):
             return True
         return bool(self.counts) and COMPARE[compare](self._share(State.SUCCEEDED), threshold)
 
@@ -77,7 +78,7 @@ def aborting(config: AbortConfig, counts: Mapping[State, int], size: int) -> str
     for criterion in config.criteria_list:
         states = _FAILURES if criterion.failure_type == "ALL" else (State(criterion.failure_type),)
         failed = sum(counts.get(s, 0) for s in states)
-        whole = executed if criterion.of == "executed" else size
+        whole = executed if criterion.of == "executed" else size - counts.get(State.CANCELED, 0)
         if executed < criterion.min_number_of_executed_things or not whole or not failed:
             continue
         if COMPARE[criterion.compare](failed * 100, criterion.threshold_percentage * whole):

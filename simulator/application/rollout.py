@@ -234,7 +234,11 @@ class Rollout:
             self._move(i, _QUEUED)
             self._again.append(i)
             self._news.append(Changed(self.things[i], self._job(i), State.QUEUED, None))
-            return
+        else:
+            self._settle(i, state)
+
+    def _settle(self, i: int, state: State) -> None:
+        """The target has ended for good: count it, and see what that changes."""
         self._move(i, _CODE[state])
         self._pace.grow(self._notified, self.counts[_SUCCEEDED])
         gate = self._gates[bisect_right(self._gate_ends, i)]
@@ -303,6 +307,16 @@ class Rollout:
         else:
             self._open_waves()
 
+    def give_way(self, thing: str, newer: str) -> None:
+        """A newer rollout offers to this thing: what waits for it here is canceled, and nothing is tried again."""
+        i = self._index.get(thing)
+        if i is None:
+            return
+        self._barred.add(i)
+        if self._state[i] == _QUEUED:
+            self._news.append(Changed(thing, self._job(i), State.CANCELED, None, f"superseded by rollout {newer!r}"))
+            self._settle(i, State.CANCELED)
+
     # ---- what an operator may do
 
     def pause(self, reason: str = "by an operator") -> None:
@@ -317,9 +331,9 @@ class Rollout:
             raise WrongState(f"rollout {self.spec.name!r} is {self.status}: it cannot be resumed")
         self.status, self.reason, self._rested = "running", "", True
         self._news.append(Moved("resume", self.size))
-        if self.wave >= 0:
-            self._gates[self.wave].excused = True
-        self._open_waves()
+        for gate in self._gates[: self.wave + 1]:
+            if self.status == "running":
+                self._finish_or_judge(gate)
 
     def abort(self, reason: str = "by an operator") -> None:
         """Cancel what was not offered yet; what is under way ends freely. Raises WrongState."""
@@ -342,6 +356,11 @@ class Rollout:
         self._news.append(Changed(self.things[i], self._job(i), State.CANCELED, None, reason) for i in canceled)
 
     # ---- what it knows
+
+    def under_way(self, execution: Execution) -> bool:
+        """Whether it was offered and has not ended, and no newer rollout has offered to its thing."""
+        i = self._index[execution.thing]
+        return self._state[i] == _IN_PROGRESS and i not in self._barred and execution.id == self._job(i)
 
     def _move(self, i: int, code: int) -> None:
         held, cohort = self._state[i], self._by_cohort[self._cohort[i]]

@@ -23,7 +23,7 @@ from simulator.dialects.base import (
 )
 from simulator.model.io import NOTHING, Inbound, Message, Publish, Response, Step, Subscribe
 from simulator.model.state import Document
-from simulator.model.update import Artifact, Download, Execution, Outcome, Progress, State, Status
+from simulator.model.update import Artifact, Download, Execution, Outcome, Progress, State, Status, same_place
 
 EXAMPLE = "atlas-example"
 _ENDS = {Status.SUCCESS: State.SUCCEEDED, Status.FAILURE: State.FAILED, Status.RUNNING: State.IN_PROGRESS}
@@ -53,7 +53,7 @@ class Topics:
         levels = set()
         for name, template in self.templates().items():
             parts = template.split("/")
-            if parts.count("{thing}") != 1 or "+" in parts or "#" in parts:
+            if parts.count("{thing}") != 1 or any(c in template.replace("{thing}", "", 1) for c in "+#\0{}"):
                 raise ValueError(f"topic template {name!r} must hold {{thing}} once, as a whole level: {template!r}")
             levels.add(parts.index("{thing}"))
             parts.remove("{thing}")
@@ -116,18 +116,28 @@ def _software(version: str, url: str) -> Document:
 
 
 class AtlasDevice:
-    """What a device says and hears; implements `DeviceDialect`."""
+    """What a device says and hears; implements `DeviceDialect`. `address` is told with the initial state: a backend
+    may bind URLs to it. `known` is an artifact whose hash need not be announced."""
 
-    __slots__ = ("_credential", "_example", "_thing", "_topics")
+    __slots__ = ("_address", "_credential", "_example", "_known", "_thing", "_topics")
     wake_at: float | None = None
 
     def __init__(
-        self, thing: str, *, topics: Topics = TOPICS, variant: str = "atlas", credential: bool = False
+        self,
+        thing: str,
+        *,
+        topics: Topics = TOPICS,
+        variant: str = "atlas",
+        credential: bool = False,
+        address: str = "",
+        known: Artifact | None = None,
     ) -> None:
         self._thing = thing
+        self._known = known
         self._topics = topics
         self._example = variant == EXAMPLE
         self._credential = credential
+        self._address = address
 
     @property
     def answers(self) -> bool:
@@ -164,7 +174,10 @@ class AtlasDevice:
             "state": {"reported": _software(progress.version, progress.url)},
             "clientToken": progress.token,
         }
-        if progress.status is not None:
+        if progress.status is None:
+            if self._address:
+                body["state"]["reported"]["address"] = self._address
+        else:
             body |= {"jobID": progress.job, "status": progress.status, "phase": progress.phase}
             if progress.reason:
                 body["reason"] = progress.reason
@@ -208,11 +221,14 @@ class AtlasDevice:
         desired = _part(body, "state", "desired", "software")
         version = _text(wanted.get("version")) or _text(desired.get("version"))
         expires = leave.get("expiresAt")
+        sha256 = _text(leave.get("sha256")).lower() or None
+        if sha256 is None and self._known is not None and same_place(self._known.url, url):
+            sha256 = self._known.sha256
         return UpdateRequested(
             Execution(
                 _text(body.get("jobID")) or url,
                 self._thing,
-                Artifact(version, url, _int(leave.get("size")), _text(leave.get("sha256")).lower() or None),
+                Artifact(version, url, _int(leave.get("size")), sha256),
             ),
             Download(
                 _text(leave.get("url")) or url,
@@ -304,6 +320,7 @@ class UpdateRequest(NamedTuple):
     token: Any = None
     job: str = ""
     status: str = ""
+    reason: str = ""
 
 
 class GetRequest(NamedTuple):
@@ -385,6 +402,7 @@ class AtlasReplica:
                 token,
                 _text(body.get("jobID")),
                 _text(body.get("status")),
+                _text(body.get("reason")),
             )
         if name == "get":
             return GetRequest(thing, token)
@@ -396,6 +414,8 @@ class AtlasReplica:
         _add(body, request.token, request.job)
         if request.status:
             body["status"] = request.status
+        if request.reason:
+            body["reason"] = request.reason
         return Publish(fill(self._topics.accepted, request.thing), orjson.dumps(body))
 
     def delta(

@@ -15,6 +15,7 @@ from simulator.links.base import Wires
 from simulator.links.latency import LatentHttp, LatentMqtt
 from simulator.model.dice import Dice
 from simulator.model.scenario import Profile, Scenario
+from simulator.model.update import Artifact
 from simulator.trace.recorder import Record
 
 Road = Callable[[str, Profile], Wires]
@@ -48,7 +49,7 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     def delay() -> float:
         return latency.fixed if latency.fixed is not None else round(latency.at(dice.roll("latency")) * 1e6) / 1e6
 
-    return Wires(LatentMqtt(wires.mqtt, delay), LatentHttp(wires.http, delay))
+    return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
 
 
 async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record, *, epoch: float) -> None:
@@ -56,6 +57,9 @@ async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record
     loop, target = asyncio.get_running_loop(), scenario.target
     began = loop.time()
     topics = Topics(**target.topics)
+    known = None
+    if target.artifact_url is not None and target.artifact_sha256 is not None:
+        known = Artifact(scenario.rollout.version, target.artifact_url, sha256=target.artifact_sha256)
     async with asyncio.TaskGroup() as devices:
         for ordinal, spec in specs(scenario, shard, epoch):
             at = began + due(scenario.fleet.ramp, scenario.fleet.devices, ordinal)
@@ -63,9 +67,14 @@ async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record
                 await asyncio.sleep(at - loop.time())
             at = min(at, loop.time())  # a live loop's timer may ring half a millisecond early
             dice = Dice(scenario.seed, spec.thing)
-            dialect = AtlasDevice(
-                spec.thing, topics=topics, variant=target.dialect, credential=target.access == "credential"
-            )
             wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
+            dialect = AtlasDevice(
+                spec.thing,
+                topics=topics,
+                variant=target.dialect,
+                credential=target.access == "credential",
+                address=wires.address if target.bind_address else "",
+                known=known,
+            )
             devices.create_task(run_device(spec, dialect, wires, record, dice, at), name=spec.thing)
         await loop.create_future()

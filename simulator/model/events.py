@@ -236,7 +236,14 @@ KINDS: dict[str, Meaning] = {
     Kind.EXECUTION: Meaning(
         "application",
         "An execution changed its state.",
-        {"job": _JOB, "status": "the new state", "span_us": "since it was offered", "detail": "the reason"},
+        {
+            "job": _JOB,
+            "status": "the new state",
+            "version": "the version desired",
+            "digest": "its hash",
+            "span_us": "since it was offered",
+            "detail": "the reason",
+        },
     ),
     Kind.COUNTERS: Meaning(
         "application",

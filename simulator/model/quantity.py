@@ -3,80 +3,93 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _BITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 _NUMBER = r"(\d+(?:\.\d+)?)"
+_MOST = 1e15  # nothing that anybody means is more, and infinity is not a number of anything
 
 
-def _parts(text: str, units: str) -> list[tuple[float, str]] | None:
-    if not re.fullmatch(rf"(?:{_NUMBER}\s*({units})\s*)+", text, re.IGNORECASE):
+def _bare(value: object) -> float | None:
+    """A number as it stands; None for what is none, is negative or too much."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
         return None
-    return [(float(n), u.lower()) for n, u in re.findall(rf"{_NUMBER}\s*({units})", text, re.IGNORECASE)]
+    return float(value)
+
+
+def _written(value: object, factors: Mapping[str, float], *, parts: int = 1) -> float | None:
+    """The sum of up to `parts` numbers that are each followed by a unit; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    one = rf"{_NUMBER}\s*({'|'.join(factors)})\s*"
+    if not re.fullmatch(rf"(?:{one}){{1,{parts}}}", value, re.IGNORECASE):
+        return None
+    total = sum(float(n) * factors[unit.lower()] for n, unit in re.findall(one, value, re.IGNORECASE))
+    return total if total <= _MOST else None
 
 
 def duration(value: object) -> float:
     """Seconds; a bare number is seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    parts = _parts(value, "us|ms|s|m|h|d") if isinstance(value, str) else None
-    if parts is None:
+    seconds = _bare(value)
+    if seconds is None:
+        seconds = _written(value, _SECONDS, parts=len(_SECONDS))
+    if seconds is None:
         raise ValueError(f"{value!r} is not a duration; write 30s, 5m or 1h30m")
-    return sum(n * _SECONDS[u] for n, u in parts)
+    return seconds
 
 
 def size(value: object) -> int:
     """Bytes; a bare number is bytes."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    parts = _parts(value, "[kmg]ib|[kmg]?b") if isinstance(value, str) else None
-    if parts is None or len(parts) != 1:
+    found = _bare(value) if isinstance(value, int) else _written(value, _BYTES)
+    if found is None:
         raise ValueError(f"{value!r} is not a size; write 16KiB or 32MB")
-    return round(parts[0][0] * _BYTES[parts[0][1]])
+    return round(found)
 
 
 def bandwidth(value: object) -> float:
     """Bytes per second; 0 is no limit. A bare number is bytes per second."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    parts = _parts(value, "[kmg]?bit") if isinstance(value, str) else None
-    if parts is None or len(parts) != 1:
+    found = _bare(value)
+    if found is None and (bits := _written(value, _BITS)) is not None:
+        found = bits / 8
+    if found is None:
         raise ValueError(f"{value!r} is not a bandwidth; write 40mbit or 250kbit, or 0 for no limit")
-    return parts[0][0] * _BITS[parts[0][1]] / 8
+    return found
 
 
 def share(value: object) -> float:
     """A fraction from 0 to 1; written 10% or 0.1."""
-    fraction: float | None = None
+    fraction = _bare(value)
     if isinstance(value, str) and (match := re.fullmatch(rf"{_NUMBER}\s*%", value)):
         fraction = float(match[1]) / 100
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        fraction = float(value)
-    if fraction is None or not 0 <= fraction <= 1:
+    if fraction is None or fraction > 1:
         raise ValueError(f"{value!r} is not a share; write 10%, or a number from 0 to 1")
     return fraction
 
 
 def ramp(value: object) -> tuple[str, float]:
     """("rate", devices a second) for `200/s`, ("over", seconds) for `30s`; such a pair stays as it is."""
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] in ("rate", "over"):
-        return value[0], float(value[1])
-    if isinstance(value, str) and (match := re.fullmatch(rf"{_NUMBER}\s*/\s*s", value)) and float(match[1]) > 0:
-        return "rate", float(match[1])
+    kind, number = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)
+    if isinstance(number, str) and (match := re.fullmatch(rf"{_NUMBER}\s*/\s*s", number)):
+        kind, number = "rate", float(match[1])
     try:
-        return "over", duration(value)
+        if kind == "rate" and duration(number) > 0:
+            return "rate", duration(number)
+        if kind in ("", "over"):
+            return "over", duration(number)
     except ValueError:
-        raise ValueError(f"{value!r} is not a ramp; write 200/s (devices a second) or 30s (all within)") from None
+        pass
+    raise ValueError(f"{value!r} is not a ramp; write 200/s (devices a second) or 30s (all within)")
 
 
 def threshold(value: object) -> tuple[str, float]:
     """(operator, share) for `>= 95%` or `> 0.1`; such a pair stays as it is."""
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] in COMPARE:
-        return value[0], share(value[1])
-    if isinstance(value, str) and (match := re.fullmatch(r"(>=|>|<=|<)\s*(\S+)", value.strip())):
-        text = match[2]
-        return match[1], share(text if text.endswith("%") else float(text))
+    compare, limit = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)
+    if isinstance(limit, str) and (match := re.fullmatch(rf"(>=|>|<=|<)\s*({_NUMBER}\s*%?)", limit.strip())):
+        compare, limit = match[1], match[2] if match[2].endswith("%") else float(match[2])
+    if isinstance(compare, str) and compare in COMPARE:
+        return compare, share(limit)
     raise ValueError(f"{value!r} is not a threshold; write '>= 95%' or '> 10%'")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
+from yaml.composer import ComposerError
 
 from simulator.model import dice, quantity
 from simulator.model.errors import ScenarioError
@@ -62,9 +64,12 @@ class Distribution(Part):
         given = [k for k in ("fixed", "uniform", "normal", "lognormal", "exponential", "quantiles") if self._has(k)]
         if len(given) != 1:
             raise ValueError("give exactly one of fixed, uniform, normal, lognormal, exponential, quantiles")
-        points = self.quantiles
-        if points is not None and (len(points) < 2 or list(points) != sorted(points) or points[0][0] != 0):
-            raise ValueError("quantiles are at least two pairs (share, value), growing, from share 0 to 1")
+        if self.quantiles is not None and not _growing(self.quantiles):
+            raise ValueError("quantiles are at least two pairs (share, value), both growing, from share 0 to 1")
+        if self.max is not None and self.min > self.max:
+            raise ValueError("min is more than max")
+        if self.fixed is not None and not self.min <= self.fixed <= (self.fixed if self.max is None else self.max):
+            raise ValueError("fixed lies outside of min and max")
         return self
 
     def _has(self, name: str) -> bool:
@@ -85,6 +90,12 @@ class Distribution(Part):
         else:
             value = _between(self.quantiles or (), u)
         return max(value, self.min) if self.max is None else min(max(value, self.min), self.max)
+
+
+def _growing(points: tuple[tuple[float, float], ...]) -> bool:
+    shares, values = [share for share, _ in points], [value for _, value in points]
+    ends = len(points) >= 2 and shares[0] == 0 and shares[-1] == 1
+    return ends and shares == sorted(shares) and values == sorted(values)
 
 
 def _between(points: tuple[tuple[float, float], ...], u: float) -> float:
@@ -220,9 +231,15 @@ class Cohort(Part):
     """A part of the fleet with a profile of its own: an exact `count`, a `share`, or what the others leave."""
 
     name: str
-    profile: str = "perfect"
+    profile: str | None = Field(None, description="absent: the fleet's")
     count: int | None = Field(None, ge=0)
     share: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Cohort:
+        if self.count is not None and self.share is not None:
+            raise ValueError("give count or share, not both")
+        return self
 
 
 class Fleet(Part):
@@ -241,13 +258,15 @@ class Fleet(Part):
 
     @model_validator(mode="after")
     def _indexed(self) -> Fleet:
-        if "%i" not in self.thing:
-            raise ValueError("fleet.thing must hold %i, or all devices would share a name")
+        if self.thing.count("%i") != 1:
+            raise ValueError("thing: it must hold %i once, or all devices would share a name")
         if any(c in self.thing for c in "/+#"):
-            raise ValueError("fleet.thing becomes a topic level: it may hold none of / + #")
+            raise ValueError("thing: it becomes a topic level and may hold none of / + #")
+        if "%i" not in self.client_id and "%u" not in self.client_id:
+            raise ValueError("client_id: it must hold %i or %u, or devices would take over each other's connection")
         names = [c.name for c in self.cohorts]
         if len(names) != len(set(names)):
-            raise ValueError("fleet.cohorts: names must differ")
+            raise ValueError("cohorts: names must differ")
         self.cohort_counts()
         return self
 
@@ -274,21 +293,22 @@ class Fleet(Part):
         """cohort -> exact number of devices. Raises ValueError when they do not add up to `devices`."""
         if not self.cohorts:
             return {"all": self.devices}
-        counts = {
-            c.name: c.count if c.count is not None else round((c.share or 0) * self.devices) for c in self.cohorts
-        }
+        counts: dict[str, int] = {}
+        share, shared = 0.0, 0  # shares are rounded as they add up, so that their sum is exact
+        for cohort in self.cohorts:
+            share += cohort.share or 0.0
+            upto = round(share * self.devices)
+            counts[cohort.name] = upto - shared if cohort.count is None else cohort.count
+            shared = upto
         rest = [c.name for c in self.cohorts if c.count is None and c.share is None]
         left = self.devices - sum(counts.values())
-        if len(rest) == 1 and left >= 0:
-            counts[rest[0]] = left
-        elif rest or abs(left) > (len(counts) if any(c.share for c in self.cohorts) else 0):
+        if left < 0 or len(rest) > 1 or (left > 0 and not rest):
             raise ValueError(
-                f"fleet.cohorts come to {sum(counts.values())} of {self.devices} devices; "
+                f"cohorts: they come to {self.devices - left} of {self.devices} devices; "
                 "leave count and share out of exactly one cohort to give it the rest"
             )
-        elif left:  # rounding of shares
-            last = next(c.name for c in reversed(self.cohorts) if c.count is None)
-            counts[last] += left
+        if rest:
+            counts[rest[0]] = left
         return counts
 
     def cohort_of(self, seed: int) -> list[str]:
@@ -306,7 +326,7 @@ class Fleet(Part):
 
     def profile_of(self, cohort: str) -> str:
         """The profile's name of a cohort."""
-        return next((c.profile for c in self.cohorts if c.name == cohort), self.profile)
+        return next((c.profile for c in self.cohorts if c.name == cohort and c.profile is not None), self.profile)
 
 
 # ---- what it runs against
@@ -327,10 +347,22 @@ class Target(Part):
     depth_max: int = 6
     commit_latency: Delay = Field("2ms", description="virtual world: of one database commit")  # type: ignore[assignment]
     artifact_url: str | None = Field(None, description="external: where the new software is")
+    artifact_sha256: str | None = Field(
+        None, description="external: its hash, where the backend announces none", pattern="^[0-9a-f]{64}$"
+    )
     artifact_bound: Size = Field(1 << 30, description="bound of a download whose size nobody announced")
+
+    @model_validator(mode="after")
+    def _address_known(self) -> Target:
+        if self.bind_address and (self.dialect != "atlas" or self.access != "presigned"):
+            raise ValueError("bind_address needs dialect atlas, whose devices report theirs, and access presigned")
+        return self
 
 
 # ---- who gets what, when
+
+
+_SEGMENT = r"^[A-Za-z0-9_.+~@-]+$"  # it stands in the paths of URLs
 
 
 class Words(Part):
@@ -402,8 +434,8 @@ class Wave(Words):
 class RolloutSpec(Words):
     """One rollout: the artifact, the targets, the pace, and when to stop."""
 
-    name: str = "rollout-1"
-    version: str = "2.0.0"
+    name: str = Field("rollout-1", pattern=_SEGMENT)
+    version: str = Field("2.0.0", pattern=_SEGMENT)
     size: Size = 16384
     file: str | None = Field(None, description="the artifact's bytes; absent: made from seed, version and size")
     cohorts: tuple[str, ...] = ()
@@ -424,9 +456,9 @@ class RolloutSpec(Words):
         if rate is not None and self.maximum_per_minute is None:
             raise ValueError("give maximumPerMinute beside exponentialRate: it is the cap")
         if rate is not None and rate.base_rate_per_minute > (self.maximum_per_minute or 0):
-            raise ValueError("exponentialRate.baseRatePerMinute is more than maximumPerMinute")
+            raise ValueError("exponentialRate.baseRatePerMinute: it is more than maximumPerMinute")
         if self.waves and abs(sum(w.share for w in self.waves) - 1) > 1e-9:
-            raise ValueError("the waves' shares must add up to 100%")
+            raise ValueError("waves: their shares must add up to 100%")
         return self
 
 
@@ -454,22 +486,21 @@ class Scenario(Part):
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
     checks: tuple[str, ...] = Field((), description="names of checks; none: all")
-    thresholds: dict[str, Threshold] = Field(
-        default_factory=dict, description="converged, succeeded, failed: of the targets"
+    thresholds: dict[Literal["converged", "succeeded", "failed"], Threshold] = Field(
+        default_factory=dict, description="shares of the targets"
     )
     limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _names_known(self) -> Scenario:
-        for name in {self.fleet.profile, *(c.profile for c in self.fleet.cohorts)}:
-            self.profile(name)
+        named = {f"fleet.cohorts.{n}.profile": c.profile for n, c in enumerate(self.fleet.cohorts)}
+        for key, profile in {"fleet.profile": self.fleet.profile, **named}.items():
+            if profile is not None and profile not in self.profiles and profile not in PROFILES:
+                raise ValueError(f"{key}: {_no_such('profile', profile, [*self.profiles, *PROFILES])}")
         cohorts = self.fleet.cohort_counts()
-        for name in self.rollout.cohorts:
-            if name not in cohorts:
-                raise ValueError(f"rollout.cohorts: {_no_such('cohort', name, list(cohorts))}")
-        for name in self.thresholds:
-            if name not in ("converged", "succeeded", "failed"):
-                raise ValueError(f"thresholds: {_no_such('threshold', name, ['converged', 'succeeded', 'failed'])}")
+        for n, cohort in enumerate(self.rollout.cohorts):
+            if cohort not in cohorts:
+                raise ValueError(f"rollout.cohorts.{n}: {_no_such('cohort', cohort, list(cohorts))}")
         return self
 
     def profile(self, name: str) -> Profile:
@@ -498,6 +529,24 @@ def _no_such(what: str, name: str, known: list[str]) -> str:
 # ---- reading a file
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a date is a text, as any version is, and no key stands twice in a block."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = set()
+        for key, _ in node.value:
+            if str(key.value) in keys:
+                raise ComposerError(None, None, f"{key.value} stands twice in one block", key.start_mark)
+            keys.add(str(key.value))
+        return node
+
+
 def load_scenario(path: Path, overrides: dict[str, Any] | None = None) -> Scenario:
     """Read a scenario file; `overrides` are dotted keys laid over it. Raises ScenarioError naming file, line and key."""
     try:
@@ -512,9 +561,9 @@ def parse_scenario(
 ) -> Scenario:
     """The same, from text."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ScenarioError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
@@ -540,14 +589,18 @@ def _lay(data: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _explain(error: Any, node: Any, where: str) -> str:
-    path = [str(p) for p in error["loc"] if not str(p).startswith("function-")]
-    line = _line(node, path)
-    place = f"{where}:{line}" if line else where
-    key = ".".join(path) or "scenario"
-    if error["type"] == "extra_forbidden":
+    path = [str(p) for p in error["loc"] if p != "[key]" and not str(p).startswith("function-")]
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and (key := re.match(r"([a-zA-Z_]\w*(?:\.\w+)*): ", text)):
+        path += key[1].split(".")  # a block's own rule names the key below it
+        text = text[key.end() :]
+    elif error["type"] == "extra_forbidden" or "[key]" in error["loc"]:
         near = difflib.get_close_matches(path[-1], _keys_of(path[:-1]), 1)
-        return f"{place}: {key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+        text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
+        text += "; put it in quotes"
+    line = _line(node, path)
+    return f"{where}:{line}: {'.'.join(path)}: {text}" if line else f"{where}: {'.'.join(path) or 'scenario'}: {text}"
 
 
 def _line(node: Any, path: list[str]) -> int | None:
@@ -578,7 +631,8 @@ def _keys_of(path: list[str]) -> list[str]:
             if key.isdigit()
             else schema.get("properties", {}).get(key) or schema.get("additionalProperties", {})
         )
-    return list(_resolved(schema, definitions).get("properties", {}))
+    found = _resolved(schema, definitions)
+    return list(found.get("properties", {})) or found.get("propertyNames", {}).get("enum", [])
 
 
 def _resolved(schema: Any, definitions: Any) -> Any:

@@ -49,13 +49,13 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def depth(value: Any) -> int:
-    """Levels of nesting: 0 for a leaf, 1 for a flat object."""
+def deeper(value: Any, levels: int) -> bool:
+    """Whether it is nested deeper than so many levels: a leaf has none, a flat object one. Looks no further."""
     if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(depth, value), default=0)
-    return 0
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels <= 0 or any(deeper(item, levels - 1) for item in value)
 
 
 def null_in_array(value: Any) -> bool:

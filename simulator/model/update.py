@@ -16,6 +16,11 @@ class Artifact(NamedTuple):
     sha256: str | None = None
 
 
+def same_place(url: str, other: str) -> bool:
+    """Whether two URLs differ in their query at most, which is a signature and no identity."""
+    return url.partition("?")[0] == other.partition("?")[0]
+
+
 class Download(NamedTuple):
     """Leave to download, minted for one thing and a while; never stored, never compared.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Verdict(StrEnum):
@@ -32,15 +33,30 @@ class Finding:
     events: tuple[int, ...] = ()
 
 
+class Limit(NamedTuple):
+    """A limit of validity: what was measured beside what is allowed. `at_most` False reads: at least."""
+
+    name: str
+    value: float
+    allowed: float
+    at_most: bool = True
+
+    @property
+    def held(self) -> bool:
+        """Whether the run is within it."""
+        return self.value <= self.allowed if self.at_most else self.value >= self.allowed
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """All findings of a run, and why it may not count: `invalid` (the generator was the bottleneck),
-    `incomplete` (interrupted, or less was sent than asked)."""
+    `incomplete` (interrupted, or less was sent than asked). `limits` are those of validity."""
 
     findings: tuple[Finding, ...]
     invalid: tuple[str, ...] = ()
     incomplete: tuple[str, ...] = ()
     died: tuple[str, ...] = field(default=())
+    limits: tuple[Limit, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
