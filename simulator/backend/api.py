@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import HTTPException, Query, Request
 from pydantic import BaseModel
 
 from simulator import __version__
-from simulator.backend.replica import Replica
-from simulator.backend.storage import Storage
-from simulator.links.asgi import guarded
+from simulator.backend.replica import Row
+from simulator.backend.storage import ArtifactConflict, Storage
+from simulator.links.asgi import App, Receive, Scope, Send, error, guarded
 from simulator.model import io
 from simulator.model.errors import ScenarioError
+from simulator.model.state import delta
 
 _PIECE = 256 * 1024
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Serve = Callable[[io.Request, str], io.Response]
 
 
@@ -38,27 +36,33 @@ class SignedUrl(BaseModel):
 
 
 class ReplicaDocument(BaseModel):
-    """A thing's document."""
+    """A thing's document; `job` is that of the desired state, `delta` what of it is not yet reported."""
 
     thing: str
     version: int
+    job: str
     desired: dict[str, Any]
     reported: dict[str, Any]
+    delta: dict[str, Any]
 
 
 def app(
     *,
     storage: Storage,
     serve: Serve,
-    replica: Replica,
+    read: Callable[[str], Awaitable[Row | None]],
     health: Callable[[], dict[str, Any]],
     now: Callable[[], float],
     token: str,
     max_artifact_bytes: int,
-) -> Any:
-    """The whole face as one ASGI application. `serve(request, address)` answers a device's download; `now()` is Unix
-    time; all else but /health wants the token."""
-    face = guarded(FastAPI(title="fleetsim backend", version=__version__), token)
+) -> App:
+    """The whole face as one ASGI application. `serve(request, address)` answers a device's download; `read(thing)`
+    gives a thing's committed row; `now()` is Unix time; all else but /health wants the token."""
+    face = guarded("fleetsim backend", token)
+
+    @face.exception_handler(ScenarioError)
+    async def refused(_: Request, refusal: Exception) -> Any:
+        return error(409 if isinstance(refusal, ArtifactConflict) else 422, str(refusal))
 
     @face.get("/health")
     async def healthy() -> dict[str, Any]:
@@ -76,19 +80,17 @@ def app(
     @face.put("/artifacts/{name}/{version}")
     async def upload(name: str, version: str, request: Request) -> ArtifactFacts:
         """Keep the body as an artifact: 409 where other bytes have that name and version, 413 past the bound."""
-        content = bytearray()
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > max_artifact_bytes:
-                raise HTTPException(413, f"more than {max_artifact_bytes} bytes")
-        try:
-            artifact = storage.put(name, version, bytes(content))
-        except ScenarioError as error:
-            raise HTTPException(409, str(error)) from None
+        artifact = storage.put(name, version, await _whole(request, max_artifact_bytes))
         return ArtifactFacts(url=artifact.url, size=artifact.size_bytes or 0, sha256=artifact.sha256 or "")
 
     @face.post("/artifacts/{name}/{version}/url")
-    async def sign(name: str, version: str, thing: str, ttl_s: int = 3600, address: str = "") -> SignedUrl:
+    async def sign(
+        name: str,
+        version: str,
+        thing: Annotated[str, Query(min_length=1)],
+        ttl_s: Annotated[int, Query(ge=1)] = 3600,
+        address: str = "",
+    ) -> SignedUrl:
         """A pre-signed URL for one thing, and for one address if one is given."""
         stored = storage.at(name, version)
         if stored is None:
@@ -98,11 +100,22 @@ def app(
 
     @face.get("/things/{thing}")
     async def document(thing: str) -> ReplicaDocument:
-        """A thing's replica."""
-        row = replica.rows.get(thing)
+        """A thing's replica, as it is committed."""
+        row = await read(thing)
         if row is None:
             raise HTTPException(404, f"no replica of {thing!r}")
-        return ReplicaDocument(thing=thing, version=row.version, desired=row.desired, reported=row.reported)
+        return ReplicaDocument(
+            thing=thing,
+            version=row.version,
+            job=row.job,
+            desired=row.desired,
+            reported=row.reported,
+            delta=delta(row.desired, row.reported),
+        )
+
+    paths = face.openapi()["paths"]
+    paths["/health"]["get"]["security"] = []
+    paths["/artifacts/{name}/{version}"] |= _downloads()
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"].startswith("/artifacts/"):
@@ -111,6 +124,46 @@ def app(
             await face(scope, receive, send)
 
     return route
+
+
+def _downloads() -> dict[str, Any]:
+    """What OpenAPI is to say of a device's downloads, which the framework does not see."""
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in ("name", "version")
+    ]
+    text = "With a pre-signed URL's query, or a temporary credential as `Authorization: Bearer CREDENTIAL`."
+    answers = {
+        "200": "the whole artifact",
+        "206": "the range that was asked for",
+        "403": "no leave: the signature does not fit, has expired, or is for another address",
+        "404": "no such artifact",
+        "416": "there is no such range",
+    }
+    return {
+        method: {
+            "summary": summary,
+            "description": text,
+            "operationId": f"{method}_artifact",
+            "parameters": parameters,
+            "responses": {status: {"description": what} for status, what in answers.items()},
+            "security": [],
+        }
+        for method, summary in (("get", "Download"), ("head", "What a download would answer"))
+    }
+
+
+async def _whole(request: Request, bound: int) -> bytes:
+    """The body. One past the bound is read to its end all the same, or the answer (413) would be lost in a reset."""
+    content, size = bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= bound:
+            content += chunk
+        else:
+            content.clear()
+    if size > bound:
+        raise HTTPException(413, f"more than {bound} bytes")
+    return bytes(content)
 
 
 async def _download(serve: Serve, scope: Scope, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,96 +16,140 @@ from simulator.model.errors import ScenarioError
 
 _log = logging.getLogger("fleetsim.broker")
 _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
-_REFUSED_311 = b"\x20\x02\x00\x01"  # MQTT 3.1.1 3.2.2.3: unacceptable protocol version
-_NO_CLIENT_ID = mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.CLIENT_ID_NOT_VALID).write()
 _PONG = mqtt5.PingRespPacket().write()
+_REFUSED_311 = b"\x20\x02\x00\x01"  # MQTT 3.1.1 3.2.2.3: unacceptable protocol version
+_OLDER = (b"\x00\x04MQTT\x04", b"\x00\x06MQIsdp\x03")
 _BUFFER_MAX = 64 << 20  # bytes a client may leave unread
+_PACKET_MAX = 16 << 20
 _BACKLOG = 4096
-_FIRST_PACKET_S = 10  # how long a connection may wait with its CONNECT
+_FIRST_PACKET_S = 10.0  # how long a connection may wait with its CONNECT
+_GOODBYE_S = 5.0  # how long a client may take to read our last words
+_MALFORMED, _TOO_LARGE, _NO_IDENTIFIERS = 0x81, 0x95, 0xA1
 
 
 class _Client(asyncio.Protocol):
     """One connection; to the core it is an opaque handle."""
 
-    __slots__ = ("_heard", "_rest", "_server", "limit_s", "transport")
+    __slots__ = ("_heard", "_limit_s", "_open", "_rest", "_server", "_transport", "assigned_id", "greeted")
+    _transport: asyncio.Transport
 
     def __init__(self, server: BrokerServer) -> None:
         self._server = server
         self._rest = b""
         self._heard = 0.0
-        self.limit_s: float = _FIRST_PACKET_S  # silence longer than this ends the connection
-        self.transport: asyncio.Transport | None = None
+        self._limit_s = _FIRST_PACKET_S  # silence longer than this ends the connection
+        self._open = False
+        self.greeted = False  # whether its CONNECT came
+        self.assigned_id: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self._open = True
         self._heard = self._server.now()
         self._server.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._server.now()
         if self._rest:
             data = self._rest + data
             self._rest = b""
         view = memoryview(data)
-        try:
-            while self.transport is not None and view:
+        now = self._server.now()
+        while self._open and view:
+            try:
                 packet, length = mqtt5.read(view)
-                view = view[length:]
+            except IndexError:
+                self._wait(view)
+                return
+            except BaseException as error:  # the codec panics at text that is not UTF-8, and a panic is no Exception
+                self._refuse(view, error)
+                return
+            view = view[length:]
+            self._heard = now
+            try:
                 self._take(packet)
-        except IndexError:
+            except Exception:  # a protocol's callback reports its own exceptions
+                _log.exception("a %s broke the broker's connection", type(packet).__name__)
+                self.end("")
+
+    def _wait(self, view: memoryview) -> None:
+        """The packet is not whole yet, and is kept, unless its head says that it will be too large."""
+        size = _announced(view)
+        if size > _PACKET_MAX:
+            self.dismiss(_TOO_LARGE, f"a packet of {size} bytes")
+        else:
             self._rest = bytes(view)
-        except Exception as error:  # a protocol's callback reports its own exceptions
-            self._refuse(data, error)
 
     def _take(self, packet: Any) -> None:
-        if isinstance(packet, mqtt5.PingReqPacket):
-            self.write(_PONG)
-            return
         translate = _INBOUND.get(type(packet))
         if translate is None:
             self.end(f"{type(packet).__name__} is not supported")
             return
-        if isinstance(packet, mqtt5.ConnectPacket):
-            if not packet.client_id:  # MQTT 5 3.1.3-8
-                self.write(_NO_CLIENT_ID)
-                self.end("a client without an id", politely=True)
-                return
+        message = translate(packet)
+        if isinstance(message, p.Connect):
+            self.greeted = True
             # MQTT 5 3.1.2-22: one and a half times the keep-alive
-            self.limit_s = packet.keep_alive * 1.5 if packet.keep_alive else 0.0
-        self._server.receive(self, translate(packet))
+            self._limit_s = message.keep_alive_s * 1.5
+            if not message.client_id:  # MQTT 5 3.1.3-6
+                self.assigned_id = f"auto-{secrets.token_hex(8)}"
+                message = message._replace(client_id=self.assigned_id)
+        elif isinstance(packet, mqtt5.SubscribePacket) and packet.subscription_id is not None:
+            self.dismiss(_NO_IDENTIFIERS, "a subscription identifier")
+            return
+        self._server.receive(self, message)
         if isinstance(packet, mqtt5.DisconnectPacket):
             self.end("", politely=True)  # MQTT 5 3.14.4-1
 
-    def _refuse(self, data: bytes, error: Exception) -> None:
-        if data[:1] == b"\x10" and b"MQTT\x04" in data[:16]:
+    def _refuse(self, view: memoryview, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        if not self.greeted and view[0] == 0x10 and any(name in bytes(view[:16]) for name in _OLDER):
             _log.warning("refused an MQTT 3.1.1 client: this broker speaks MQTT 5; use --broker mosquitto for 3.1.1")
             self.write(_REFUSED_311)
             self.end("", politely=True)
         else:
-            self.end(f"not MQTT 5: {error}")
+            self.dismiss(_MALFORMED, f"not MQTT 5: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
+        self._open = False
         self._server.gone(self)
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection is gone or its client reads nothing."""
-        if self.transport is not None:
-            self.transport.write(data)
-            if self.transport.get_write_buffer_size() > _BUFFER_MAX:
+        if self._open:
+            self._transport.write(data)
+            if self._transport.get_write_buffer_size() > _BUFFER_MAX:
                 self.end("the client does not read")
 
+    def dismiss(self, code: int, why: str) -> None:
+        """Close with a DISCONNECT, if it was connected at all."""
+        if self.greeted:
+            self.write(_OUTBOUND[p.Disconnect](p.Disconnect(code)))
+        self.end(why, politely=True)
+
     def end(self, why: str, *, politely: bool = False) -> None:
-        """Close; `politely` sends what was written first."""
-        if self.transport is not None:
-            if why:
-                _log.info("closed a connection: %s", why)
-            transport, self.transport = self.transport, None
-            transport.close() if politely else transport.abort()
+        """Close; `politely` sends what was written first, for as long as the client reads it."""
+        if why and self._open:
+            _log.info("closed a connection: %s", why)
+        if politely and self._open:
+            self._heard, self._limit_s = self._server.now(), _GOODBYE_S
+            self._transport.close()
+        else:
+            self._transport.abort()
+        self._open = False
 
     def silent(self, now: float) -> bool:
         """Whether it has been silent for too long."""
-        return bool(self.limit_s) and now - self._heard > self.limit_s
+        return bool(self._limit_s) and now - self._heard > self._limit_s
+
+
+def _announced(view: memoryview) -> int:
+    """How long a packet is, by its head; 0 as long as the head is not whole."""
+    length = 0
+    for at, byte in enumerate(view[1:5]):
+        length |= (byte & 0x7F) << 7 * at
+        if not byte & 0x80:
+            return 2 + at + length
+    return 0
 
 
 class BrokerServer:
@@ -149,7 +194,10 @@ class BrokerServer:
     def _carry(self, outputs: list[Output]) -> None:
         for client, packet in outputs:
             assert isinstance(client, _Client)
-            client.write(_OUTBOUND[type(packet)](packet))
+            if client.assigned_id and isinstance(packet, p.ConnAck):
+                client.write(_connack(packet, client.assigned_id))
+            else:
+                client.write(_OUTBOUND[type(packet)](packet))
             if isinstance(packet, p.Disconnect) or (isinstance(packet, p.ConnAck) and packet.code):
                 client.end("", politely=True)
 
@@ -192,21 +240,30 @@ def _subscribe(packet: mqtt5.SubscribePacket) -> p.Subscribe:
     )
 
 
+def _connack(packet: p.ConnAck, assigned_id: str | None = None) -> bytes:
+    return mqtt5.ConnAckPacket(
+        session_present=packet.session_present,
+        reason_code=mqtt5.ConnAckReasonCode(packet.code),
+        assigned_client_id=assigned_id,
+        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+        max_packet_size=_PACKET_MAX,
+        subscription_id_available=False,
+    ).write()
+
+
 _INBOUND: dict[type, Callable[[Any], p.Packet]] = {
     mqtt5.ConnectPacket: _connect,
     mqtt5.PublishPacket: _publish,
     mqtt5.PubAckPacket: lambda packet: p.PubAck(packet.packet_id, int(packet.reason_code)),
     mqtt5.SubscribePacket: _subscribe,
     mqtt5.UnsubscribePacket: lambda packet: p.Unsubscribe(packet.packet_id, tuple(packet.patterns)),
-    mqtt5.DisconnectPacket: lambda packet: p.Disconnect(int(packet.reason_code)),
+    mqtt5.PingReqPacket: lambda packet: p.Ping(),
+    mqtt5.DisconnectPacket: lambda packet: p.Disconnect(int(packet.reason_code), packet.session_expiry_interval),
 }
 
 _OUTBOUND: dict[type, Callable[[Any], bytes]] = {
-    p.ConnAck: lambda packet: mqtt5.ConnAckPacket(
-        session_present=packet.session_present,
-        reason_code=mqtt5.ConnAckReasonCode(packet.code),
-        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-    ).write(),
+    p.ConnAck: _connack,
+    p.Ping: lambda packet: _PONG,
     p.Publish: lambda packet: mqtt5.PublishPacket(
         packet.topic,
         packet.payload,

@@ -12,7 +12,13 @@ from typing import Protocol
 import orjson
 
 from simulator.backend.replica import Row
-from simulator.model.errors import PartDied
+from simulator.model.errors import PartDied, ScenarioError
+
+_LOCK_S = 2.0  # how long a predecessor may take to let go
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS replica (thing TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL)"
+    " WITHOUT ROWID"
+)
 
 
 class Database(Protocol):
@@ -50,17 +56,18 @@ class MemoryDatabase:
 
 
 class SqliteDatabase:
-    """One SQLite file, written by one thread; a batch is one transaction, synchronous=FULL."""
+    """One SQLite file, written by one thread; a batch is one transaction, synchronous=FULL. It is ours alone: a second
+    backend on it would take version numbers back. Raises ScenarioError when it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS replica (thing TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL)"
-            " WITHOUT ROWID"
-        )
+        try:
+            self._connection = sqlite3.connect(path, timeout=_LOCK_S, check_same_thread=False, isolation_level=None)
+            for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.execute(_TABLE)
+        except sqlite3.Error as error:
+            raise ScenarioError(f"target.database: {path}: {error}") from None
 
     def load(self) -> Iterable[Row]:
         """All committed rows."""

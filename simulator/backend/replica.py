@@ -18,7 +18,7 @@ from simulator.dialects.atlas import (
 )
 from simulator.model.events import Kind
 from simulator.model.io import Publish
-from simulator.model.state import Document, delta, depth, merge, null_in_array
+from simulator.model.state import Document, deeper, delta, merge, null_in_array
 from simulator.model.update import Status
 
 _TOKENS = 4
@@ -69,13 +69,14 @@ class Limits:
 
 
 class Replica:
-    """All things' documents. `mint(url, thing, now)` gives a delta's `download` member, `grant` a credential."""
+    """All things' documents. `mint(url, row, now)` gives a delta's `download` member, `grant(url, thing, now)` a
+    credential and its end."""
 
     def __init__(
         self,
         dialect: AtlasReplica,
         *,
-        mint: Callable[[str, str, float], Document | None],
+        mint: Callable[[str, Row, float], Document | None],
         grant: Callable[[str, str, float], tuple[str, float] | None],
         limits: Limits = Limits(),
     ) -> None:
@@ -104,17 +105,6 @@ class Replica:
             note = Note(Kind.CREDENTIAL, request.thing, {"status": str(code), "job": request.job, "detail": message})
         return Decision(None, (self._dialect.rejected(request, code, message, now),), (note,))
 
-    def document(self, thing: str) -> Document | None:
-        """A thing's document, as an application may read it at any time."""
-        row = self.rows.get(thing)
-        if row is None:
-            return None
-        return {
-            "state": {"desired": row.desired, "reported": row.reported, "delta": delta(row.desired, row.reported)},
-            "version": row.version,
-            "jobID": row.job,
-        }
-
     # ---- update
 
     def _update(self, request: UpdateRequest, now: float) -> Decision:
@@ -131,6 +121,8 @@ class Replica:
             raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
         tokens = (*row.tokens[1 - _TOKENS :], (token, row.version + 1)) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
+        if not request.job and _software(desired) != _software(row.desired):
+            job = str(_software(desired).get("softwareURL", ""))  # nobody named a job; the last one's is not this
         changed = Row(row.thing, row.version + 1, desired, reported, job, tokens)
         return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now)
 
@@ -148,7 +140,7 @@ class Replica:
         for name, section in state.items():
             if section is not None and not isinstance(section, dict):
                 raise Refused(400, f"{name} is not an object")
-            if section and depth(section) > self._limits.depth_max:
+            if section and deeper(section, self._limits.depth_max):
                 raise Refused(400, f"more than {self._limits.depth_max} levels")
             if null_in_array(section):
                 raise Refused(400, "null in an array")
@@ -163,7 +155,7 @@ class Replica:
         self.rows[row.thing] = row
         state = request.state if isinstance(request, UpdateRequest) else {"reported": row.reported}
         sections = "both" if len(state) == 2 else next(iter(state), "none")
-        version = _software(state.get("desired") or state.get("reported") or {}).get("version")
+        version = _version(state.get("desired") or state.get("reported") or {})
         notes = [
             Note(
                 Kind.ACCEPTED,
@@ -175,7 +167,7 @@ class Replica:
         if different := self._different(row):
             download = self._download(row, different, now)
             outputs.append(self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download))
-            wanted = _software(row.desired).get("version")
+            wanted = _version(row.desired)
             notes.append(Note(Kind.SENT_DELTA, row.thing, {"doc": row.version, "job": row.job, "version": wanted}))
         return Decision(row, tuple(outputs), tuple(notes))
 
@@ -190,7 +182,7 @@ class Replica:
 
     def _download(self, row: Row, different: Document, now: float) -> Document | None:
         url = _software(different).get("softwareURL")
-        return self._mint(url, row.thing, now) if isinstance(url, str) else None
+        return self._mint(url, row, now) if isinstance(url, str) else None
 
     def _complete(self, request: Completion, now: float) -> Decision:
         """`atlas-example`: SUCCESS of the current job means that what is desired now runs."""
@@ -232,6 +224,11 @@ def _section(held: Document, state: Document, name: str) -> Document:
         return held
     patch = state[name]
     return {} if patch is None else merge(held, patch)
+
+
+def _version(document: Document) -> str | None:
+    version = _software(document).get("version")
+    return version if isinstance(version, str) else None
 
 
 def _software(document: Document) -> Document:

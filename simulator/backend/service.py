@@ -6,33 +6,39 @@ import asyncio
 from collections.abc import Callable
 
 from simulator.backend.database import Database
-from simulator.backend.replica import Decision, Replica
+from simulator.backend.replica import Decision, Replica, Row
 from simulator.backend.storage import Storage
 from simulator.dialects.atlas import AtlasReplica
-from simulator.links.base import Delivery, MqttLink
+from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Request, Response, Subscribe
 from simulator.model.state import Document
 from simulator.trace.recorder import Record
 
+_NOTHING = Decision(None, (), ())
+
 
 class Leaves:
-    """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs."""
+    """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs.
 
-    def __init__(self, storage: Storage, *, ttl_s: float, credential: bool) -> None:
-        self._storage, self._ttl_s, self._by_credential = storage, ttl_s, credential
+    With `bind_address` a URL is bound to the address that its thing reported, and there is none before it did.
+    """
 
-    def mint(self, url: str, thing: str, now: float) -> Document | None:
+    def __init__(self, storage: Storage, *, ttl_s: float, credential: bool, bind_address: bool = False) -> None:
+        self._storage, self._ttl_s, self._by_credential, self._bind = storage, ttl_s, credential, bind_address
+
+    def mint(self, url: str, row: Row, now: float) -> Document | None:
         """A delta's `download` member; None for a URL that is not this storage's."""
         stored = self._storage.find(url)
-        if stored is None:
+        address = row.reported.get("address") if self._bind else ""
+        if stored is None or not isinstance(address, str) or (self._bind and not address):
             return None
         known = {"size": len(stored.content), "sha256": stored.sha256}
         if self._by_credential:
             return {"url": url, **known}
         expires = int(now + self._ttl_s)
-        return {"url": self._storage.presign(stored, thing, expires), "expiresAt": expires, **known}
+        return {"url": self._storage.presign(stored, row.thing, expires, address), "expiresAt": expires, **known}
 
     def grant(self, url: str, thing: str, now: float) -> tuple[str, float] | None:
         """An Authorization header's value and its end; None for a URL that is not this storage's."""
@@ -70,15 +76,27 @@ class BackendService:
         self._link, self._dialect, self._replica, self._database = link, dialect, replica, database
         self._record, self._epoch = record, epoch
         self._loop = asyncio.get_running_loop()
-        self._pending: list[tuple[Decision, Delivery]] = []
+        self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
         self._work = asyncio.Event()
         replica.rows.update((row.thing, row) for row in database.load())
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._commit_forever(), name="committer")
-            tasks.create_task(self._listen(ready), name="listener")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._commit_forever(), name="committer")
+                tasks.create_task(self._listen(ready), name="listener")
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def read(self, thing: str) -> Row | None:
+        """A thing's row, once it is committed: what a reader saw is not taken back by a crash."""
+        row = self._replica.rows.get(thing)
+        committed = asyncio.Event()
+        self._pending.append((_NOTHING, committed.set))
+        self._work.set()
+        await committed.wait()
+        return row
 
     async def _listen(self, ready: asyncio.Event) -> None:
         attempts = 0
@@ -105,7 +123,7 @@ class BackendService:
         if request is None:
             delivery.ack()
             return
-        self._pending.append((self._replica.decide(request, self._loop.time() + self._epoch), delivery))
+        self._pending.append((self._replica.decide(request, self._loop.time() + self._epoch), delivery.ack))
         self._work.set()
 
     async def _commit_forever(self) -> None:
@@ -117,10 +135,10 @@ class BackendService:
             rows = [decision.row for decision, _ in batch if decision.row is not None]
             if rows:
                 await self._database.commit(rows)
-            for decision, delivery in batch:
-                await self._answer(decision, delivery)
+            for decision, answered in batch:
+                await self._answer(decision, answered)
 
-    async def _answer(self, decision: Decision, delivery: Delivery) -> None:
+    async def _answer(self, decision: Decision, answered: Callable[[], None]) -> None:
         """Only now: it is committed. A lost connection leaves the request unacknowledged, to come again."""
         for kind, thing, columns in decision.notes:
             self._record(kind, thing, **columns)
@@ -130,4 +148,4 @@ class BackendService:
                 await self._link.publish(output.topic, output.payload, qos=output.qos)
         except LinkError:
             return
-        delivery.ack()
+        answered()

@@ -7,13 +7,17 @@ import hmac
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Request, Response
 from simulator.model.update import Artifact
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class ArtifactConflict(ScenarioError):
+    """Other bytes are there under this name and version."""
 
 
 class Stored(NamedTuple):
@@ -44,12 +48,13 @@ class Storage:
     artifacts: dict[str, Stored] = field(default_factory=dict)
 
     def put(self, name: str, version: str, content: bytes) -> Artifact:
-        """Keep an artifact. It is immutable: other bytes under the same name and version raise ScenarioError."""
+        """Keep an artifact. It is immutable: other bytes under the same name and version raise ArtifactConflict.
+        Raises ScenarioError for a name or version that no URL can hold."""
         path = _path(name, version)
         digest = hashlib.sha256(content).hexdigest()
         held = self.artifacts.get(path)
         if held is not None and held.sha256 != digest:
-            raise ScenarioError(f"artifact {name} {version} is there already, with other bytes")
+            raise ArtifactConflict(f"artifact {name} {version} is there already, with other bytes")
         self.artifacts[path] = Stored(path, content, digest, f'"{digest[:32]}"')
         return Artifact(version, self.base + path, len(content), digest)
 
@@ -58,13 +63,16 @@ class Storage:
         return self.artifacts.get(url.removeprefix(self.base)) if url.startswith(self.base) else None
 
     def at(self, name: str, version: str) -> Stored | None:
-        """The artifact of this name and version."""
+        """The artifact of this name and version. Raises ScenarioError as `put` does."""
         return self.artifacts.get(_path(name, version))
 
     # ---- leave to download
 
     def _sign(self, *parts: object) -> str:
-        return hmac.new(self.key, "\n".join(map(str, parts)).encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.key, repr([*map(str, parts)]).encode(), hashlib.sha256).hexdigest()
+
+    def _signed(self, signature: str, *parts: object) -> bool:
+        return hmac.compare_digest(signature.encode(), self._sign(*parts).encode())
 
     def presign(self, stored: Stored, thing: str, expires: int, address: str = "") -> str:
         """A URL for this thing until `expires` (Unix seconds), and for this address if one is given."""
@@ -74,18 +82,19 @@ class Storage:
 
     def credential(self, stored: Stored, thing: str, expires: int) -> str:
         """An Authorization header's value: this artifact, this thing, until `expires`."""
-        return f"Bearer {quote(thing)}.{expires}.{self._sign('credential', stored.path, thing, expires)}"
+        return f"Bearer {quote(thing, safe='')}.{expires}.{self._sign('credential', stored.path, thing, expires)}"
 
     def _who(self, request: Request, path: str, query: dict[str, str], now: float, address: str) -> tuple[str, str]:
         """(thing, "") for one with leave, ("", why not) for all others."""
         authorization = next((v for k, v in request.headers if k == "authorization"), "")
-        if authorization.startswith("Bearer "):
-            thing, _, rest = authorization[7:].partition(".")
-            expires, _, signature = rest.partition(".")
-            good = hmac.compare_digest(signature, self._sign("credential", path, thing, expires))
+        if authorization[:7].lower() == "bearer ":
+            head, _, signature = authorization[7:].rpartition(".")
+            named, _, expires = head.rpartition(".")
+            thing = unquote(named)
+            good = self._signed(signature, "credential", path, thing, expires)
         elif "signature" in query:
             thing, expires, bound = query.get("thing", ""), query.get("expires", ""), query.get("address", "")
-            good = hmac.compare_digest(query["signature"], self._sign("url", path, thing, expires, bound))
+            good = self._signed(query["signature"], "url", path, thing, expires, bound)
             if good and bound and bound != address:
                 return "", "signed for another address"
         else:
@@ -102,19 +111,19 @@ class Storage:
         """Answer a GET or HEAD for an artifact; `now` in Unix seconds."""
         parts = urlsplit(request.url)
         query = dict(parse_qsl(parts.query))
-        stored = self.artifacts.get(parts.path)
+        path = parts.path if parts.path in self.artifacts else _normal(parts.path)
+        stored = self.artifacts.get(path)
         if request.method not in ("GET", "HEAD"):
-            return self._refuse(405, "only GET and HEAD", parts.path)
-        thing, why_not = self._who(request, parts.path, query, now, address)
+            return self._refuse(405, "only GET and HEAD", path)
+        thing, why_not = self._who(request, path, query, now, address)
         if why_not:
-            return self._refuse(403, why_not, parts.path)
+            return self._refuse(403, why_not, path)
         if stored is None:
-            return self._refuse(404, "no such artifact", parts.path)
+            return self._refuse(404, "no such artifact", path)
+        if request.method == "HEAD":  # RFC 9110 14.2: a range is for GET alone
+            return _ranged(stored, {})._replace(body=b""), Served(thing, 200, 0, stored.sha256, stored.path)
         response = _ranged(stored, dict(request.headers))
-        sent = 0 if request.method == "HEAD" else len(response.body)
-        if request.method == "HEAD":
-            response = response._replace(body=b"")
-        return response, Served(thing, response.status, sent, stored.sha256, stored.path)
+        return response, Served(thing, response.status, len(response.body), stored.sha256, stored.path)
 
     def _refuse(self, status: int, why: str, path: str) -> tuple[Response, Served]:
         body = f'{{"error":"{why}"}}'.encode()
@@ -123,7 +132,15 @@ class Storage:
 
 
 def _path(name: str, version: str) -> str:
+    for part in (name, version):
+        if part in ("", ".", ".."):  # RFC 3986 5.2.4: clients take these out of a URL
+            raise ScenarioError(f"an artifact's name and version must each be a part of a URL, unlike {part!r}")
     return f"/artifacts/{quote(name, safe='')}/{quote(version, safe='')}"
+
+
+def _normal(path: str) -> str:
+    """The path as `_path` spells it: some clients encode fewer characters, or in lower case (RFC 3986 6.2.2)."""
+    return "/".join(quote(unquote(part), safe="") for part in path.split("/"))
 
 
 def _ranged(stored: Stored, headers: dict[str, str]) -> Response:

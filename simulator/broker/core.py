@@ -96,16 +96,15 @@ class Broker:
     def receive(self, conn: Conn, packet: Packet, now: float) -> list[Output]:
         """Handle one packet; what to send, in order. A Disconnect sent is to be followed by closing."""
         out: list[Output] = []
+        session = self._conns.get(conn)
         if isinstance(packet, Connect):
             self._connect(conn, packet, now, out)
-            return out
-        session = self._conns.get(conn)
-        if session is None:
-            return [(conn, Disconnect(PROTOCOL_ERROR))]  # MQTT 5 3.1.0-1
-        if isinstance(packet, Publish):
-            self._publish(conn, session, packet, out)
+        elif session is None:
+            out.append((conn, Disconnect(PROTOCOL_ERROR)))  # MQTT 5 3.1.0-1
         elif isinstance(packet, PubAck):
             self._puback(session, packet, out)
+        elif isinstance(packet, Publish):
+            self._publish(conn, session, packet, out)
         elif isinstance(packet, Subscribe):
             self._subscribe(conn, session, packet, out)
         elif isinstance(packet, Unsubscribe):
@@ -117,6 +116,8 @@ class Broker:
         elif isinstance(packet, Disconnect):
             if packet.code == 0:
                 session.will = None  # MQTT 5 3.14.4-3
+            if packet.session_expiry_s is not None and session.expiry_s:  # MQTT 5 3.14.2.2.2
+                session.expiry_s = packet.session_expiry_s
             self._leave(conn, session, now, out)
         return out
 
@@ -215,21 +216,22 @@ class Broker:
                 self._retained[packet.topic] = packet._replace(dup=False, packet_id=None)
             else:
                 self._retained.pop(packet.topic, None)
-        reached: dict[str, tuple[int, bool]] = {}
+        reached: dict[str, Filter] = {}
         for client_id, option in self._index.find(packet.topic):
             if option.no_local and client_id == sender:
                 continue
-            qos, keeps = reached.get(client_id, (0, False))
-            reached[client_id] = (max(qos, option.qos), keeps or option.retain_as_published)
-        for client_id, (qos, keeps) in reached.items():
-            message = Publish(packet.topic, packet.payload, min(qos, packet.qos), packet.retain and keeps)
-            self._send(self._sessions[client_id], message, out)
+            held = reached.get(client_id)
+            reached[client_id] = option if held is None else _both(held, option)
+        for client_id, option in reached.items():
+            qos = option.qos if option.qos < packet.qos else packet.qos
+            retain = packet.retain and option.retain_as_published
+            self._send(self._sessions[client_id], packet, qos, retain, out)
         if self._groups:
             self._share(packet, out)
 
     def _share(self, packet: Publish, out: list[Output]) -> None:
         """One member of each group, in turn; one that is connected where there is one."""
-        for filters in self._groups.values():
+        for group, filters in self._groups.items():
             for pattern, members in filters.items():
                 if not matches(pattern, packet.topic):
                     continue
@@ -238,23 +240,24 @@ class Broker:
                     if self._sessions[members[-1]].conn is not None:
                         break
                 chosen = self._sessions[members[-1]]
-                self._send(chosen, Publish(packet.topic, packet.payload, packet.qos), out)
+                assert chosen.filters is not None
+                qos = min(packet.qos, chosen.filters[f"$share/{group}/{pattern}"].qos)
+                self._send(chosen, packet, qos, False, out)
 
-    def _send(self, session: _Session, message: Publish, out: list[Output]) -> None:
+    def _send(self, session: _Session, message: Publish, qos: int, retain: bool, out: list[Output]) -> None:
         conn = session.conn
-        if message.qos == 0:
+        if qos == 0:
             if conn is not None:
                 self.counts["delivered"] += 1
-                out.append((conn, message))
-            return
-        if conn is None or session.quota <= 0 or session.queue:
+                out.append((conn, Publish(message.topic, message.payload, 0, retain)))
+        elif conn is None or session.quota <= 0 or session.queue:
             if session.queue is None:
                 session.queue = deque()
-            session.queue.append(message)
-            return
-        self._transmit(session, message, out)
+            session.queue.append(Publish(message.topic, message.payload, 1, retain))
+        else:
+            self._transmit(session, message, retain, out)
 
-    def _transmit(self, session: _Session, message: Publish, out: list[Output]) -> None:
+    def _transmit(self, session: _Session, message: Publish, retain: bool, out: list[Output]) -> None:
         inflight = session.inflight
         if inflight is None:
             inflight = session.inflight = {}
@@ -263,10 +266,9 @@ class Broker:
             packet_id = packet_id % 65535 + 1
         session.next_id = packet_id % 65535 + 1
         session.quota -= 1
-        message = Publish(message.topic, message.payload, 1, message.retain, False, packet_id)
-        inflight[packet_id] = message
+        sent = inflight[packet_id] = Publish(message.topic, message.payload, 1, retain, False, packet_id)
         self.counts["delivered"] += 1
-        out.append((session.conn, message))
+        out.append((session.conn, sent))
 
     def _puback(self, session: _Session, packet: PubAck, out: list[Output]) -> None:
         if session.inflight and session.inflight.pop(packet.packet_id, None) is not None:
@@ -279,32 +281,39 @@ class Broker:
     def _drain(self, session: _Session, out: list[Output]) -> None:
         queue = session.queue
         while queue and session.quota > 0:
-            self._transmit(session, queue.popleft(), out)
+            message = queue.popleft()
+            self._transmit(session, message, message.retain, out)
         if not queue:
             session.queue = None
 
     # ---- subscribing
 
     def _subscribe(self, conn: Conn, session: _Session, packet: Subscribe, out: list[Output]) -> None:
-        codes, fresh = [], []
+        codes = []
+        fresh: list[Filter] = []
         for option in packet.filters:
-            shared = option.pattern.startswith("$share/")
-            pattern = option.pattern.split("/", 2)[-1] if shared else option.pattern
+            pattern, shared = option.pattern, option.pattern.startswith("$share/")
+            if shared:
+                pattern = pattern.split("/", 2)[-1]
             if not valid_filter(pattern) or (shared and (option.no_local or option.pattern.count("/") < 2)):
                 codes.append(BAD_FILTER)
-            elif not self._may(session.user, pattern):
+                continue
+            if not self._may(session.user, pattern):
                 codes.append(NOT_AUTHORIZED)
-            else:
-                known = bool(session.filters) and option.pattern in (session.filters or {})
-                self._add(session, option._replace(qos=min(option.qos, 1)), pattern, shared)
-                codes.append(min(option.qos, 1))
-                if not shared and (option.retain_handling == 0 or (option.retain_handling == 1 and not known)):
-                    fresh.append((pattern, min(option.qos, 1)))
+                continue
+            if option.qos > 1:
+                option = option._replace(qos=1)
+            known = self._add(session, option, pattern, shared)
+            codes.append(option.qos)
+            if not shared and (option.retain_handling == 0 or (option.retain_handling == 1 and not known)):
+                fresh.append(option)
         out.append((conn, SubAck(packet.packet_id, tuple(codes))))
-        for pattern, qos in fresh:
-            self._send_retained(session, pattern, qos, out)
+        if self._retained:
+            for option in fresh:
+                self._send_retained(session, option.pattern, option.qos, out)
 
-    def _add(self, session: _Session, option: Filter, pattern: str, shared: bool) -> None:
+    def _add(self, session: _Session, option: Filter, pattern: str, shared: bool) -> bool:
+        """Keep a subscription; whether there was one of this filter before."""
         if session.filters is None:
             session.filters = {}
         known = option.pattern in session.filters
@@ -314,6 +323,7 @@ class Broker:
         elif not known:
             group = option.pattern.split("/", 2)[1]
             self._groups.setdefault(group, {}).setdefault(pattern, deque()).append(session.client_id)
+        return known
 
     def _send_retained(self, session: _Session, pattern: str, qos: int, out: list[Output]) -> None:
         if "+" in pattern or "#" in pattern:
@@ -321,7 +331,7 @@ class Broker:
         else:
             found = [self._retained[pattern]] if pattern in self._retained else []
         for message in found:
-            self._send(session, Publish(message.topic, message.payload, min(qos, message.qos), True), out)
+            self._send(session, message, min(qos, message.qos), True, out)
 
     def _unsubscribe(self, session: _Session, pattern: str) -> int:
         if not session.filters or session.filters.pop(pattern, None) is None:
@@ -341,3 +351,8 @@ class Broker:
     def describe(self) -> dict[str, Any]:
         """Counts, for the record."""
         return {"sessions": len(self._sessions), "connected": len(self._conns), **self.counts}
+
+
+def _both(a: Filter, b: Filter) -> Filter:
+    """What two overlapping subscriptions of one client come to."""
+    return a._replace(qos=max(a.qos, b.qos), retain_as_published=a.retain_as_published or b.retain_as_published)

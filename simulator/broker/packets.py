@@ -86,9 +86,11 @@ class Ping(NamedTuple):
 
 
 class Disconnect(NamedTuple):
-    """The end of a connection, and why. 0x04 from a client asks for its will to be published."""
+    """The end of a connection, and why. 0x04 from a client asks for its will to be published; its
+    `session_expiry_s`, where given, replaces that of its Connect."""
 
     code: int = 0
+    session_expiry_s: float | None = None
 
 
 Packet = Connect | ConnAck | Subscribe | SubAck | Unsubscribe | UnsubAck | Publish | PubAck | Ping | Disconnect

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 
 def valid_filter(pattern: str) -> bool:
     """MQTT 5 4.7.1: `#` stands alone at the end, `+` fills a whole level."""
+    if "+" not in pattern and "#" not in pattern:
+        return bool(pattern)
     levels = pattern.split("/")
-    return (
-        bool(pattern)
-        and all(level in ("+", "#") or not ("+" in level or "#" in level) for level in levels)
-        and "#" not in levels[:-1]
-    )
+    return "#" not in levels[:-1] and all(len(level) == 1 or not ("+" in level or "#" in level) for level in levels)
 
 
 def valid_topic(topic: str) -> bool:
@@ -94,26 +91,26 @@ class Index:
             if not node[levels[0]]:
                 del node[levels[0]]
 
-    def find(self, topic: str) -> Iterator[tuple[str, Any]]:
+    def find(self, topic: str) -> list[tuple[str, Any]]:
         """(key, value) of every subscription that matches; a key with several filters comes several times."""
         held = self._exact.get(topic)
-        if type(held) is tuple:
-            yield held
-        elif held is not None:
-            yield from held.items()
+        found = [held] if type(held) is tuple else list(held.items()) if held else []
         if self._tree:
-            levels = topic.split("/")
-            yield from _walk(self._tree, levels, 0, topic.startswith("$"))
+            _walk(self._tree, topic.split("/"), 0, topic.startswith("$"), found)
+        return found
 
 
-def _walk(node: dict[str, Any], levels: list[str], depth: int, hidden: bool) -> Iterator[tuple[str, Any]]:
-    if not (hidden and depth == 0) and "#" in node:  # `#` matches its parent level too
-        yield from node["#"].get("", {}).items()
+def _walk(node: dict[str, Any], levels: list[str], depth: int, hidden: bool, found: list[tuple[str, Any]]) -> None:
+    """Add what stands in the tree below this node; `hidden`: wildcards at the first level do not match."""
+    wild = depth > 0 or not hidden
+    if wild and "#" in node:  # `#` matches its parent level too
+        found.extend(node["#"].get("", {}).items())
     if depth == len(levels):
-        yield from node.get("", {}).items()
+        if "" in node:
+            found.extend(node[""].items())
         return
     level = levels[depth]
     if level in node and level not in ("", "+", "#"):
-        yield from _walk(node[level], levels, depth + 1, hidden)
-    if "+" in node and not (hidden and depth == 0):
-        yield from _walk(node["+"], levels, depth + 1, hidden)
+        _walk(node[level], levels, depth + 1, hidden, found)
+    if wild and "+" in node:
+        _walk(node["+"], levels, depth + 1, hidden, found)

@@ -1,4 +1,4 @@
-"""What a commit returned from survives kill -9, and versions never go back."""
+"""The conformance suite of databases on both of them, and what each alone has to bear."""
 
 import asyncio
 import signal
@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from simulator.backend.database import MemoryDatabase, SqliteDatabase
-from simulator.backend.replica import Row
 from simulator.links.clock import run_virtual
+from simulator.model.errors import PartDied, ScenarioError
+from tests.conformance.database import CHECKS, held, row
 
 WRITER = """
 import sys
@@ -17,65 +18,97 @@ from pathlib import Path
 from simulator.backend.database import SqliteDatabase
 from simulator.backend.replica import Row
 database = SqliteDatabase(Path(sys.argv[1]))
-for version in range(1, 10**6):
+print("open", flush=True)
+for version in range(1, int(sys.argv[2])):
     database.write([Row(f"d-{n}", version, {"v": version}, {}, "j", (("t", version),)) for n in range(20)])
     print(version, flush=True)
+sys.stdin.read()
 """
 
 
-def row(version):
-    return Row("d", version, {"a": version}, {"b": [1]}, "job", (("t", version),))
+def writer(path, versions):
+    """A process that commits a batch of 20 rows per version, and says each version once that is done."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(versions)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "open\n"
+    return child
 
 
-def check_database(run, make):
-    """The conformance suite: `run(coroutine)`, `make()` opens the same database again."""
-    database = make()
-    assert list(database.load()) == []
-    run(database.commit([row(1), row(2)]))
-    run(database.commit([row(3)]))
-    database.close()
-    again = make()
-    assert list(again.load()) == [row(3)]
-    again.close()
+def killed(child, said=0):
+    """Kill it at once; the last version that it said, of which `said` was heard."""
+    child.send_signal(signal.SIGKILL)
+    rest = child.stdout.read().split()
+    child.wait()
+    return int(rest[-1]) if rest else said
 
 
-def test_sqlite(tmp_path):
-    check_database(asyncio.run, lambda: SqliteDatabase(tmp_path / "r.sqlite"))
+@pytest.mark.parametrize("check", CHECKS)
+def test_sqlite(tmp_path, check):
+    asyncio.run(check(lambda: SqliteDatabase(tmp_path / "r.sqlite")))
 
 
-def test_memory():
-    database = MemoryDatabase(lambda: 0.5)
-
-    async def commit(rows):
-        await rows
-
-    check_database(lambda coro: run_virtual(lambda loop: commit(coro)), lambda: database)
+@pytest.mark.parametrize("check", CHECKS)
+def test_memory(check):
+    database = MemoryDatabase(lambda: 0.01)
+    run_virtual(lambda loop: check(lambda: database))
 
 
-def test_memory_crash_loses_exactly_what_was_not_committed():
-    database = MemoryDatabase(lambda: 1.0)
+def test_a_memory_commit_takes_the_drawn_time_and_a_crash_before_its_end_loses_it():
+    database = MemoryDatabase(iter([1.0, 3.0]).__next__)
 
     async def main(loop):
         await database.commit([row(1)])
+        assert loop.time() == 1.0
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(2.9):
                 await database.commit([row(2)])
 
     run_virtual(main)
     assert list(database.load()) == [row(1)]
 
 
-def test_kill_9_loses_nothing_that_was_committed(tmp_path):
+def test_kill_9_loses_nothing_that_was_committed_and_a_batch_is_whole_or_not_there(tmp_path):
     path = tmp_path / "r.sqlite"
-    child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
-    said = 0
-    while said < 30:
-        said = int(child.stdout.readline())
-    child.send_signal(signal.SIGKILL)
-    rest = child.stdout.read().split()
-    child.wait()
-    said = int(rest[-1]) if rest else said
-    rows = list(SqliteDatabase(path).load())
+    child = writer(path, 10**6)
+    while child.stdout.readline() != "30\n":
+        pass
+    said = killed(child, 30)
+    rows = held(lambda: SqliteDatabase(path))
     assert len(rows) == 20
-    assert {r.version for r in rows} <= {said, said + 1}
-    assert len({r.version for r in rows}) == 1  # a batch is whole or not there
+    assert {r.version for r in rows} in ({said}, {said + 1})
+
+
+def test_a_second_backend_on_the_same_file_is_refused_until_the_first_is_gone(tmp_path):
+    path = tmp_path / "r.sqlite"
+    first = writer(path, 2)
+    assert first.stdout.readline() == "1\n"
+    with pytest.raises(ScenarioError, match=r"r\.sqlite: database is locked"):
+        SqliteDatabase(path)
+    killed(first)
+    assert len(held(lambda: SqliteDatabase(path))) == 20
+
+
+def test_what_is_no_database_is_said(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("not a database" * 100)
+    with pytest.raises(ScenarioError, match=f"target.database: {text}: file is not a database"):
+        SqliteDatabase(text)
+    with pytest.raises(ScenarioError, match="unable to open database file"):
+        SqliteDatabase(tmp_path / "nowhere" / "r.sqlite")
+
+
+def test_a_full_disk_ends_the_part_and_keeps_what_was_committed(tmp_path):
+    def make():
+        return SqliteDatabase(tmp_path / "r.sqlite")
+
+    database = make()
+    asyncio.run(database.commit([row(1)]))
+    database._connection.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(PartDied, match="full"):
+        asyncio.run(database.commit([row(2), *(row(1, f"d-{n}") for n in range(1000))]))
+    database.close()
+    assert held(make) == [row(1)]

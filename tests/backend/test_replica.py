@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from simulator.backend.replica import Replica
+from simulator.backend.replica import Limits, Replica
 from simulator.dialects.atlas import AtlasReplica
 from simulator.model.io import Message
 
@@ -21,11 +21,11 @@ def say(replica, topic, body, dialect=DIALECT):
     return [(o.topic.removeprefix("state/d/"), orjson.loads(o.payload)) for o in decision.outputs]
 
 
-def desire(version, **more):
+def desire(version, /, **more):
     return {"state": {"desired": {"software": {"version": version, "softwareURL": f"u{version}"}}}, **more}
 
 
-def report(version, **more):
+def report(version, /, **more):
     return {"state": {"reported": {"software": {"version": version, "softwareURL": f"u{version}"}}}, **more}
 
 
@@ -103,3 +103,35 @@ def test_the_pages_own_code_completes_a_job_from_its_text():
     assert replica.rows["d"].reported == {}
     say(replica, "state/d/update/accepted", b"jobID:j SUCCESS", dialect)
     assert replica.rows["d"].reported == replica.rows["d"].desired
+
+
+def test_the_delta_is_minimal_however_deep_and_keeps_the_software_url():
+    replica = make()
+    reported = {"software": {"version": "1", "softwareURL": "u"}, "a": {"b": {"same": 1, "other": 1}}, "list": [1, 2]}
+    say(replica, "state/d/update", {"state": {"reported": {**reported, "only reported": 1}}})
+    desired = {"software": {"version": "2", "softwareURL": "u"}, "a": {"b": {"same": 1, "other": True}}, "list": [1, 3]}
+    _, (_, body) = say(replica, "state/d/update", {"state": {"desired": desired}})
+    software = {"version": "2", "softwareURL": "u"}
+    assert body["state"] == {"software": software, "a": {"b": {"other": True}}, "list": [1, 3]}
+
+
+def test_a_version_that_is_the_current_one_is_no_conflict():
+    replica = make()
+    for version in (0, 1, 2):
+        ((topic, body),) = say(replica, "state/d/update", report("1", version=version))
+        assert (topic, body["version"]) == ("update/accepted", version + 1)
+    ((topic, body),) = say(replica, "state/d/update", report("1", version=2, clientToken="c"))
+    assert (topic, body["code"], body["clientToken"]) == ("update/rejected", 409, "c")
+
+
+def test_limits_are_settings_and_what_just_fits_is_accepted():
+    replica = Replica(DIALECT, mint=lambda *_: None, grant=lambda *_: None, limits=Limits(40, 2, 3))
+    fits = {"a": {"b": "x" * 24}}  # 38 bytes, and 2 of the empty section
+    assert say(replica, "state/d/update", {"state": {"reported": fits}, "clientToken": "abc"})[0][1]["version"] == 1
+    for body, code in (
+        ({"state": {"reported": {"a": {"b": "x" * 25}}}}, 413),
+        ({"state": {"desired": {"y": 1}}}, 413),
+        ({"state": {"reported": {"a": {"b": {}}}}}, 400),
+        ({"state": {}, "clientToken": "éé"}, 400),
+    ):
+        assert say(replica, "state/d/update", body)[0][1]["code"] == code

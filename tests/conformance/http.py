@@ -148,6 +148,19 @@ async def five_redirects_are_followed_and_no_more(road: Road) -> None:
     await link.close()
 
 
+@on_the_wire
+async def only_hosts_that_are_meant_are_spoken_to(road: Road) -> None:
+    link = road.make(HttpOptions(hosts=frozenset({"storage.invalid"})))
+    assert (await link.request(road.get("/hello"))).body == b"hello"
+    for url in ("http://device.invalid/hello", "http://127.0.0.1.device.invalid/", f"{road.base}/away"):
+        with pytest.raises(LinkError, match=r"--allow-remote .*device\.invalid"):
+            await link.request(Request("GET", url))
+    with pytest.raises(LinkError) as meant:
+        await link.request(Request("GET", "http://storage.invalid/hello"))
+    assert "--allow-remote" not in str(meant.value)
+    await link.close()
+
+
 @check
 async def no_more_than_the_bound_is_accepted(road: Road) -> None:
     found = await broken(road, "/large", bound=len(LARGE) - 1)

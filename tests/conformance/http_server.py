@@ -37,6 +37,8 @@ def page(request: Request) -> Response:
     if path.startswith("/moved/"):
         left = int(path[7:]) - 1
         return _whole(302, b"elsewhere", ("location", f"/moved/{left}" if left else "/hello"))
+    if path == "/away":
+        return _whole(302, b"", ("location", "http://device.invalid/hello"))
     if path == "/round":
         return _whole(307, b"", ("location", "/round"))
     if path == "/echo":

@@ -171,6 +171,30 @@ async def a_puback_goes_out_when_the_message_is_acknowledged_not_before(road: Ro
         await link.close()
 
 
+@check("scripted", "stall")
+async def what_a_stalled_link_would_say_is_said_once_when_it_comes_back(road: Road) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        peer.send(0x32, b"\0\1t\0\7" + (b"\0" if road.version == 5 else b"") + b"x")
+        assert [(await peer.published())[::2] for _ in range(2)] == [(False, b"before"), (False, b"while")]
+        kind, _, body = await peer.packet()
+        assert (kind, body[:2]) == (PUBACK, b"\0\7")
+        assert (await peer.packet())[0] == DISCONNECT
+        assert not await peer.ended()
+
+    async with scripted(road.version, script) as port:
+        link = towards(road, port)
+        await link.connect()
+        delivery = await soon(link)
+        await link.publish("t", b"before")
+        link.stall(True)
+        await link.publish("t", b"while")
+        delivery.ack()
+        await asyncio.sleep(0.02)
+        link.stall(False)
+        await link.close()
+
+
 @check("scripted")
 async def an_abort_sends_no_disconnect(road: Road) -> None:
     async def script(peer: Peer) -> None:

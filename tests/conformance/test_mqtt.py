@@ -229,7 +229,7 @@ def test_every_exception_is_one() -> None:
     for check in (*CHECKS, *SLOW):
         for kind in ("lean", "library"):
             runs = any(able(way, check) for name, way in WAYS.items() if name.startswith(kind))
-            assert runs or (kind, *NEEDS[check]) == ("library", "stall")
+            assert runs or (kind == "library" and "stall" in NEEDS[check])
 
 
 def test_what_a_way_lacks_is_said_by_its_capabilities() -> None:
