@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from simulator.dialects.base import UpdateRequested
-from simulator.model.update import MOVES, Execution, Phase, Progress, Status
+from simulator.model.update import MOVES, Artifact, Execution, Phase, Progress, Status, same_place
 
 _REMEMBERED_JOBS = 8
 
@@ -21,9 +21,9 @@ class Software(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """A download so far: `hasher` has seen the first `received` bytes of `url`, all under one `etag`."""
+    """A download so far: `hasher` has seen the first `received` bytes of `artifact`, all under one `etag`."""
 
-    url: str
+    artifact: Artifact
     etag: str
     received: int
     hasher: Any
@@ -39,7 +39,7 @@ class Flash:
     pending: Progress | None = None  # an outcome whose report was not yet answered
     partial: Partial | None = None
     ended: tuple[str, ...] = ()  # the last jobs that were carried through, whatever their end
-    doc: int = -1  # the highest document version acted upon
+    doc: int = -1  # the highest document version heard of
     reports: int = 0  # counts client tokens
 
 
@@ -66,27 +66,37 @@ class UpdateAgent:
 
     # ---- deciding
 
+    def completed(self, request: UpdateRequested) -> UpdateRequested:
+        """The request with a version: a delta that names none means the one that runs, for only differences stand
+        in it."""
+        execution = request.execution
+        if execution.artifact.version:
+            return request
+        artifact = execution.artifact._replace(version=self.flash.active.version)
+        return request._replace(execution=replace(execution, artifact=artifact))
+
     def consider(self, request: UpdateRequested) -> Reaction:
         """What to do about this desired state; START, SUPERSEDE and INSTALLED make it the one under way."""
         execution, flash = request.execution, self.flash
+        stale = request.doc is not None and request.doc < flash.doc
+        if request.doc is not None and not stale:
+            flash.doc = request.doc
         if self.phase is not Phase.IDLE and execution.id == flash.job:
             return Reaction.RUNNING
         if execution.id in flash.ended:
             return Reaction.DUPLICATE  # a repeated delta is not applied twice
-        if request.doc is not None and request.doc < flash.doc:
+        if stale:
             return Reaction.STALE  # an older one never
-        if request.doc is not None:
-            flash.doc = request.doc
-        if self._runs(execution):
+        if self._runs(execution.artifact):
             return Reaction.INSTALLED
         return Reaction.START if self.phase is Phase.IDLE else Reaction.SUPERSEDE
 
-    def _runs(self, execution: Execution) -> bool:
+    def _runs(self, artifact: Artifact) -> bool:
         """Whether this very software runs already; a URL's query is its signature, not its identity."""
-        active, artifact = self.flash.active, execution.artifact
+        active = self.flash.active
         if artifact.sha256 is not None:
             return artifact.sha256 == active.digest
-        return artifact.url.partition("?")[0] == active.url.partition("?")[0]
+        return artifact.version == active.version and same_place(artifact.url, active.url)
 
     # ---- moving
 
@@ -102,6 +112,10 @@ class UpdateAgent:
         """Make this execution the one under way."""
         self.execution = execution
         self.flash.job = execution.id
+
+    def adopt(self, url: str) -> None:
+        """What is desired runs already: from now on it is known by the URL that it is desired by."""
+        self.flash.active = self.flash.active._replace(url=url)
 
     def commit(self, software: Software) -> None:
         """The inactive slot is written whole and marked to be tried."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,14 @@ from simulator.dialects.base import (
 )
 from simulator.links.base import Wires
 from simulator.model.dice import Dice
-from simulator.model.errors import LinkError
+from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Stage
 from simulator.model.update import Download, Phase, Progress, Status
 from simulator.trace.recorder import Record
 
 _NEVER = math.inf
+_TRY_AGAIN = (429, 500)  # the replica's codes that say nothing about the request
 _ASK_FRESH_S = 5.0  # leave that expires sooner than this is not worth a request
 
 
@@ -67,12 +69,13 @@ class _Device:
     __slots__ = (
         "_agent",
         "_ask_at",
+        "_back_at",
         "_download",
         "_draws",
         "_entered",
         "_first_sent",
         "_fresh",
-        "_gone",
+        "_hung",
         "_lie",
         "_loop",
         "_off",
@@ -84,25 +87,30 @@ class _Device:
         "_sent",
         "_session",
         "_spec",
-        "_started",
         "_work",
     )
 
     def __init__(self, spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice) -> None:
         self._spec, self._record = spec, record
         self._draws = Draws(spec.profile, dice)
-        self._agent = UpdateAgent(Flash(spec.software))
         self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
+        # no run begins where an earlier one's tokens may still be known: a replica answers a token but once
+        self._agent = UpdateAgent(Flash(spec.software, reports=int(self._session.wall() * 1000)))
         self._loop = asyncio.get_running_loop()
-        self._download: Download | None = None  # leave to download, as last heard
-        self._fresh: asyncio.Future[Any] | None = None  # waits for newer leave or a credential
         self._work: asyncio.Task[None] | None = None
         self._power: asyncio.Timeout | None = None
         self._off = ""  # why the power went
+        self._entered = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was only in memory."""
+        self._download: Download | None = None  # leave to download, as last heard
+        self._fresh: asyncio.Future[Any] | None = None  # waits for newer leave or a credential
         self._lie = False  # the update under way is only pretended
-        self._gone = False  # hangs: neither works nor reports any more
-        self._entered = self._started = self._first_sent = 0.0
+        self._hung = False  # the pending report is never sent
         self._sent = 0  # how often the pending report was sent since the boot
+        self._first_sent = self._back_at = 0.0
         self._ask_at = self._resend_at = self._running_at = self._offline_at = _NEVER
 
     # ---- power
@@ -120,8 +128,6 @@ class _Device:
                     await asyncio.sleep(self._draws.value("reboot", self._spec.profile.reboot))
                 self._boot(how, began)
                 how = await self._run(due if how == "cold" else self._loop.time())
-        except _StageFailed:
-            raise AssertionError("a reboot's failure is decided at boot") from None
         finally:
             self._retire()
 
@@ -164,25 +170,27 @@ class _Device:
                 raise
         finally:
             await self._stop_work()
-        how = "reboot" if self._off in ("reboot", "boot-failed") else "power-cut"
-        if how == "reboot":
+        self._forget()
+        if self._off == "reboot":
             await self._session.close("reboot")
         else:
             self._session.drop("power-cut")
             self._agent.power_lost()
-            self._fresh = None
-        return how
+        return self._off
 
     def _power_off(self, why: str) -> None:
-        """Switch off at once, from wherever the device is."""
-        self._off = why
-        if self._power is not None:
+        """Switch off at once, from wherever the device is; the first reason counts."""
+        if not self._off and self._power is not None:
+            self._off = why
             self._power.reschedule(self._loop.time())
+
+    async def _cut_power(self) -> None:
+        """Switch off, and go no further: the power's timeout ends whoever waits here."""
+        self._power_off("power-cut")
+        await self._loop.create_future()
 
     def _retire(self) -> None:
         active = self._agent.flash.active
-        if self._work is not None:
-            self._work.cancel()
         self._note(Kind.RETIRED, status=self._agent.phase, version=active.version, digest=active.digest)
         self._session.connected = False
         self._session.wires.mqtt.abort()
@@ -190,27 +198,31 @@ class _Device:
     # ---- the conversation
 
     async def _stay_connected(self, due: float) -> None:
+        session, profile = self._session, self._spec.profile
         while True:
-            way = await self._session.connect(due)
+            way = await session.connect(due)
             if way == "crash":
-                self._power_off("power-cut")
+                await self._cut_power()
             try:
                 await self._converse(lie=way == "lie")
-                self._session.drop("offline")
-                await asyncio.sleep(self._draws.value("offline", self._spec.profile.offline))
-            except LinkError as error:
-                self._session.drop("lost", str(error))
-                await asyncio.sleep(self._draws.delay("reconnect", self._spec.profile.reconnect, 0))
+                session.drop("offline")
+                away = self._draws.value("offline", profile.offline)
+                self._back_at = self._loop.time() + away
+                await asyncio.sleep(away)
+            except (LinkError, PeerError) as error:
+                session.drop("lost", str(error))
+                await session.back_off()
             due = self._loop.time()
 
     async def _converse(self, *, lie: bool) -> None:
-        """Talk until an offline window begins. Raises LinkError when the connection is lost."""
+        """Talk until an offline window begins. Raises LinkError when the connection is lost, PeerError when the
+        broker refuses what the device listens to."""
         session, profile = self._session, self._spec.profile
         self._offline_at = _NEVER
         if profile.online is not None:
             self._offline_at = self._loop.time() + self._draws.value("online", profile.online)
-        await self._open(lie)
-        if self._agent.flash.pending is not None:
+        await self._open(lie=lie)
+        if self._agent.flash.pending is not None and not self._hung:
             await self._send_outcome()
         while True:
             wake = session.dialect.wake_at
@@ -221,7 +233,10 @@ class _Device:
                 self._offline_at,
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
-            signals = await session.hear(None if until == _NEVER else until)
+            working = self._work is not None and not self._work.done()
+            signals = await session.hear(None if until == _NEVER else until, wakeable=working)
+            if self._off:  # in this very turn: what arrives with the loss of power is not heard
+                await self._loop.create_future()
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return
@@ -230,7 +245,7 @@ class _Device:
             for signal in signals:
                 await self._hear(signal)
 
-    async def _open(self, lie: bool) -> None:
+    async def _open(self, *, lie: bool) -> None:
         """Subscribe, report the initial state, ask for the desired one."""  # atlas replica: on every (re)connect
         initial = self._agent.initial()
         if lie:
@@ -243,8 +258,7 @@ class _Device:
         """Whichever of the device's own clocks has rung."""
         now, session = self._loop.time(), self._session
         if now >= self._ask_at:
-            self._ask_at = now + self._spec.profile.answer_timeout
-            await session.perform(session.dialect.ask_current(session.wall()))
+            await self._open(lie=False)  # nobody answers: perhaps nobody heard the report either
         if now >= self._resend_at:
             await self._send_outcome()
         if now >= self._running_at:
@@ -262,14 +276,22 @@ class _Device:
             self._answered(signal)
         elif isinstance(signal, InSync):
             self._ask_at = _NEVER
-        elif isinstance(signal, CredentialGranted):
-            self._resolve(Leave(self._download.url if self._download else "", signal.authorization))
-        elif isinstance(signal, CredentialRefused):
-            self._resolve(DownloadFailed(f"credential refused: {signal.code} {signal.message}"))
+        elif isinstance(signal, CredentialGranted | CredentialRefused):
+            self._credential(signal)
+
+    def _credential(self, answer: CredentialGranted | CredentialRefused) -> None:
+        if answer.job not in ("", self._agent.flash.job):
+            return  # of a job that was superseded
+        if isinstance(answer, CredentialGranted):
+            self._resolve(Leave(self._download.url if self._download else "", answer.authorization))
+        elif answer.code not in _TRY_AGAIN:
+            self._resolve(DownloadFailed(f"credential refused: {answer.code} {answer.message}"))
 
     async def _requested(self, request: UpdateRequested) -> None:
         """A desired state that differs: the "software update" command."""  # atlas software-update step 5
-        agent, execution = self._agent, request.execution
+        agent = self._agent
+        request = agent.completed(request)
+        execution = request.execution
         if request.source == "get":
             self._ask_at = _NEVER
         reaction = agent.consider(request)
@@ -293,8 +315,8 @@ class _Device:
             self._download = request.download
             agent.begin(execution)
             if reaction is Reaction.INSTALLED:
+                agent.adopt(execution.artifact.url)
                 self._outcome(Status.SUCCESS)
-                await self._send_outcome()
             else:
                 self._start_work()
 
@@ -308,62 +330,59 @@ class _Device:
             flash.pending = None
         else:
             last = agent.progress(Status.FAILURE, "superseded")
-            await session.perform(session.dialect.report(last, session.wall()))
-            self._note_report(Status.FAILURE, last, 1)
-        flash.candidate = None
+            with contextlib.suppress(LinkError):  # who listens learns of it, once the new order is under way
+                await session.perform(session.dialect.report(last, session.wall()))
+                self._note_report(Status.FAILURE, last, 1)
         self._enter(Phase.IDLE)
         self._resend_at = _NEVER
 
     # ---- reporting
 
     def _outcome(self, status: Status, reason: str = "", claimed: Software | None = None) -> None:
-        """The update ended: its report stays in flash until it is answered."""  # atlas software-update step 8
+        """The update ended: its report is due, and stays in flash until it is answered."""
+        # atlas software-update step 8
         agent = self._agent
         self._running_at = _NEVER
         if agent.phase is not Phase.REPORTING:
             self._enter(Phase.REPORTING)
         agent.flash.pending = agent.progress(status, reason, claimed)
-        self._sent = 0
+        self._sent, self._hung = 0, False
+        self._resend_at = self._loop.time()
+        self._session.wake()
 
     async def _send_outcome(self) -> None:
         """Send the pending report, the same job id and token each time, or give it up."""
         session, resend, pending = self._session, self._spec.profile.resend, self._agent.flash.pending
-        if pending is None or pending.status is None:
-            self._resend_at = _NEVER
-            return
+        assert pending is not None
+        way = None
         if self._sent == 0:
             self._first_sent = self._loop.time()
-            if not await self._report_stage():
-                return
-            pending = self._agent.flash.pending or pending  # which a liar has turned
+            way = self._mishap("report")
+            if way == "crash":
+                await self._cut_power()
+            elif way == "lie":
+                turned = Status.FAILURE if pending.status is Status.SUCCESS else Status.SUCCESS
+                self._agent.flash.pending = pending = pending._replace(status=turned)
         elif resend.attempts is not None and self._sent >= resend.attempts:
             self._note(Kind.ANSWER, job=pending.job, status="given-up", span_us=self._since(self._first_sent))
             self._done()
             return
+        self._resend_at = self._loop.time() + self._until_resend(way)
         self._sent += 1
-        self._resend_at = self._loop.time() + self._draws.delay("resend", resend, self._sent - 1)
-        self._note_report(pending.status or "", pending, self._sent)
+        if way in ("error", "hang", "slow"):  # lost before it left, or not sent yet
+            self._hung = way == "hang"
+            return
         await session.perform(session.dialect.report(pending, session.wall()))
+        self._note_report(pending.status or "", pending, self._sent)
         if not session.dialect.answers:
             self._done()
 
-    async def _report_stage(self) -> bool:
-        """The mishaps of reporting; False when the report is not sent now."""
-        way, pending = self._mishap("report"), self._agent.flash.pending
-        if way in ("error", "hang"):  # this sending is lost; a hang never reports again
-            self._sent = 1
-            self._resend_at = _NEVER if way == "hang" else self._loop.time() + self._spec.profile.resend.base
-            return False
-        if way == "crash":
-            self._power_off("power-cut")
-            return False
+    def _until_resend(self, way: str | None) -> float:
+        if way == "hang":
+            return _NEVER
         if way == "slow":
-            self._sent, self._resend_at = 1, self._loop.time() + self._spec.profile.slow_factor
-            return False
-        if way == "lie" and pending is not None:
-            turned = Status.FAILURE if pending.status is Status.SUCCESS else Status.SUCCESS
-            self._agent.flash.pending = pending._replace(status=turned)
-        return True
+            return self._spec.profile.slow_factor
+        return self._draws.delay("resend", self._spec.profile.resend, self._sent)
 
     def _answered(self, answer: Answered) -> None:
         """Accepted: only now is the update complete."""  # atlas software-update step 9
@@ -379,7 +398,7 @@ class _Device:
             span_us=self._since(self._first_sent),
             detail=None if accepted else f"{answer.code} {answer.message}",
         )
-        if accepted or answer.code not in (429, 500):
+        if accepted or answer.code not in _TRY_AGAIN:
             self._done()
 
     def _done(self) -> None:
@@ -394,7 +413,7 @@ class _Device:
     # ---- the work
 
     def _start_work(self) -> None:
-        self._lie = self._gone = False
+        self._lie = self._hung = False
         self._enter(Phase.DOWNLOADING)
         self._running_at = self._loop.time() + self._spec.profile.running_interval
         self._work = self._loop.create_task(self._perform_update(), name=f"update {self._spec.thing}")
@@ -402,10 +421,13 @@ class _Device:
     async def _stop_work(self) -> None:
         work, self._work = self._work, None
         self._running_at = _NEVER
-        if work is not None and not work.done():
+        if work is None:
+            return
+        if not work.done():
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await asyncio.wait([work])
+        if not work.cancelled():
+            work.result()  # a bug in it ends the device
 
     async def _perform_update(self) -> None:
         """Download, verify, install, then reboot; or report what failed."""  # atlas software-update step 7
@@ -429,7 +451,6 @@ class _Device:
             software = Software(artifact.version, artifact.url, digest)
             if self._lie:  # says that it runs what it never installed
                 self._outcome(Status.SUCCESS, claimed=software)
-                await self._send_unless_lost()
                 return
             agent.commit(software)
             self._note(
@@ -445,13 +466,9 @@ class _Device:
         except (_StageFailed, DownloadFailed) as failure:
             agent.flash.partial = None
             self._outcome(Status.FAILURE, str(failure))
-            await self._send_unless_lost()
-
-    async def _send_unless_lost(self) -> None:
-        """From the work task: the pending report; a lost connection sends it again when it is back."""
-        if self._session.connected:
-            with contextlib.suppress(LinkError):
-                await self._send_outcome()
+        except Exception:
+            self._power_off("broken")  # a bug: _stop_work raises it where it is seen
+            raise
 
     async def _fetch(self) -> Partial | None:
         """The download stage; None when it is only pretended."""
@@ -472,6 +489,7 @@ class _Device:
             profile.download_timeout,
             profile.download_retry,
             lambda nth: self._draws.delay("download retry", profile.download_retry, nth),
+            lambda: self._back_at - self._loop.time(),
         )
 
         def keep(partial: Partial) -> None:
@@ -491,27 +509,26 @@ class _Device:
         """Leave to download: as announced, or minted anew over the device's own channel."""
         leave = self._download
         assert leave is not None
-        if leave.needs_credential:
-            answer = await self._ask_for(credential=True)
-            return answer or Leave(leave.url)
         stale = leave.expires_at is not None and leave.expires_at < self._session.wall() + _ASK_FRESH_S
-        if fresh or stale:  # a refused download: publish get, go on under the same job id
-            answer = await self._ask_for(credential=False)
-            leave = self._download or leave
-            return answer or Leave(leave.url)
-        return Leave(leave.url)
+        answer = None
+        if leave.needs_credential or fresh or stale:  # after 403: publish get, go on under the same job id
+            answer = await self._ask_for(credential=leave.needs_credential)
+        return answer or Leave((self._download or leave).url)
 
     async def _ask_for(self, *, credential: bool) -> Leave | None:
         """Ask over MQTT and wait for the answer; None when none came in time. Raises DownloadFailed when refused."""
         session = self._session
         self._fresh = self._loop.create_future()
-        if session.connected:
-            dialect, wall = session.dialect, session.wall()
-            step = dialect.ask_credential(self._agent.flash.job, wall) if credential else dialect.ask_current(wall)
-            with contextlib.suppress(LinkError):
-                await session.perform(step)
         try:
-            answer = await asyncio.wait_for(self._fresh, self._spec.profile.answer_timeout)
+            async with asyncio.timeout(self._spec.profile.answer_timeout):
+                if session.connected:
+                    dialect, wall = session.dialect, session.wall()
+                    job = self._agent.flash.job
+                    with contextlib.suppress(LinkError):
+                        await session.perform(
+                            dialect.ask_credential(job, wall) if credential else dialect.ask_current(wall)
+                        )
+                answer = await self._fresh
         except TimeoutError:
             return None
         finally:
@@ -534,7 +551,7 @@ class _Device:
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
-        way = self._mishap(stage) if stage != "reboot" or self._agent.flash.candidate else None
+        way = self._mishap(stage)
         if way == "slow":
             seconds *= self._spec.profile.slow_factor
         elif way not in (None, "lie"):
@@ -553,10 +570,9 @@ class _Device:
             raise _StageFailed(f"{stage} error")
         elif way == "crash":
             await asyncio.sleep(seconds * self._draws.dice.roll(f"crash {stage}"))
-            self._power_off("power-cut")
-            await self._loop.create_future()
+            await self._cut_power()
         elif way == "hang":
-            self._gone, self._running_at = True, _NEVER
+            self._running_at = _NEVER
             await self._loop.create_future()
 
     # ---- the record
@@ -587,16 +603,12 @@ class _Device:
         )
 
     def _note_piece(self, piece: Piece) -> None:
-        error = f',"error":"{_escaped(piece.error)}"' if piece.error else ""
+        error = f',"error":{json.dumps(piece.error)}' if piece.error else ""
         self._note(
             Kind.DOWNLOAD,
             job=self._agent.flash.job,
             status=str(piece.status),
             size=piece.received,
             span_us=self._since(piece.began),
-            detail=f'{{"offset":{piece.offset},"etag":"{_escaped(piece.etag)}"{error}}}',
+            detail=f'{{"offset":{piece.offset},"etag":{json.dumps(piece.etag)}{error}}}',
         )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

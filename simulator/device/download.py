@@ -15,7 +15,7 @@ from simulator.model.io import Request
 from simulator.model.scenario import Backoff
 from simulator.model.update import Artifact
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -43,13 +43,15 @@ class Piece(NamedTuple):
 
 class Terms(NamedTuple):
     """The conditions of a download: bytes per second (0: no limit), the bound where no size was announced,
-    seconds for one request, and when to give up."""
+    seconds for one request, when to give up after failures that brought nothing new, and for how many seconds yet
+    nothing can be reached."""
 
     bandwidth: float
     bound: int
     timeout_s: float
     retry: Backoff
     delay: Callable[[int], float]
+    away: Callable[[], float] = lambda: 0.0
 
 
 async def download(
@@ -69,16 +71,21 @@ async def download(
     """
     transfer = _Transfer(http, artifact, terms, partial, keep, record)
     permission = await leave(False)
-    failures = 0
+    failures, reached = 0, transfer.partial.received
     while True:
-        outcome = await transfer.attempt(permission)
-        if outcome is None:
+        again = await transfer.attempt(permission)
+        if again is None:
             return transfer.partial
+        if (away := terms.away()) > 0:  # nobody's failure
+            await asyncio.sleep(away)
+            continue
+        if transfer.partial.received > reached:
+            failures, reached = 0, transfer.partial.received
         failures += 1
         if failures >= (terms.retry.attempts or failures + 1):
-            raise DownloadFailed(outcome.reason)
-        await asyncio.sleep(max(terms.delay(failures - 1), outcome.retry_after_s))
-        if outcome.refused:
+            raise DownloadFailed(again.reason)
+        await asyncio.sleep(max(terms.delay(failures - 1), again.retry_after_s))
+        if again.refused:
             permission = await leave(True)
 
 
@@ -93,7 +100,7 @@ class _Again(NamedTuple):
 class _Transfer:
     """The state of one download over its requests."""
 
-    __slots__ = ("_artifact", "_http", "_keep", "_record", "_terms", "partial")
+    __slots__ = ("_artifact", "_bound", "_http", "_keep", "_record", "_size", "_terms", "partial")
 
     def __init__(
         self,
@@ -106,30 +113,36 @@ class _Transfer:
     ) -> None:
         self._http, self._artifact, self._terms = http, artifact, terms
         self._keep, self._record = keep, record
-        self.partial = partial if partial and partial.url == artifact.url else self._nothing()
+        self._bound = terms.bound if artifact.size_bytes is None else artifact.size_bytes
+        self._afresh()
+        if partial is not None and partial.artifact == artifact:
+            self.partial = partial
 
-    def _nothing(self, etag: str = "") -> Partial:
-        return Partial(self._artifact.url, etag, 0, hashlib.sha256())
+    def _afresh(self, etag: str = "") -> None:
+        self.partial = Partial(self._artifact, etag, 0, hashlib.sha256())
+        self._size = self._artifact.size_bytes  # None until somebody tells it
+
+    def _reach(self) -> None:
+        if self._terms.away() > 0:
+            raise LinkError("offline")
 
     async def attempt(self, leave: Leave) -> _Again | None:
         """One request: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
-        size, had = self._artifact.size_bytes, self.partial
-        if size is not None and had.received == size and had.received:
-            return None
-        if size == 0:
+        had = self.partial
+        if had.received == self._size:
             return None
         headers: list[tuple[str, str]] = []
         if leave.authorization:
             headers.append(("authorization", leave.authorization))
         if had.received:
             headers.append(("range", f"bytes={had.received}-"))
-            if had.etag:
+            if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
                 headers.append(("if-range", had.etag))
         status, began, error = 0, asyncio.get_running_loop().time(), ""
         try:
+            self._reach()
             request = Request("GET", leave.url, tuple(headers))
-            bound = size if size is not None else self._terms.bound
-            body = await self._http.open(request, bound=bound, timeout_s=self._terms.timeout_s)
+            body = await self._http.open(request, bound=self._bound, timeout_s=self._terms.timeout_s)
             try:
                 status = body.status
                 again = self._head(status, body.headers)
@@ -151,21 +164,23 @@ class _Transfer:
         """Judge the response's head: None when its body is to be read from where `partial` now stands."""
         etag = headers.get("etag", "")
         if status == 200:  # whole: the first request, or Range ignored, or If-Range says the content changed
-            self.partial = self._nothing(etag)
+            self._afresh(etag)
             return None
         if status == 206:
             match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-            had, self_total = self.partial, self._artifact.size_bytes
+            had = self.partial
             if match is None or match[1] is None or int(match[1]) != had.received:
                 return self._restart("206 with a wrong Content-Range")
             if had.etag and etag and etag != had.etag:
                 return self._restart("206 of another content")
-            if self_total is not None and match[3] not in ("*", str(self_total)):
-                return self._restart("206 of another length")
+            if match[3] != "*":
+                if self._size not in (None, int(match[3])):
+                    return self._restart("206 of another length")
+                self._size = int(match[3])
             return None
         if status == 416:  # RFC 9110 15.5.17: nothing beyond what is there already, or another content
             match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-            if match and match[3] == str(self.partial.received) and self._artifact.size_bytes is None:
+            if match and match[3] == str(self.partial.received) and self._size is None:
                 return None
             return self._restart("416 range not satisfiable")
         if status in (401, 403):
@@ -175,33 +190,34 @@ class _Transfer:
         raise DownloadFailed(f"http {status}")
 
     def _restart(self, reason: str) -> _Again:
-        self.partial = self._nothing()
+        self._afresh()
         self._keep(self.partial)
         return _Again(reason)
 
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
         loop, bandwidth = asyncio.get_running_loop(), self._terms.bandwidth
-        url, etag, received, hasher = self.partial
+        _, etag, received, hasher = self.partial
         due = loop.time()
         async for chunk in body:  # type: ignore[attr-defined]
+            self._reach()
             hasher.update(chunk)
             received += len(chunk)
-            self.partial = Partial(url, etag, received, hasher)
+            self.partial = Partial(self._artifact, etag, received, hasher)
             self._keep(self.partial)
-            if received > (self._artifact.size_bytes or self._terms.bound):
-                raise DownloadFailed(f"more than the announced {self._artifact.size_bytes} bytes")
+            if received > self._bound:
+                raise DownloadFailed(f"more than {self._bound} bytes")
             if bandwidth:
                 due = max(due + len(chunk) / bandwidth, loop.time())
                 await asyncio.sleep(due - loop.time())
 
     def _end(self) -> _Again | None:
-        size, received = self._artifact.size_bytes, self.partial.received
-        if size is not None and received < size:
-            return _Again(f"ended after {received} of {size} bytes")
+        received = self.partial.received
+        if self._size is not None and received < self._size:
+            return _Again(f"ended after {received} of {self._size} bytes")
         return None
 
 
 def _seconds(text: str) -> float:
     """Retry-After as seconds; its date form counts as 0."""
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isdecimal() else 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.device.profile import Draws
 from simulator.dialects.base import DeviceDialect
-from simulator.links.base import Wires
+from simulator.links.base import Delivery, Wires
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
@@ -19,7 +19,7 @@ class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
     to give the Unix time that goes on the wire."""
 
-    __slots__ = ("_draws", "_epoch", "_record", "_thing", "connected", "dialect", "wires")
+    __slots__ = ("_draws", "_epoch", "_failures", "_nap", "_record", "_thing", "connected", "dialect", "wires")
 
     def __init__(
         self, thing: str, dialect: DeviceDialect, wires: Wires, record: Record, draws: Draws, epoch: float
@@ -27,6 +27,8 @@ class Session:
         self._thing, self.dialect, self.wires = thing, dialect, wires
         self._record, self._draws, self._epoch = record, draws, epoch
         self.connected = False
+        self._failures = 0  # in a row, since something was heard
+        self._nap: asyncio.Timeout | None = None
 
     def wall(self) -> float:
         """Now, in Unix seconds."""
@@ -53,19 +55,26 @@ class Session:
                 resumed = await self.wires.mqtt.connect()
             except (LinkError, PeerError) as error:
                 self._note_connect("failed", due, attempts, str(error))
-                await asyncio.sleep(self._draws.delay("reconnect", self._draws.profile.reconnect, attempts - 1))
+                await self.back_off()
                 due = loop.time()
                 continue
             self.connected = True
             self._note_connect("resumed" if resumed else "new", due, attempts, None)
             return way
 
+    async def back_off(self) -> None:
+        """Wait before the next attempt to connect: longer after each failure, until something is heard again."""
+        delay = self._draws.delay("reconnect", self._draws.profile.reconnect, self._failures)
+        self._failures += 1
+        await asyncio.sleep(delay)
+
     def _note_connect(self, status: str, due: float, attempts: int, detail: str | None) -> None:
         span_us = round((asyncio.get_running_loop().time() - due) * 1e6)
         self._record(Kind.CONNECT, self._thing, status=status, span_us=span_us, size=attempts, detail=detail)
 
     async def perform(self, step: Step) -> None:
-        """Send a step's outputs, in order. Raises LinkError when the road fails."""
+        """Send a step's outputs, in order. Raises LinkError when the road fails, PeerError when a subscription is
+        refused."""
         mqtt = self.wires.mqtt
         for output in step.outputs:
             if isinstance(output, Publish):
@@ -76,17 +85,33 @@ class Session:
                 response = await self.wires.http.request(output)
                 await self.perform(self.dialect.receive(response, self.wall()))
 
-    async def hear(self, until: float | None) -> tuple[Any, ...] | None:
-        """The signals of the next message; None when the loop's clock reached `until` first. Raises LinkError."""
-        delivery = await self.wires.mqtt.receive(until)
+    async def hear(self, until: float | None, *, wakeable: bool = False) -> tuple[Any, ...] | None:
+        """The signals of the next message; None when the loop's clock reached `until` first, or at `wake` if it may
+        be woken. Raises LinkError, PeerError."""
+        delivery = await (self._wakeable(until) if wakeable else self.wires.mqtt.receive(until))
         if delivery is None:
             return None
+        self._failures = 0
         message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
         step = self.dialect.receive(message, self.wall())
         delivery.ack()
         if step.outputs:
             await self.perform(step)
         return step.signals
+
+    async def _wakeable(self, until: float | None) -> Delivery | None:
+        try:
+            async with asyncio.timeout(None) as self._nap:
+                return await self.wires.mqtt.receive(until)
+        except TimeoutError:
+            return None
+        finally:
+            self._nap = None
+
+    def wake(self) -> None:
+        """Whoever may be woken hears nothing more now: there is something to say."""
+        if self._nap is not None:
+            self._nap.reschedule(0.0)
 
     def drop(self, reason: str, detail: str | None = None) -> None:
         """The connection is gone, or is cut now without a word to the broker."""
@@ -96,8 +121,10 @@ class Session:
         self.wires.mqtt.abort()
 
     async def close(self, reason: str) -> None:
-        """Say goodbye and close."""
+        """Say goodbye and close; an attempt to connect is given up."""
         if self.connected:
             self.connected = False
             self._record(Kind.LOST, self._thing, status=reason)
             await self.wires.mqtt.close()
+        else:
+            self.wires.mqtt.abort()

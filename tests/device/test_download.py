@@ -13,10 +13,11 @@ from simulator.model.scenario import Backoff
 from simulator.model.update import Artifact
 
 CONTENT = bytes(range(250)) * 4
-SHA = hashlib.sha256(CONTENT).hexdigest()
+sha = hashlib.sha256
+SHA = sha(CONTENT).hexdigest()
 
 
-def fetch(answers, *, size=len(CONTENT), partial=None, attempts=6):
+def fetch(answers, *, size=len(CONTENT), sha256=SHA, partial=None, attempts=6, away=lambda: 0.0):
     """Run a download against a server that gives these answers in turn; (result, requests seen, pieces)."""
     seen, pieces, turns = [], [], iter(answers)
 
@@ -25,7 +26,7 @@ def fetch(answers, *, size=len(CONTENT), partial=None, attempts=6):
         return next(turns)
 
     async def main(loop):
-        terms = Terms(0.0, 10_000, 60.0, Backoff(base=1, attempts=attempts), lambda nth: 1.0)
+        terms = Terms(0.0, 10_000, 60.0, Backoff(base=1, attempts=attempts), lambda nth: 1.0, away)
         urls = iter(["u1", "u2", "u3"])
 
         async def leave(fresh):
@@ -33,7 +34,7 @@ def fetch(answers, *, size=len(CONTENT), partial=None, attempts=6):
 
         return await download(
             MemoryHttp(serve),
-            Artifact("2", "stable", size, SHA),
+            Artifact("2", "stable", size, sha256),
             terms,
             partial,
             leave=leave,
@@ -84,16 +85,84 @@ def test_a_refused_url_is_asked_for_anew():
     assert [url for url, _ in seen] == ["u1", "u1", "u2"]
 
 
+def kept(received=400, etag='"e"', **artifact):
+    """What an earlier attempt left in flash."""
+    content = CONTENT[:received]
+    return Partial(Artifact("2", "stable", len(CONTENT), SHA)._replace(**artifact), etag, received, sha(content))
+
+
 def test_goes_on_where_a_power_cut_left_it():
-    kept = Partial("stable", '"e"', 400, hashlib.sha256(CONTENT[:400]))
-    done, seen, _ = fetch([part(400)], partial=kept)
+    done, seen, _ = fetch([part(400)], partial=kept())
     assert done.hasher.hexdigest() == SHA
     assert "range" in seen[0][1]
+
+
+@pytest.mark.parametrize("other", [{"url": "other"}, {"sha256": "0"}, {"size_bytes": 7}, {"version": "1"}])
+def test_what_another_artifact_left_is_not_gone_on_with(other):
+    done, seen, _ = fetch([whole()], partial=kept(**other))
+    assert done.hasher.hexdigest() == SHA
+    assert seen[0][1] == {}
+
+
+def test_what_is_there_whole_is_not_asked_for():
+    done, seen, _ = fetch([], partial=kept(1000))
+    assert (done.hasher.hexdigest(), seen) == (SHA, [])
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"e"'], ids=["none", "weak"])
+def test_if_range_holds_no_weak_etag(etag):
+    _, seen, _ = fetch([part(400, etag=etag)], partial=kept(etag=etag))
+    assert seen[0][1] == {"range": "bytes=400-"}
 
 
 def test_an_unannounced_size_ends_with_the_body():
     done, _, _ = fetch([Response(200, (), CONTENT)], size=None)
     assert done.received == len(CONTENT)
+
+
+def unannounced(answers, received=400):
+    partial = kept(received, size_bytes=None, sha256=None)
+    done, seen, _ = fetch(answers, size=None, sha256=None, partial=partial)
+    return done.hasher.hexdigest() == SHA, [dict(headers).get("range") for _, headers in seen]
+
+
+def test_an_unannounced_size_is_learned_from_content_range():
+    first = Response(206, (("content-range", "bytes 400-599/1000"),), CONTENT[400:600])
+    assert unannounced([first, part(600)]) == (True, ["bytes=400-", "bytes=600-"])
+
+
+def test_an_unannounced_size_that_was_there_whole_already_is_found_out_by_416():
+    whole_already = Response(416, (("content-range", "bytes */1000"),))
+    assert unannounced([whole_already], 1000) == (True, ["bytes=1000-"])
+    assert unannounced([whole_already, whole()], 400) == (True, ["bytes=400-", None])
+
+
+@pytest.mark.parametrize(
+    "said", ["", "bytes 400-999", "bytes */1000", "items 400-999/1000", f"bytes 400-{'9' * 5000}/1000"],
+)  # fmt: skip
+def test_a_content_range_that_says_nothing_starts_afresh(said):
+    done, seen, _ = fetch([CUT, Response(206, (("content-range", said),), CONTENT[400:]), whole()])
+    assert done.hasher.hexdigest() == SHA
+    assert "range" not in seen[2][1]
+
+
+def test_a_retry_after_that_is_no_number_is_none():
+    done, _, _ = fetch([Response(503, (("retry-after", "²"),)), whole()])
+    assert done.received == len(CONTENT)
+
+
+def test_what_brings_something_new_is_no_failure_of_the_budget():
+    cuts = [part(n)._replace(body=CONTENT[n : n + 100]) for n in range(400, 900, 100)]
+    done, _, _ = fetch([CUT, *cuts, part(900)], attempts=2)
+    assert done.hasher.hexdigest() == SHA
+    with pytest.raises(DownloadFailed):
+        fetch([CUT] * 6)
+
+
+def test_nothing_is_asked_while_the_device_is_away():
+    left = iter([30.0, 30.0, 0.0, 0.0])
+    _, _, pieces = fetch([whole()], away=lambda: next(left))
+    assert [(p.began, p.status, p.error) for p in pieces] == [(0, 0, "offline"), (30, 200, "")]
 
 
 def test_more_than_announced_is_never_taken():
