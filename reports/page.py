@@ -2,172 +2,248 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import yaml
 
-from reports.summary import MARKS, converged_at
-from simulator.model.events import Kind
+from reports.charts import convergence
+from reports.summary import MARKS, QUANTILES, allowed, plain, reasons, seconds
+from simulator.model.update import State
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, describe
+from simulator.trace.targets import Targets
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+_CONVERGED = "A target has converged when its device runs the new software, by the device's own record, and the backend knows it."
+_STORIES, _LINES = 10, 25
+_COHORTS_MAX = 20
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}
-td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
-.PASS{color:#00694c}.FAIL{color:#a83b00}.UNKNOWN,.INVALID{color:#6b4e00}
-pre,code{background:#f4f4f4;padding:.1rem .3rem;white-space:pre-wrap;font-size:.85rem}
-@media print{body{margin:0;max-width:none}h2{break-after:avoid}tr{break-inside:avoid}}
+:root{color-scheme:light}
+body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+table{border-collapse:collapse;width:100%}caption{text-align:left;color:#555;padding-bottom:.3rem}
+td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;overflow-wrap:anywhere}
+th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
+.marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
+svg{width:100%;height:auto}
+header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
+header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
+.PASS,.ok{color:#00694c}.FAIL,.bad{color:#a83b00}.UNKNOWN,.INVALID,.doubt{color:#7a5900}
+.facts{display:flex;flex-wrap:wrap;gap:.8rem 2.5rem;margin:1rem 0}.facts div{min-width:6rem}
+.facts b{display:block;font-size:1.3rem;font-variant-numeric:tabular-nums}.facts span{color:#555;font-size:.85rem}
+pre,code{background:#f4f4f4;padding:.1rem .3rem;font-size:.8rem;overflow-wrap:anywhere}
+pre{white-space:pre;overflow-x:auto;padding:.5rem;margin:.3rem 0;max-width:100%;box-sizing:border-box}summary{cursor:pointer}
+@media print{body{margin:0;max-width:none}pre{white-space:pre-wrap}h2{break-after:avoid}tr,pre{break-inside:avoid}}
 """
+_CLASSES = {Verdict.PASS: "ok", Verdict.FAIL: "bad"}
 
 
-def convergence_chart(trace: Trace) -> str:
-    """The share of each cohort that converged, over time, as SVG; devices that never finish stay in the whole."""
-    import matplotlib
+class Raw(str):
+    """Text that is HTML already."""
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    targets = trace.kind(Kind.TARGET)
-    cohort_of = dict(zip(targets.texts("thing"), targets.texts("detail"), strict=True))
-    done = converged_at(trace)
-    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
-    for colour, cohort in zip(_COLOURS * 10, sorted(set(cohort_of.values())), strict=False):
-        members = [thing for thing, c in cohort_of.items() if c == cohort]
-        times = np.sort([done[thing] for thing in members if thing in done])
-        shares = 100 * np.arange(len(times) + 1) / len(members)
-        if len(times) > 2000:
-            keep = np.linspace(0, len(times) - 1, 2000).astype(int)
-            times, shares = times[keep], shares[np.concatenate(([0], keep + 1))]
-        axes.step([0, *times], shares, where="post", color=colour, label=cohort or "all")
-    axes.set(
-        title="Share of the targets that run the new software and were acknowledged",
-        xlabel="seconds since the rollout began",
-        ylabel="converged [%]",
-        ylim=(0, 102),
-    )
-    axes.grid(alpha=0.3)
-    if len(axes.lines) > 1:
-        axes.legend(loc="lower right")
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return out.getvalue().partition("<svg")[1] + out.getvalue().partition("<svg")[2]
+    __slots__ = ()
 
 
 def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: dict[str, Any]) -> None:
     """Write the page."""
-    verdict = summary["verdict"]
-    reasons = [f["summary"] for f in summary["findings"] if f["verdict"] == verdict] if verdict != "PASS" else []
-    said = "Every check passed." if verdict == "PASS" else "; ".join([*summary["incomplete"], *reasons])
+    title = f"{summary['verdict']}: {summary['scenario']}"
     parts = [
-        f"<h1><span class={verdict}>{verdict}</span> {escape(summary['scenario'])}</h1><p>{escape(said)}</p>",
-        _facts(manifest, summary),
-        "<h2>Checks and thresholds</h2>",
-        _table(
-            ("", "check", "finding"),
-            [(MARKS[Verdict(f["verdict"])], f["check"], f"{f['title']}: {f['summary']}") for f in summary["findings"]],
-        ),
+        _head(manifest, summary),
+        _facts(summary),
+        _checks(summary),
         "<h2>Convergence</h2>",
-        convergence_chart(trace) if summary["targets"] else "<p>No rollout began.</p>",
-        _table(
-            ("share of the targets", "after"),
-            [(k, "never" if s is None else f"{s:.1f} s") for k, s in summary["converged_s"].items()],
-        ),
-        "<h2>Outcomes</h2>",
-        _table(("state", "targets"), [(k, str(n)) for k, n in summary["outcomes"].items()]),
-        "<h2>Latency by phase, in seconds</h2>",
+        f"<p>{_CONVERGED}</p>{convergence(trace)}" if summary["targets"] else "<p>No rollout began.</p>",
+        _shares(summary),
+        _outcomes(summary),
         _phases(summary),
-        _failed(trace),
+        _limits(summary),
+        _stories(trace),
+        _setting(manifest, summary),
     ]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(summary['scenario'])}: {verdict}</title>"
-    path.write_text(f"{page}<style>{_STYLE}</style><body>{''.join(parts)}", encoding="utf-8")
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    page = f"{head}<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    path.write_text(page, encoding="utf-8", errors="replace")
 
 
-def _facts(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
-    rows = [
-        ("to repeat", summary["repeat"]),
-        ("seed", str(summary["seed"])),
-        ("world", str(summary["world"])),
-        ("fleetsim", str(summary["version"])),
-        ("broker", str(manifest.get("broker", ""))),
-        ("host", str(manifest.get("host", ""))),
-        ("events", f"{summary['events']:,}"),
-    ]
-    return _table(("", ""), rows)
+def _head(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The verdict, and why it is not PASS."""
+    verdict = summary["verdict"]
+    description = manifest.get("scenario", {}).get("description", "")
+    said = reasons(summary)
+    said += [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "FAIL"]
+    if not said and verdict != "PASS":
+        said = [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] != "PASS"]
+    why = "".join(f"<li>{escape(line)}</li>" for line in said)
+    listed = f"<ul>{why}</ul>" if said else "<p>Every check and threshold passed.</p>"
+    mark = MARKS[Verdict(verdict)]
+    return (
+        f'<header class="{verdict}"><h1>{mark} {verdict}: {escape(summary["scenario"])}</h1>'
+        f"<p>{escape(description)}</p>{listed}</header>"
+    )
+
+
+def _facts(summary: dict[str, Any]) -> str:
+    """The few numbers that most readers want."""
+    targets, times = summary["targets"], summary["converged_s"]
+    converged = targets - summary["stuck"]
+    share = f" ({converged / targets:.1%})" if targets else ""
+    facts = (
+        (f"{targets:,}", "targets"),
+        (f"{converged:,}{share}", "converged"),
+        (seconds(times["50%"]), "until 50% had converged"),
+        (seconds(times["99%"]), "until 99% had converged"),
+        (_bytes(summary["bytes_served"]), "downloaded"),
+    )
+    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in facts) + "</div>"
+
+
+def _checks(summary: dict[str, Any]) -> str:
+    rows = []
+    for f in summary["findings"]:
+        said = f"<div>{escape(f['title'])}</div><div>{escape(f['summary'])}</div>"
+        if f["evidence"]:
+            said += f"<pre>{escape(chr(10).join(f['evidence']))}</pre>"
+        verdict = Verdict(f["verdict"])
+        rows.append((_mark(MARKS[verdict], _CLASSES.get(verdict, "doubt")), f["check"], Raw(said)))
+    return "<h2>Checks and thresholds</h2>" + _table(("", "check", "promise and finding"), rows, "marked checks")
+
+
+def _shares(summary: dict[str, Any]) -> str:
+    """Time to each share of the targets, of all and of each cohort."""
+    parts = {"all": summary["converged_s"]}
+    if len(summary["cohorts"]) > 1:
+        parts |= {name: part["converged_s"] for name, part in _few(summary["cohorts"]).items()}
+    heads = ("share of the targets", *(f"{name or '(none)'}, after" for name in parts))
+    rows = [(share, *(seconds(part[share]) for part in parts.values())) for share in summary["converged_s"]]
+    return _table(heads, rows)
+
+
+def _outcomes(summary: dict[str, Any]) -> str:
+    """Counts by state, of all, of each rollout and of each cohort."""
+    parts = {"targets": summary}
+    for group in ("rollouts", "cohorts"):
+        if len(summary[group]) > 1:
+            parts |= {name or "(none)": part for name, part in _few(summary[group]).items()}
+    states = [s.value for s in State if any(s.value in part["outcomes"] for part in parts.values())]
+    rows = [(state.lower().replace("_", " "), *(_share(part, state) for part in parts.values())) for state in states]
+    rows.append(("all", *(f"{part['targets']:,}" for part in parts.values())))
+    return "<h2>Outcomes</h2>" + _table(("state of the last attempt", *parts), rows)
+
+
+def _few(parts: dict[str, Any]) -> dict[str, Any]:
+    return dict(list(parts.items())[:_COHORTS_MAX])
+
+
+def _share(part: dict[str, Any], state: str) -> str:
+    count = part["outcomes"].get(state, 0)
+    return f"{count:,} ({count / part['targets']:.1%})" if count else "0"
 
 
 def _phases(summary: dict[str, Any]) -> str:
-    heads = ("min", "med", "p90", "p95", "p99", "max")
-    rows = [(n, str(q["count"]), *(f"{q[h]:.3f}" for h in heads)) for n, q in summary["phases_s"].items()]
-    return _table(("phase", "count", *heads), rows)
+    rows = [(n, f"{q['count']:,}", *(_number(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
+    return "<h2>Latency by phase, in seconds</h2>" + _table(("phase", "count", *QUANTILES), rows)
 
 
-def _failed(trace: Trace) -> str:
-    """The first devices that did not succeed, each with its last events."""
-    ends = trace.kind(Kind.EXECUTION)
-    last = dict(zip(ends.texts("thing"), ends.texts("status"), strict=True))
-    failed = [thing for thing, state in last.items() if state != "SUCCEEDED"][:10]
-    if not failed:
-        return ""
-    stories = []
-    for thing in failed:
-        lines = "\n".join(describe(trace.row(row)) for row in trace.thing(thing).rows[-25:].tolist())
-        stories.append(
-            f"<details><summary>{escape(thing)}: {escape(last[thing])}</summary><pre>{escape(lines)}</pre></details>"
+def _limits(summary: dict[str, Any]) -> str:
+    """Whether the load generator was good enough, each value beside its limit."""
+    rows = [
+        (
+            _mark("✓", "ok") if limit["held"] else _mark("!", "doubt"),
+            limit["name"],
+            plain(limit["value"]),
+            allowed(limit),
         )
-    return "<h2>Devices that did not succeed (the first ten)</h2>" + "".join(stories)
+        for limit in summary["limits"]
+    ]
+    held = "the load generator kept its schedule" if not summary["invalid"] else "the load generator was the bottleneck"
+    if not rows:
+        return "<h2>Validity</h2><p>Nothing was measured of the load generator.</p>"
+    return f"<h2>Validity: {held}</h2>" + _table(("", "what", "measured", "allowed"), rows, "marked")
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    def numeric(value: str) -> str:
-        return " class=n" if value.replace(".", "").replace(",", "").isdigit() else ""
-
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads) if any(heads) else ""
-    body = "".join("<tr>" + "".join(f"<td{numeric(v)}>{escape(v)}</td>" for v in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def write_devices(path: Path, trace: Trace) -> None:
-    """A row for each target: outcome, when it converged, attempts, bytes."""
-    ends, pieces = trace.kind(Kind.EXECUTION), trace.kind(Kind.DOWNLOAD)
-    last = dict(zip(ends.texts("thing"), ends.texts("status"), strict=True))
-    attempts: dict[str, int] = {}
-    for thing in ends.where("status", "IN_PROGRESS").texts("thing"):
-        attempts[thing] = attempts.get(thing, 0) + 1
-    got: dict[str, int] = {}
-    for thing, size in zip(pieces.texts("thing"), pieces["size"].tolist(), strict=True):
-        got[thing] = got.get(thing, 0) + max(0, size)
-    done = converged_at(trace)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("thing", "outcome", "converged_s", "attempts", "bytes"))
-        for thing in trace.kind(Kind.TARGET).texts("thing"):
-            state = last.get(thing, "QUEUED")
-            rows.writerow((thing, state, done.get(thing, ""), attempts.get(thing, 0), got.get(thing, 0)))
+def _stories(trace: Trace) -> str:
+    """The first targets that did not converge, each with its last events."""
+    targets = Targets(trace)
+    failed = (targets.converged_us < 0).nonzero()[0]
+    if not len(failed):
+        return ""
+    words, states = trace.words("thing"), trace.words("status")
+    stories = []
+    for at in failed[:_STORIES].tolist():
+        thing = words[targets.thing[at]]
+        state = states[targets.state[at]] if targets.state[at] >= 0 else State.QUEUED.value
+        lines = "\n".join(describe(trace.row(row)) for row in trace.thing(thing).rows[-_LINES:].tolist())
+        said = f"{escape(thing)}: {escape(state.lower().replace('_', ' '))}"
+        stories.append(f"<details><summary>{said}</summary><pre>{escape(lines)}</pre></details>")
+    shown = f"{len(failed):,}" if len(failed) <= _STORIES else f"the first {_STORIES} of {len(failed):,}"
+    return f"<h2>Targets that did not converge ({shown}), each with its last events</h2>" + "".join(stories)
 
 
-def write_junit(path: Path, summary: dict[str, Any]) -> None:
-    """A test case for each check and threshold."""
-    from xml.etree import ElementTree as Xml
+def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
+    """How the run was made, and how to make it again."""
+    rows = [
+        ("command to repeat it", str(summary["repeat"])),
+        ("seed", str(summary["seed"])),
+        ("world", f"{summary['world']}, {summary['span_s']:,.1f} s of fleet time"),
+        ("broker", broker(manifest.get("broker", {}))),
+        ("fleetsim", f"{summary['version']}, Python {manifest.get('python', '?')}"),
+        ("machine", str(manifest.get("host", ""))),
+        ("began", str(manifest.get("began", ""))),
+        ("events recorded", f"{summary['events']:,}"),
+    ]
+    text = yaml.safe_dump(manifest.get("scenario", {}), sort_keys=False, allow_unicode=True)
+    scenario = f"<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
+    return "<h2>How it was run</h2>" + _table(("", ""), [(name, Raw(escape(value))) for name, value in rows]) + scenario
 
-    findings = summary["findings"]
-    counts = {v: str(sum(f["verdict"] == v for f in findings)) for v in ("FAIL", "UNKNOWN")}
-    name = f"fleetsim.{summary['scenario']}"
-    suite = Xml.Element(
-        "testsuite", name=name, tests=str(len(findings)), failures=counts["FAIL"], skipped=counts["UNKNOWN"]
+
+def broker(said: dict[str, Any]) -> str:
+    """The broker in words: its name, its version, and what it counted."""
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {count:,}" if isinstance(count, int) else f"{name.replace('_', ' ')} {count}"
+        for name, count in said.items()
+        if name not in ("name", "version")
     )
-    for f in findings:
-        case = Xml.SubElement(suite, "testcase", classname=name, name=f["check"])
-        if f["verdict"] == "FAIL":
-            Xml.SubElement(case, "failure", message=f["summary"])
-        elif f["verdict"] == "UNKNOWN":
-            Xml.SubElement(case, "skipped", message=f["summary"])
-    Xml.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+    named = " ".join(str(said[key]) for key in ("name", "version") if said.get(key))
+    return f"{named} ({counts})" if counts else named
+
+
+# ---- small things
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a digit."""
+    cells = [[(value if isinstance(value, Raw) else escape(value), _numeric(value)) for value in row] for row in rows]
+    right = [any(row[i][1] for row in cells) and i > 0 for i in range(len(heads))]
+    head = "".join(f"<th{' class=n' if r else ''}>{escape(h)}</th>" for h, r in zip(heads, right, strict=True))
+    body = "".join(
+        "<tr>" + "".join(_cell(value, r) for (value, _), r in zip(row, right, strict=True)) + "</tr>" for row in cells
+    )
+    return (
+        f"<table class='{kind}'>{f'<thead><tr>{head}</tr></thead>' if any(heads) else ''}<tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(value: str, right: bool) -> str:
+    return value if value.startswith("<td") else f"<td{' class=n' if right else ''}>{value}</td>"
+
+
+def _numeric(value: str) -> bool:
+    return not isinstance(value, Raw) and (value[:1].isdigit() or value == seconds(None))
+
+
+def _mark(mark: str, kind: str) -> Raw:
+    return Raw(f'<td class="mark {kind}">{mark}</td>')
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
+
+
+def _bytes(count: int) -> str:
+    size, unit = next(
+        ((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= s), (1, "B")
+    )
+    return f"{count / size:,.1f} {unit}" if size > 1 else f"{count} B"

@@ -2,85 +2,87 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from simulator.model.events import Kind
-from simulator.model.verdict import Judgement, Verdict
-from simulator.trace.reader import Trace
+from simulator.model.update import State
+from simulator.model.verdict import Finding, Judgement, Verdict
+from simulator.trace.reader import Trace, describe
+from simulator.trace.targets import Mask, Targets
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
+QUANTILES = ("min", "med", "p90", "p95", "p99", "max")
 _PHASES = ("downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting")
+_SHARES = (50, 90, 95, 99, 100)
+_BEFORE, _AFTER = 4, 2
+
+Seconds = npt.NDArray[np.float64]
 
 
-def converged_at(trace: Trace) -> dict[str, float]:
-    """thing -> seconds since the rollout began at which its execution succeeded; only those that did."""
-    began = rollout_began(trace)
-    done = trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")
-    return {t: us / 1e6 - began for t, us in zip(done.texts("thing"), done["t_us"].tolist(), strict=True)}
+def converged_s(trace: Trace, targets: Targets) -> Seconds:
+    """For each target the seconds from its rollout's begin until it had converged; NaN where it did not."""
+    at = targets.converged_us
+    return np.where(at >= 0, at / 1e6, np.nan) - began_s(trace, targets)
 
 
-def rollout_began(trace: Trace) -> float:
-    """Seconds since the run began; 0 where no rollout began."""
+def began_s(trace: Trace, targets: Targets) -> Seconds:
+    """For each target when its rollout began, in seconds since the run began; NaN where it did not."""
+    began = np.full(len(trace.words("job")) + 1, np.nan)
     begun = trace.kind(Kind.ROLLOUT).where("status", "begin")
-    return float(begun["t_us"][0]) / 1e6 if len(begun) else 0.0
+    began[begun["job"]] = begun["t_us"] / 1e6
+    return np.asarray(began[targets.rollout])
 
 
-def outcomes(trace: Trace) -> dict[str, int]:
-    """State -> number of targets, by each target's latest execution; targets without one are QUEUED."""
-    targets = trace.kind(Kind.TARGET).texts("thing")
-    executions = trace.kind(Kind.EXECUTION)
-    last = dict(zip(executions.texts("thing"), executions.texts("status"), strict=True))
-    return dict(sorted(Counter(last.get(thing, "QUEUED") for thing in targets).items()))
+def to_share(times: Seconds) -> dict[str, float | None]:
+    """Seconds until these shares of the targets had converged; None where they never did."""
+    finished, size = np.sort(times[~np.isnan(times)]), len(times)
+    needed = {share: -(-size * share // 100) for share in _SHARES}
+    return {f"{s}%": float(finished[n - 1]) if size and n <= len(finished) else None for s, n in needed.items()}
 
 
-def durations(trace: Trace) -> dict[str, npt.NDArray[np.float64]]:
+def durations(trace: Trace, targets: Targets) -> dict[str, Seconds]:
     """What took how long, in seconds, one value for each time it happened."""
-    found: dict[str, npt.NDArray[np.float64]] = {}
-    connects = trace.kind(Kind.CONNECT).where("status", "new", "resumed")
-    found["connect"] = _spans(connects["span_us"])
-    found["delta"] = _from_offer_to_delta(trace)
     phases = trace.kind(Kind.PHASE)
-    for name in _PHASES:
-        found[name] = _spans(phases.where("phase", name)["span_us"])
-    found["whole update"] = _spans(trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")["span_us"])
+    found = {
+        "connect": _spans(trace.kind(Kind.CONNECT).where("status", "new", "resumed")["span_us"]),
+        "offer to delta": _from_offer_to_delta(trace),
+        **{name: _spans(phases.where("phase", name)["span_us"]) for name in _PHASES},
+        "whole update": _spans(trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")["span_us"]),
+    }
     return {name: values for name, values in found.items() if len(values)}
 
 
-def _spans(span_us: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return span_us[span_us >= 0].astype(np.float64) / 1e6
+def _spans(span_us: npt.NDArray[Any]) -> Seconds:
+    return np.asarray(span_us[span_us >= 0] / 1e6)
 
 
-def _from_offer_to_delta(trace: Trace) -> npt.NDArray[np.float64]:
-    """From when the offer was due to when the device first learned of it."""
+def _from_offer_to_delta(trace: Trace) -> Seconds:
+    """From when each offer was due to when the device first learned of it."""
     sent = trace.kind(Kind.OFFER).where("status", "sent")
-    due = dict(zip(sent.texts("job"), (sent["t_us"] - sent["span_us"]).tolist(), strict=True))
-    deltas = trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
-    heard: dict[str, int] = {}
-    for job, t_us in zip(deltas.texts("job"), deltas["t_us"].tolist(), strict=True):
-        heard.setdefault(job, t_us)
-    return np.array([(t_us - due[job]) / 1e6 for job, t_us in heard.items() if job in due])
+    heard = trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
+    due, first = (np.full(len(trace.words("job")) + 1, -1) for _ in range(2))
+    due[sent["job"]] = sent["t_us"] - sent["span_us"]
+    first[heard["job"][::-1]] = heard["t_us"][::-1]  # the earliest is written last
+    both = (due[:-1] >= 0) & (first[:-1] >= 0)
+    return np.asarray((first[:-1] - due[:-1])[both] / 1e6)
 
 
-def quantiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
+def quantiles(values: Seconds) -> dict[str, float]:
     """count, min, med, p90, p95, p99, max."""
     at = np.quantile(values, [0, 0.5, 0.9, 0.95, 0.99, 1]).tolist()
-    return {"count": len(values), **dict(zip(("min", "med", "p90", "p95", "p99", "max"), at, strict=True))}
+    return {"count": len(values), **dict(zip(QUANTILES, at, strict=True))}
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
     """The whole of summary.json. Devices that never finished stay in every denominator."""
-    targets = len(trace.kind(Kind.TARGET))
-    finished = np.sort(np.array(list(converged_at(trace).values())))
-    to_share: dict[str, float | None] = {}
-    for share in (50, 90, 95, 99, 100):
-        needed = -(-targets * share // 100)
-        to_share[f"{share}%"] = float(finished[needed - 1]) if targets and needed <= len(finished) else None
+    targets = Targets(trace)
+    times = converged_s(trace, targets)
     served = trace.kind(Kind.SERVED)
+    incomplete = bool(judgement.incomplete or judgement.died)
     return {
         "schema": SCHEMA_VERSION,
         "scenario": manifest.get("scenario", {}).get("name", ""),
@@ -92,53 +94,128 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "invalid": list(judgement.invalid),
         "incomplete": list(judgement.incomplete),
         "died": list(judgement.died),
-        "findings": [
-            {
-                "check": f.check,
-                "title": f.title,
-                "verdict": f.verdict.value,
-                "summary": f.summary,
-                "things": list(f.things),
-                "events": list(f.events),
-            }
-            for f in judgement.findings
-        ],
-        "targets": targets,
-        "outcomes": outcomes(trace),
-        "stuck": targets - len(finished),
-        "converged_s": to_share,
-        "phases_s": {name: quantiles(values) for name, values in durations(trace).items()},
+        "missing": _missing(manifest, trace, targets) if incomplete else [],
+        "findings": [_finding(trace, finding) for finding in judgement.findings],
+        "limits": [limit._asdict() | {"held": limit.held} for limit in judgement.limits],
+        "targets": len(targets),
+        "outcomes": targets.outcomes(),
+        "stuck": int(np.isnan(times).sum()),
+        "converged_s": to_share(times),
+        "rollouts": {name: _part(targets, times, ours) for name, ours in targets.rollouts().items()},
+        "cohorts": {name: _part(targets, times, ours) for name, ours in cohorts(trace, targets).items()},
+        "phases_s": {name: quantiles(values) for name, values in durations(trace, targets).items()},
         "events": len(trace),
-        "bytes_served": int(served["size"].clip(min=0).sum()) if len(served) else 0,
+        "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
+        "bytes_served": int(served["size"].clip(min=0).sum()),
         "repeat": manifest.get("repeat", ""),
     }
+
+
+def cohorts(trace: Trace, targets: Targets) -> dict[str, Mask]:
+    """Cohort -> which targets are of it, by name."""
+    words = trace.words("detail")
+    named = {words[code] if code >= 0 else "": targets.cohort == code for code in np.unique(targets.cohort).tolist()}
+    return dict(sorted(named.items()))
+
+
+def _part(targets: Targets, times: Seconds, ours: Mask) -> dict[str, Any]:
+    return {"targets": int(ours.sum()), "outcomes": targets.outcomes(ours), "converged_s": to_share(times[ours])}
+
+
+def _finding(trace: Trace, finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "title": finding.title,
+        "verdict": finding.verdict.value,
+        "safety": finding.safety,
+        "summary": finding.summary,
+        "things": list(finding.things),
+        "events": list(finding.events),
+        "evidence": evidence(trace, finding.events[0]) if finding.events else [],
+    }
+
+
+def evidence(trace: Trace, row: int) -> list[str]:
+    """The event, marked, among those of the same thing around it."""
+    thing = trace.row(row).get("thing", "")
+    rows = trace.thing(thing).rows if thing else np.array([row])
+    at = int(np.searchsorted(rows, row))
+    around = rows[max(0, at - _BEFORE) : at + _AFTER + 1].tolist()
+    lines = [describe(trace.row(number), named=not thing) for number in around]
+    indent = min(len(line) - len(line.lstrip()) for line in lines)
+    return [f"{'>' if number == row else ' '} {line[indent:]}" for number, line in zip(around, lines, strict=True)]
+
+
+def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[str]:
+    """What an incomplete run lacks, in sentences."""
+    asked = manifest.get("scenario", {}).get("fleet", {}).get("devices", 0)
+    started = np.unique(trace.kind(Kind.BOOT)["thing"])
+    retired = np.unique(trace.kind(Kind.RETIRED)["thing"])
+    unended = len(targets) - sum(count for state, count in targets.outcomes().items() if State(state).ended)
+    counts = (
+        (asked - len(started), f"of {asked:,} devices were never started"),
+        (len(np.setdiff1d(started, retired)), f"of {len(started):,} devices' records break off"),
+        (unended, f"of {len(targets):,} targets had not ended"),
+    )
+    said = [f"{count:,} {what}" for count, what in counts if count > 0]
+    over = set(trace.kind(Kind.ROLLOUT).where("status", "end").texts("job"))
+    said += [f"{name} had not ended" for name in targets.rollouts() if name not in over]
+    return said if len(targets) else [*said, "no rollout had begun"]
 
 
 def text(summary: dict[str, Any], report: str) -> str:
     """The end of a run, for a terminal."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
-    lines += [f"  {reason}" for reason in summary["died"]]
-    lines += [f"  the load generator was the bottleneck: {reason}" for reason in summary["invalid"]]
-    lines += [f"  not complete: {reason}" for reason in summary["incomplete"]]
-    counts = ", ".join(f"{n} {state.lower()}" for state, n in summary["outcomes"].items()) or "none"
-    lines.append(f"  {summary['targets']} targets: {counts}")
-    times = "  ".join(f"{share} {_seconds(s)}" for share, s in summary["converged_s"].items())
-    lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']} stuck)" if summary["stuck"] else ""))
-    lines += [
-        "",
-        f"  {'seconds':<14}{'count':>8}" + "".join(f"{h:>10}" for h in ("min", "med", "p90", "p95", "p99", "max")),
-    ]
+    lines += [f"  {reason}" for reason in reasons(summary)]
+    lines.append(f"  {spelled(summary)}")
+    if len(summary["rollouts"]) > 1:
+        parts = summary["rollouts"].items()
+        lines += [f"    {name}: {spelled(part)}" for name, part in parts]
+    times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
+    lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']:,} stuck)" if summary["stuck"] else ""))
+    lines += ["", f"  {'seconds':<14}{'count':>10}" + "".join(f"{h:>10}" for h in QUANTILES)]
     for name, q in summary["phases_s"].items():
-        values = "".join(f"{q[h]:>10.3f}" for h in ("min", "med", "p90", "p95", "p99", "max"))
-        lines.append(f"  {name:<14}{q['count']:>8}{values}")
+        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{q[h]:>10.3f}" for h in QUANTILES))
     lines.append("")
+    for limit in summary["limits"]:
+        mark = "✓" if limit["held"] else "!"
+        lines.append(f"  {mark} {limit['name']}: {plain(limit['value'])}, allowed {allowed(limit)}")
     for f in summary["findings"]:
         lines.append(f"  {MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
+        lines += [f"      {line}" for line in f["evidence"]]
     lines += ["", f"  report  {report}"]
     if summary["verdict"] != "PASS":
         lines.append(f"  repeat  {summary['repeat']}")
     return "\n".join([*lines, f"  seed    {summary['seed']}"])
 
 
-def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f}s"
+def reasons(summary: dict[str, Any]) -> list[str]:
+    """Why the run does not count, in sentences."""
+    return [
+        *summary["died"],
+        *(f"the load generator was the bottleneck: {reason}" for reason in summary["invalid"]),
+        *(f"not complete: {reason}" for reason in [*summary["incomplete"], *summary["missing"]]),
+    ]
+
+
+def allowed(limit: dict[str, Any]) -> str:
+    """A limit's bound."""
+    return f"{'at most' if limit['at_most'] else 'at least'} {plain(limit['allowed'])}"
+
+
+def seconds(value: float | None) -> str:
+    """A time with its unit; None is one that never came."""
+    if value is None:
+        return "not reached"
+    return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
+
+
+def plain(value: float) -> str:
+    """A number with at most four decimals."""
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def spelled(part: dict[str, Any]) -> str:
+    """Targets by state, in words."""
+    counts = ", ".join(f"{count:,} {state.lower().replace('_', ' ')}" for state, count in part["outcomes"].items())
+    return f"{part['targets']:,} target{'' if part['targets'] == 1 else 's'}: {counts or 'none'}"

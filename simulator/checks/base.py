@@ -3,41 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding, Verdict
-from simulator.trace.reader import Trace, describe
+from simulator.trace.reader import Trace
 
 Check = Callable[[Trace, Scenario], Finding]
 _NAMED = 20
+_SAID = 3
 
 
 class Draft:
-    """A check at work: `offend` for each offending event, then `decide`."""
+    """A check at work: `offend` with offending events, `doubt` where the trace does not hold enough, then `decide`."""
 
     def __init__(self, check: str, title: str, trace: Trace, *, safety: bool = True) -> None:
         self._check, self._title, self._trace, self._safety = check, title, trace, safety
-        self.rows: list[int] = []
-        self._things: dict[str, None] = {}
+        self._rows: list[npt.NDArray[Any]] = []
+        self._things: list[npt.NDArray[Any]] = []
+        self._doubts: list[str] = []
 
-    def offend(self, row: int, thing: str) -> None:
-        """This event breaks the promise."""
-        self.rows.append(row)
-        self._things[thing] = None
+    def offend(self, rows: npt.NDArray[Any], things: npt.NDArray[Any] | None = None) -> None:
+        """These events break the promise, by `things` (codes), else by the things that they name."""
+        self._rows.append(rows)
+        self._things.append(self._trace.column("thing")[rows] if things is None else things)
+
+    def doubt(self, why: str) -> None:
+        """Unless something offends, the finding is UNKNOWN."""
+        self._doubts.append(why)
 
     def unknown(self, why: str) -> Finding:
         """The trace does not hold what is needed."""
         return self._finding(Verdict.UNKNOWN, why)
 
-    def decide(self, good: str, bad: str) -> Finding:
-        """PASS with the sentence `good`, or FAIL with the count of offences and `bad`."""
-        if not self.rows:
-            return self._finding(Verdict.PASS, good)
-        self.rows.sort()
-        first = describe(self._trace.row(self.rows[0])).strip() if self.rows[0] >= 0 else ""
-        said = f"{len(self.rows)} {bad}, by {len(self._things)} devices"
-        return self._finding(Verdict.FAIL, f"{said}; first: {first}" if first else said)
+    def decide(self, good: str, noun: str, bad: str = "") -> Finding:
+        """FAIL with how many of the noun are `bad`, UNKNOWN with the doubts, or PASS with the sentence `good`."""
+        rows = np.concatenate([np.empty(0, np.int64), *self._rows])
+        if not len(rows):
+            return self._finding(Verdict.UNKNOWN, "; ".join(self._doubts)) if self._doubts else self.passed(good)
+        order = np.argsort(rows, kind="stable")
+        events = list(dict.fromkeys(rows[order].tolist()))
+        things = self._names(np.concatenate(self._things)[order])
+        return self._finding(Verdict.FAIL, f"{many(len(events), noun)} {bad}".strip() + _named(things), events, things)
 
-    def _finding(self, verdict: Verdict, summary: str) -> Finding:
-        things = tuple(list(self._things)[:_NAMED])
-        return Finding(self._check, self._title, verdict, summary, self._safety, things, tuple(self.rows[:_NAMED]))
+    def failed(self, bad: str, things: npt.NDArray[Any]) -> Finding:
+        """FAIL with this sentence and these things (codes)."""
+        named = self._names(things)
+        return self._finding(Verdict.FAIL, f"{bad}, because of{_named(named)[1:]}", None, named)
+
+    def passed(self, good: str) -> Finding:
+        """PASS with this sentence."""
+        return self._finding(Verdict.PASS, good)
+
+    def _names(self, codes: npt.NDArray[Any]) -> list[str]:
+        """Each thing once, in the order of its first offence."""
+        words = self._trace.words("thing")
+        return [word for code in dict.fromkeys(codes.tolist()) if code >= 0 and (word := words[code])]
+
+    def _finding(
+        self, verdict: Verdict, summary: str, events: list[int] | None = None, things: list[str] | None = None
+    ) -> Finding:
+        if events:
+            first = self._trace.row(events[0])
+            summary = (
+                f"{summary}; first at {first['t_us'] / 1e6:.6f} s: {first['kind']} {first.get('status', '')}".strip()
+            )
+        found = tuple((things or [])[:_NAMED]), tuple((events or [])[:_NAMED])
+        return Finding(self._check, self._title, verdict, summary, self._safety, *found)
+
+
+def many(count: int, noun: str) -> str:
+    """The count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _named(things: list[str]) -> str:
+    if not things:
+        return ""
+    more = f" and {len(things) - _SAID:,} more" if len(things) > _SAID else ""
+    return f": {', '.join(things[:_SAID])}{more}"
+
+
+def torn(trace: Trace) -> npt.NDArray[np.bool_]:
+    """By the code of a thing: whether its own record does not reach to its end, so that what it did last is unknown."""
+    retired = np.zeros(len(trace.words("thing")), bool)
+    retired[trace.kind(Kind.RETIRED)["thing"]] = True
+    return ~retired

@@ -6,150 +6,231 @@ import json
 
 import numpy as np
 
-from simulator.checks.base import Draft
+from simulator.checks.base import Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Trace, View
+from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.targets import Mask, Targets
+
+_BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
+
+
+def _announced(trace: Trace) -> Codes:
+    """By the code of a job: the digest that the application offered, else the one that the device heard; -1 for none."""
+    digests = np.full(len(trace.words("job")), -1)
+    for view in (trace.kind(Kind.DELTA), trace.kind(Kind.OFFER)):
+        known = view.only((view["job"] >= 0) & (view["digest"] >= 0))
+        digests[known["job"]] = known["digest"]
+    return digests
 
 
 def true_success(trace: Trace, scenario: Scenario) -> Finding:
-    """S11: whoever reports SUCCESS for a job runs the software of that job, and every report names what runs."""
+    """S11: whoever reports SUCCESS for a job has confirmed the software of that job, or ran it when it heard of it, and
+    runs it; and every report names the version that runs."""
     draft = Draft("S11-true-success", "a success report means that the device runs that software", trace)
     reports = trace.kind(Kind.REPORT)
     if not len(reports):
         return draft.unknown("no device reported anything")
-    wanted = _wanted(trace)
-    versions: dict[str, str] = {}  # digest -> version, as slots were written or first booted
-    for view in (trace.kind(Kind.BOOT), trace.kind(Kind.COMMIT)):
-        versions.update(zip(view.texts("digest"), view.texts("version"), strict=True))
-    columns = zip(
-        reports.rows.tolist(),
-        reports.texts("thing"),
-        reports.texts("job"),
-        reports.texts("status"),
-        reports.texts("version"),
-        reports.texts("digest"),
-        strict=True,
-    )
-    for row, thing, job, status, version, digest in columns:
-        if (status == "SUCCESS" and job in wanted and digest != wanted[job]) or (
-            digest in versions and version != versions[digest]
-        ):
-            draft.offend(row, thing)
-    return draft.decide(f"{len(reports)} reports say what runs", "reports claim software that does not run")
+    facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK)
+    fact = reports.latest(facts, "thing")
+    if (fact < 0).any():
+        draft.doubt(f"what ran at {many(int((fact < 0).sum()), 'report')} is not in the trace")
+    wrong = reports["version"] != np.append(facts["version"], -1)[fact]
+    draft.offend(reports.rows[wrong & (fact >= 0)])
+    successes = reports.where("status", "SUCCESS")
+    draft.offend(successes.rows[_untrue(trace, successes)])
+    return draft.decide(f"{many(len(reports), 'report')}, each of what runs", "report", "of software that does not run")
 
 
-def _wanted(trace: Trace) -> dict[str, str]:
-    """job -> the digest announced to the device."""
-    deltas = trace.kind(Kind.DELTA)
-    pairs = zip(deltas.texts("job"), deltas.texts("digest"), strict=True)
-    return {job: digest for job, digest in pairs if digest}
+def _untrue(trace: Trace, successes: View) -> Mask:
+    """Which reports of success come from a slot that holds other software, or without the job being carried through."""
+    digest, wanted = successes["digest"], _announced(trace)[successes["job"]]
+    confirms, deltas = trace.kind(Kind.CONFIRM), trace.kind(Kind.DELTA)
+    confirm = successes.latest(confirms, "thing", "job")
+    confirmed = (confirm >= 0) & (np.append(confirms["digest"], -1)[confirm] == digest)
+    ran = successes.latest(deltas.where("status", "installed"), "thing", "job") >= 0
+    return np.asarray(((wanted >= 0) & (digest != wanted)) | ~(confirmed | ran))
 
 
 def integrity(trace: Trace, scenario: Scenario) -> Finding:
-    """S10: what is installed is what was announced, and its bytes are one whole under one ETag."""
+    """S10: what is installed has the announced hash, and its bytes are one whole under one ETag."""
     draft = Draft("S10-integrity", "installed bytes are the announced bytes", trace)
     commits = trace.kind(Kind.COMMIT)
     if not len(commits):
         return draft.unknown("nothing was installed")
-    announced = 0
-    columns = zip(
-        commits.rows.tolist(), commits.texts("thing"), commits.texts("digest"), commits.texts("detail"), strict=True
+    offered, heard, digest = _announced(trace)[commits["job"]], _heard(trace, commits), commits["digest"]
+    draft.offend(commits.rows[((offered != -1) & (digest != offered)) | ((heard != -1) & (digest != heard))])
+    if unknown := int(((offered == -1) & (heard == -1)).sum()):
+        draft.doubt(f"no hash was announced for {unknown:,} of {len(commits):,} installations")
+    pieces = trace.kind(Kind.DOWNLOAD).where("status", "200", "206")
+    if len(pieces):
+        draft.offend(commits.rows[~_whole(trace, pieces, commits)])
+    else:
+        draft.doubt("the trace holds no downloads")
+    return draft.decide(
+        f"{many(len(commits), 'installation')}, each of the announced bytes", "installation", "of other bytes"
     )
-    for row, thing, digest, said in columns:
-        announced += bool(said)
-        if said and digest != said:
-            draft.offend(row, thing)
-    pieces = _pieces(trace)
-    sizes = zip(
-        commits.rows.tolist(), commits.texts("thing"), commits.texts("job"), commits["size"].tolist(), strict=True
+
+
+def _heard(trace: Trace, commits: View) -> Codes:
+    """For each installation the code of the hash that the device was told; -1 for none, -2 for one never seen."""
+    words = trace.words("detail")
+    digests = np.full(len(words) + 1, -1)
+    for code in np.unique(commits["detail"]).tolist():
+        if code >= 0:
+            digests[code] = trace.code("digest", words[code])
+    return np.asarray(digests[commits["detail"]])
+
+
+def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
+    """Which installations' bytes are the pieces since the last fresh start, joined without a gap under one ETag.
+
+    Pieces and installations of each thing are laid in one line, `end` being how far the pieces reach; what seems to
+    join over the border of two things does no harm, since an installation's start must be its own thing's.
+    """
+    pieces = pieces.only(pieces["size"] > 0)
+    order = np.lexsort(
+        (np.concatenate([pieces.rows, commits.rows]), np.concatenate([pieces["thing"], commits["thing"]]))
     )
-    for row, thing, job, size in sizes:
-        if job in pieces and size >= 0 and not _whole(pieces[job], size):
-            draft.offend(row, thing)
-    if not announced and not draft.rows:
-        return draft.unknown("no hash was announced")
-    return draft.decide(f"{len(commits)} installations, each of the announced bytes", "installations of other bytes")
+    installs = order >= len(pieces)
+
+    def line(values: Codes, others: Codes) -> Codes:
+        return np.concatenate([values, others])[order]
+
+    thing, nothing = line(pieces["thing"], commits["thing"]), np.zeros(len(commits), np.int64)
+    offset, etag = (line(values, nothing) for values in _places(trace, pieces))
+    end = offset + line(pieces["size"], nothing)
+    fresh = ~installs & (offset == 0)
+    joins = np.zeros(len(order), bool)
+    joins[1:] = (offset[1:] == end[:-1]) & (etag[1:] == etag[:-1])
+    gaps = np.cumsum(~installs & ~joins)
+    start = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), -1))
+    at = np.flatnonzero(installs)
+    begun, which = start[at], order[at] - len(pieces)
+    own = (begun >= 0) & (thing[begun] == thing[at]) & (gaps[at] == gaps[begun])
+    size = commits["size"][which]
+    whole = np.empty(len(commits), bool)
+    whole[which] = (own & (end[at - 1] == size)) | (size == 0)
+    return whole
 
 
-def _pieces(trace: Trace) -> dict[str, list[tuple[int, int, str]]]:
-    """job -> (offset, size, etag) of each response that brought bytes."""
-    view = trace.kind(Kind.DOWNLOAD)
-    pieces: dict[str, list[tuple[int, int, str]]] = {}
-    for job, size, detail in zip(view.texts("job"), view["size"].tolist(), view.texts("detail"), strict=True):
-        said = json.loads(detail) if detail else {}
-        pieces.setdefault(job, []).append((said.get("offset", 0), size, said.get("etag", "")))
-    return pieces
-
-
-def _whole(pieces: list[tuple[int, int, str]], size: int) -> bool:
-    """Whether the pieces since the last fresh start join without a gap, under one ETag, to `size` bytes."""
-    reached, etag = 0, ""
-    for offset, length, tag in pieces:
-        if offset == 0:
-            reached, etag = length, tag
-        elif length:
-            if offset != reached or tag != etag:
-                return False
-            reached += length
-    return reached == size
+def _places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
+    """Offset and number of the ETag of each piece; each distinct text is parsed once."""
+    details, which = np.unique(pieces["detail"], return_inverse=True)
+    words, etags = trace.words("detail"), {"": 0}
+    said = [json.loads(words[code]) if code >= 0 else {} for code in details.tolist()]
+    offsets = np.array([one.get("offset", 0) for one in said], np.int64)
+    numbers = np.array([etags.setdefault(one.get("etag", ""), len(etags)) for one in said], np.int64)
+    return offsets[which], numbers[which]
 
 
 def no_regress(trace: Trace, scenario: Scenario) -> Finding:
-    """S12: no device starts on a document older than one it has acted upon."""
+    """S12: no device starts on a document older than one that it knows."""
     draft = Draft("S12-no-regress", "no device acts on an older desired state", trace)
     deltas = trace.kind(Kind.DELTA)
     if not len(deltas):
         return draft.unknown("no device learned of a desired state")
-    highest: dict[int, int] = {}
-    acted = deltas.where("status", "start", "supersede")
-    if len(acted) and bool(np.all(acted["doc"] < 0)):
-        return draft.unknown("the backend's documents carry no version")
-    for row, thing, doc in zip(acted.rows.tolist(), acted["thing"].tolist(), acted["doc"].tolist(), strict=True):
-        if doc < highest.get(thing, -1):
-            draft.offend(row, trace.words("thing")[thing])
-        highest[thing] = max(doc, highest.get(thing, -1))
-    return draft.decide(f"{len(acted)} updates begun, each on a newer document", "updates begun on an older document")
+    acted = deltas.where("status", "start", "supersede", "installed")
+    if unversioned := int((acted["doc"] < 0).sum()):
+        draft.doubt(f"{unversioned:,} of {len(acted):,} documents carry no version")
+    known = deltas.only(deltas["doc"] >= 0)
+    order = np.argsort(known["thing"], kind="stable")
+    thing, doc = known["thing"][order], known["doc"][order]
+    span = int(doc.max(initial=0)) + 1
+    highest = np.maximum.accumulate(thing * np.int64(span) + doc)  # within one thing: each thing's begin above
+    older = np.zeros(len(known), bool)
+    older[order[1:]] = highest[:-1] > thing[1:] * np.int64(span) + doc[1:]
+    draft.offend(np.intersect1d(known.rows[older], acted.rows))
+    return draft.decide(
+        f"{many(len(acted), 'update')} begun, each on a newer document", "update", "begun on an older document"
+    )
 
 
 def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
-    """S13: a job is installed at most once on a thing."""
+    """S13: a job is installed at most once on a thing, and over its retries as often as the rollout may try."""
     draft = Draft("S13-at-most-once", "a job is installed at most once", trace)
     if not len(trace.kind(Kind.DELTA)):
         return draft.unknown("no device learned of a desired state")
-    commits = trace.kind(Kind.COMMIT)
-    for row in _repeated(commits):
-        draft.offend(row, trace.words("thing")[int(trace.column("thing")[row])])
-    return draft.decide(f"{len(commits)} installations, no job twice", "repeated installations")
+    commits, targets = trace.kind(Kind.COMMIT), Targets(trace)
+    if unnamed := int((commits["job"] < 0).sum()):
+        draft.doubt(f"{many(unnamed, 'installation')} without a job's name")
+    pairs = (commits["thing"].astype(np.int64) << 32) | commits["job"]
+    draft.offend(commits.rows[(_nth(pairs) > 0) & (commits["job"] >= 0)])
+    retry = scenario.rollout.retry_config
+    of = targets.of_jobs(commits)
+    ours = (of >= 0) & (targets.rollout[of] == trace.code("job", scenario.rollout.name)) if len(targets) else of >= 0
+    draft.offend(commits.rows[ours & (_nth(of) > retry.failed + retry.timed_out)])
+    return draft.decide(f"{many(len(commits), 'installation')}, no job twice", "repeated installation")
 
 
-def _repeated(view: View) -> list[int]:
-    """Rows whose (thing, job) stood in an earlier row."""
-    seen: set[tuple[int, int]] = set()
-    repeated = []
-    for row, *key in zip(view.rows.tolist(), view["thing"].tolist(), view["job"].tolist(), strict=True):
-        pair = (key[0], key[1])
-        if pair in seen:
-            repeated.append(row)
-        seen.add(pair)
-    return repeated
+def _nth(values: Codes) -> Codes:
+    """For each value how many like it stand before it."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else order
+    nth = np.empty(len(values), np.int64)
+    nth[order] = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
+    return nth
 
 
 def targeting(trace: Trace, scenario: Scenario) -> Finding:
-    """S23: only a target acts, on its own job, and only a target gets the artifact."""
+    """S23: only a target acts, each on its own job, and only a target gets the artifact, each in its own name.
+
+    A device that downloaded more often than the storage served in its name used another's leave.
+    """
     draft = Draft("S23-targeting", "only the targeted devices get and apply the update", trace)
-    targets = set(trace.kind(Kind.TARGET).texts("thing"))
-    if not targets:
+    targets = Targets(trace)
+    if not len(targets):
         return draft.unknown("the trace names no targets")
-    offers = trace.kind(Kind.OFFER)
-    owners = dict(zip(offers.texts("job"), offers.texts("thing"), strict=True))
-    acting = trace.kind(Kind.DELTA, Kind.COMMIT, Kind.CONFIRM)
-    for row, thing, job in zip(acting.rows.tolist(), acting.texts("thing"), acting.texts("job"), strict=True):
-        if thing not in targets or owners.get(job, thing) != thing:
-            draft.offend(row, thing)
+    if not len(trace.kind(Kind.BOOT)):
+        return draft.unknown("the trace holds nothing of the devices")
+    acts = trace.kind(Kind.DELTA, Kind.COMMIT, Kind.CONFIRM)
+    draft.offend(acts.rows[~np.isin(acts["thing"], targets.thing)])
+    _own_jobs(draft, trace, targets, acts)
+    draft.offend(_foreign(trace, targets))
     served = trace.kind(Kind.SERVED).where("status", "200", "206")
-    for row, thing in zip(served.rows.tolist(), served.texts("thing"), strict=True):
-        if thing not in targets:
-            draft.offend(row, thing)
-    return draft.decide(f"{len(targets)} targets, and nobody else", "acts outside the targets")
+    draft.offend(served.rows[_untargeted(targets, served)])
+    pieces = trace.kind(Kind.DOWNLOAD).where("status", "200", "206")
+    if len(served):
+        _own_leave(draft, trace, pieces, served)
+    elif len(pieces) and scenario.target.artifact_url is None:
+        draft.doubt("whom the storage served is not in the trace")
+    return draft.decide(f"{many(len(targets), 'target')}, and nobody else", "act", "outside the targets")
+
+
+def _own_jobs(draft: Draft, trace: Trace, targets: Targets, acts: View) -> None:
+    """What speaks of a job is its owner's: at the device, at the replica, and in what it granted or accepted."""
+    accepted = trace.kind(Kind.SENT_DELTA, Kind.ACCEPTED)
+    granted = trace.kind(Kind.CREDENTIAL).where("status", "granted")
+    for events in (acts, accepted, granted):
+        owner = targets.owner(events)
+        draft.offend(events.rows[(owner >= 0) & (owner != events["thing"])])
+    if unknown := int((targets.owner(acts) < 0).sum()):
+        draft.doubt(f"{many(unknown, 'event')} of devices on jobs that the application never offered")
+
+
+def _foreign(trace: Trace, targets: Targets) -> Codes:
+    """Rows of offers to things that are no targets of that software."""
+    offers = trace.kind(Kind.OFFER)
+    return offers.rows[targets.of(offers) < 0]
+
+
+def _untargeted(targets: Targets, served: View) -> Mask:
+    """Which answers of the storage went to a thing that is no target of that artifact."""
+    unhashed = targets.thing[targets.view["digest"] < 0]  # of these nobody told which artifact is meant
+    return np.asarray((targets.of(served) < 0) & ~np.isin(served["thing"], unhashed))
+
+
+def _own_leave(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
+    """Each response that a device got was served before in its own name, as far as the backend's record reaches."""
+    span = np.int64(len(trace))
+    order = np.sort(served["thing"] * span + served.rows)
+    base = pieces["thing"] * span
+    before = np.searchsorted(order, base + pieces.rows) - np.searchsorted(order, base)
+    lent = _nth(pieces["thing"]) >= before
+    backend = trace.kind(*_BACKEND).rows
+    covered = pieces.rows < backend[-1]
+    draft.offend(pieces.rows[lent & covered])
+    if (lent & ~covered).any():
+        draft.doubt(f"{many(int((lent & ~covered).sum()), 'download')} past the backend's record")

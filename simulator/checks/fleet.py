@@ -3,91 +3,150 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
-from simulator.checks.base import Draft
+import numpy as np
+
+from simulator.checks.base import Draft, many, torn
 from simulator.model.events import Kind
 from simulator.model.quantity import COMPARE
 from simulator.model.scenario import Scenario
+from simulator.model.update import State
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Trace
+from simulator.trace.reader import Codes, Trace
+from simulator.trace.targets import Mask, Targets
 
-_EXPLAINED = {"FAILED", "REJECTED", "CANCELED"}
-
-
-def last_states(trace: Trace) -> dict[str, str]:
-    """thing -> the state of its latest execution, as the application saw it."""
-    executions = trace.kind(Kind.EXECUTION)
-    return dict(zip(executions.texts("thing"), executions.texts("status"), strict=True))
-
-
-def running(trace: Trace) -> dict[str, str]:
-    """thing -> the digest of what it ran last, by its own events."""
-    facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK, Kind.RETIRED)
-    return dict(zip(facts.texts("thing"), facts.texts("digest"), strict=True))
+_EXPLAINED = (State.FAILED, State.REJECTED, State.CANCELED)
+_FAILED = (State.FAILED, State.REJECTED, State.TIMED_OUT)
 
 
 def convergence(trace: Trace, scenario: Scenario) -> Finding:
-    """L2: every target runs what is desired and its success was accepted, or a terminal failure says why not.
+    """L2: every target runs what is desired and the backend knows it, or a terminal failure says why not.
 
-    A target that the application lost sight of (TIMED_OUT, UNKNOWN, or no end) is UNKNOWN while the device does not
-    run the new software, and a failure if the device is alive at the end of the run.
+    A target that the application lost sight of (TIMED_OUT, UNKNOWN, or no end) converged all the same where it runs
+    the new software and a report of it was accepted. Else it failed to converge, if its rollout ended and it was
+    connected from then on; what was out of reach is UNKNOWN, and so is a device whose own record breaks off.
     """
     draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
-    targets = trace.kind(Kind.TARGET)
+    targets = Targets(trace)
     if not len(targets):
         return draft.unknown("the trace names no targets")
-    actual, states = running(trace), last_states(trace)
-    unseen = 0
-    for row, thing, digest in zip(targets.rows.tolist(), targets.texts("thing"), targets.texts("digest"), strict=True):
-        state = states.get(thing, "")
-        if state in _EXPLAINED or (state == "SUCCEEDED" and actual.get(thing, digest) == digest):
-            continue
-        if thing in actual:
-            draft.offend(row, thing)
-        else:
-            unseen += 1
-    if unseen and not draft.rows:
-        return draft.unknown(f"nothing is known of {unseen} targets")
-    return draft.decide(f"{len(targets)} targets, all accounted for", "targets did not converge")
+    astray = ~targets.replaced & ~targets.ended_as(*_EXPLAINED) & (targets.converged_us < 0)
+    hidden = torn(trace)[targets.thing]
+    claimed = targets.ended_as(State.SUCCEEDED)
+    unended = ~claimed & ~_ended(trace, targets)
+    unreached = ~claimed & ~_reachable(trace)[targets.thing]
+    draft.offend(_evidence(targets)[astray & ~hidden & ~unended & ~unreached])
+    for why, said in (
+        (hidden, "the records of {} of {} targets break off"),
+        (unended, "{} of {} targets had not ended when the record does"),
+        (unreached, "{} of {} targets were out of reach at the end"),
+    ):
+        if count := int((astray & why).sum()):
+            draft.doubt(said.format(count, len(targets)))
+    return draft.decide(f"{many(len(targets), 'target')}, all accounted for", "target", "did not converge")
+
+
+def _ended(trace: Trace, targets: Targets) -> Mask:
+    """Which targets' rollouts have ended."""
+    return np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"])
+
+
+def _reachable(trace: Trace) -> Mask:
+    """By the code of a thing: whether it was connected from before the settling to the end."""
+    links = trace.kind(Kind.CONNECT, Kind.LOST)
+    links = links.only(links["status"] != trace.code("status", "failed"))
+    since = np.full(len(trace.words("thing")), -1)
+    up = links["kind"] == trace.code("kind", Kind.CONNECT)
+    since[links["thing"]] = np.where(up, links["t_us"], -1)
+    settling = trace.kind(Kind.STAGE).where("phase", "settle")["t_us"]
+    return np.asarray((since >= 0) & (since <= (settling[0] if len(settling) else since.max(initial=0))))
+
+
+def _evidence(targets: Targets) -> Codes:
+    """For each target its execution's last event, or the event that names it."""
+    return np.where(targets.last >= 0, targets.last, targets.view.rows)
 
 
 def counters(trace: Trace, scenario: Scenario) -> Finding:
-    """S8: the application's counters add up to its targets, and each is the number of things in that state."""
+    """S8: each rollout's final counters add up to its targets, and each is the number of its targets in that state, of
+    whom those that ended by a report have sent it; at no time are more counted than had sent a report."""
     draft = Draft("S8-counters", "counters add up", trace)
-    final = trace.kind(Kind.COUNTERS).where("status", "final")
-    if not len(final):
-        return draft.unknown("the rollout did not end: there are no final counters")
-    targets = set(trace.kind(Kind.TARGET).texts("thing"))
-    seen = Counter(state for thing, state in last_states(trace).items() if thing in targets)
-    reports = trace.kind(Kind.REPORT).where("status", "SUCCESS")
-    succeeded = set(reports.texts("thing"))
-    for row, size, detail in zip(final.rows.tolist(), final["size"].tolist(), final.texts("detail"), strict=True):
-        counted = {state: n for state, n in json.loads(detail).items() if n}
-        wrong = sum(counted.values()) != size or size != len(targets) or counted != dict(seen)
-        if wrong or counted.get("SUCCEEDED", 0) > len(succeeded):
-            draft.offend(row, "")
-    return draft.decide(f"{len(targets)} targets, each counted once", "counters that do not add up")
+    targets = Targets(trace)
+    if not len(targets):
+        return draft.unknown("the trace names no targets")
+    hidden = torn(trace)[targets.thing]
+    for state, status in ((State.SUCCEEDED, "SUCCESS"), (State.FAILED, "FAILURE")):
+        unsaid = targets.ended_as(state) & (_first_reports(trace, targets, status) > targets.last)
+        draft.offend(targets.last[unsaid & ~hidden])
+        if (unsaid & hidden).any():
+            draft.doubt(
+                f"{many(int((unsaid & hidden).sum()), 'target')} counted as {state} may have reported past their record"
+            )
+    sent = _first_reports(trace, targets, "SUCCESS", "FAILURE")
+    for name, ours in targets.rollouts().items():
+        _count(draft, trace, targets, name, ours, sent, hidden)
+    return draft.decide(f"{many(len(targets), 'target')}, each counted once", "count", "wrong")
+
+
+def _first_reports(trace: Trace, targets: Targets, *statuses: str) -> Codes:
+    """For each target the row of the first such report on one of its jobs; the trace's length where there is none."""
+    reports = trace.kind(Kind.REPORT).where("status", *statuses)
+    of = targets.of_jobs(reports)
+    first = np.full(len(targets), len(trace))
+    np.minimum.at(first, of[of >= 0], reports.rows[of >= 0])
+    return first
+
+
+def _count(draft: Draft, trace: Trace, targets: Targets, name: str, ours: Mask, sent: Codes, hidden: Mask) -> None:
+    """Compare one rollout's counters with what its targets sent, and the final ones with their states."""
+    said = trace.kind(Kind.COUNTERS).where("job", name)
+    counts = [json.loads(detail) for detail in said.texts("detail")]
+    ended = np.array([c.get(State.SUCCEEDED, 0) + c.get(State.FAILED, 0) for c in counts], int)
+    had_sent = np.searchsorted(np.sort(sent[ours]), said.rows)
+    unseen = int((ours & hidden & (sent == len(trace))).sum())
+    nobody = np.full(len(said), -1)
+    draft.offend(said.rows[over := ended > had_sent + unseen], nobody[over])
+    if (ended > had_sent).any() and not over.any():
+        draft.doubt(f"{many(unseen, 'target')} of {name} may have reported past their record")
+    final = np.flatnonzero(said["status"] == trace.code("status", "final")).tolist()
+    if not final:
+        draft.doubt(f"{name} did not end: there are no final counters")
+    outcomes, size = targets.outcomes(ours), int(ours.sum())
+    for at in final:
+        counted = {state: count for state, count in sorted(counts[at].items()) if count}
+        if counted != outcomes or sum(counted.values()) != size or said["size"][at] != size:
+            draft.offend(said.rows[at : at + 1], nobody[:1])
 
 
 def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
-    """The scenario's own thresholds: converged, succeeded and failed, each of the targets."""
-    targets = trace.kind(Kind.TARGET)
-    wanted = dict(zip(targets.texts("thing"), targets.texts("digest"), strict=True))
-    states, actual = last_states(trace), running(trace)
-    counts = {
-        "converged": sum(actual.get(thing) == digest for thing, digest in wanted.items()),
-        "succeeded": sum(states.get(thing) == "SUCCEEDED" for thing in wanted),
-        "failed": sum(states.get(thing) in ("FAILED", "REJECTED", "TIMED_OUT") for thing in wanted),
+    """The scenario's own thresholds: converged, succeeded and failed, each of the targets still desired to change."""
+    if not scenario.thresholds:
+        return []
+    targets = Targets(trace)
+    current = ~targets.replaced
+    met = {
+        "converged": targets.converged_us >= 0,
+        "succeeded": targets.ended_as(State.SUCCEEDED),
+        "failed": targets.ended_as(*_FAILED),
     }
-    findings = []
-    for name, (compare, limit) in scenario.thresholds.items():
-        draft = Draft(f"threshold-{name}", f"{name} {compare} {limit:.1%} of the targets", trace, safety=False)
-        if not wanted:
-            findings.append(draft.unknown("the trace names no targets"))
-            continue
-        share = counts[name] / len(wanted)
-        if not COMPARE[compare](share, limit):
-            draft.offend(int(targets.rows[0]), "")
-        findings.append(draft.decide(f"{share:.1%} {name}", f"threshold missed: {share:.1%} {name}"))
-    return findings
+    ended = bool(_ended(trace, targets)[current].all())
+    return [
+        _threshold(trace, targets, name, met[name][current], current, compare, limit, ended)
+        for name, (compare, limit) in scenario.thresholds.items()
+    ]
+
+
+def _threshold(
+    trace: Trace, targets: Targets, name: str, met: Mask, current: Mask, compare: str, limit: float, ended: bool
+) -> Finding:
+    draft = Draft(f"threshold-{name}", f"{name} {compare} {limit:.1%} of the targets", trace, safety=False)
+    if not len(met):
+        return draft.unknown("the trace names no targets")
+    share = float(met.mean())
+    said = f"{share:.1%} {name}, {met.sum():,} of {len(met):,}"
+    if not ended:
+        return draft.unknown(f"{said}, when the record ends; the rollout had not ended")
+    if COMPARE[compare](share, limit):
+        return draft.passed(said)
+    blamed = met if compare.startswith("<") else ~met
+    return draft.failed(said, targets.thing[current][blamed])

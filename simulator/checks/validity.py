@@ -10,21 +10,9 @@ import numpy as np
 
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
+from simulator.model.verdict import Limit
 from simulator.trace.reader import Trace
-
-
-class Limit(NamedTuple):
-    """A limit of validity: what was measured beside what is allowed. `at_most` False reads: at least."""
-
-    name: str
-    value: float
-    allowed: float
-    at_most: bool = True
-
-    @property
-    def held(self) -> bool:
-        """Whether the run is within it."""
-        return self.value <= self.allowed if self.at_most else self.value >= self.allowed
+from simulator.trace.targets import Targets
 
 
 class Validity(NamedTuple):
@@ -68,7 +56,7 @@ def validity(trace: Trace, scenario: Scenario) -> Validity:
 
 def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:
     """Why less was sent than asked: fewer devices than the scenario's."""
-    cold = len(set(trace.kind(Kind.BOOT).where("status", "cold").texts("thing")))
+    cold = len(np.unique(trace.kind(Kind.BOOT).where("status", "cold")["thing"]))
     asked = scenario.fleet.devices
     return () if cold >= asked else (f"{cold} of {asked} devices were started",)
 
@@ -88,11 +76,13 @@ def _median_latency_s(trace: Trace) -> float:
 
 
 def _offered(trace: Trace) -> float | None:
-    """Share of the targets due that were offered, in a rollout that ended; those canceled were never due."""
+    """Share of the targets due that were offered, in rollouts that ended; those canceled were never due."""
     final = trace.kind(Kind.COUNTERS).where("status", "final")
     if not len(final):
         return None
     counts = [json.loads(detail) for detail in final.texts("detail")]
     due = int(final["size"].sum()) - sum(c.get("CANCELED", 0) + c.get("QUEUED", 0) for c in counts)
-    sent = len(set(trace.kind(Kind.OFFER).where("status", "sent").texts("thing")))
-    return sent / due if due > 0 else None
+    targets = Targets(trace)
+    offered = targets.of(trace.kind(Kind.OFFER).where("status", "sent"))
+    ended = np.isin(targets.rollout[offered], final["job"]) & (offered >= 0)
+    return len(np.unique(offered[ended])) / due if due > 0 else None

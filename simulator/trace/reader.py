@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simulator.model.errors import ScenarioError
@@ -17,6 +19,11 @@ from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
+_ENCODED = pa.schema(
+    [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _TEXT else f for f in SCHEMA], SCHEMA.metadata
+)
+_ROW_GROUP = 1 << 20
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow IPC streaming format: the end-of-stream marker
 
 
 def read_stream(path: Path) -> tuple[list[pa.RecordBatch], bool]:
@@ -26,31 +33,58 @@ def read_stream(path: Path) -> tuple[list[pa.RecordBatch], bool]:
         with pa.ipc.open_stream(path) as stream:
             for batch in stream:
                 batches.append(batch)
-    except (pa.ArrowInvalid, OSError):
+        with path.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            return batches, file.read() == _END
+    except (pa.ArrowException, OSError):
         return batches, False
-    return batches, True
 
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """One table, ordered by (t_us, shard, seq)."""
-    table = pa.Table.from_batches(batches, schema=SCHEMA)
-    return table.sort_by([("t_us", "ascending"), ("shard", "ascending"), ("seq", "ascending")])
+    """One table, ordered by (t_us, shard, seq), its text as dictionary codes."""
+    table = _encoded(pa.Table.from_batches(batches, schema=SCHEMA))
+    t_us, shard, seq = (table[name].to_numpy() for name in ("t_us", "shard", "seq"))
+    later, level = np.diff(t_us), np.diff(shard)
+    follows = (later > 0) | ((later == 0) & ((level > 0) | ((level == 0) & (np.diff(seq) > 0))))
+    return table if follows.all() else table.take(pa.array(np.lexsort((seq, shard, t_us))))
+
+
+def _encoded(table: pa.Table) -> pa.Table:
+    """Each column in one piece, text as dictionary codes."""
+    columns = []
+    for field in _ENCODED:
+        column = table.column(field.name)
+        if not len(column):
+            columns.append(pa.array([], field.type))
+            continue
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        columns.append(column.unify_dictionaries().combine_chunks() if field.name in _TEXT else column.combine_chunks())
+    return pa.table(columns, schema=_ENCODED)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """The trace's file: the same rows give the same bytes."""
-    pq.write_table(table, path, compression="zstd", use_dictionary=list(_TEXT), row_group_size=1 << 20)
+    """The trace's file, whole or not at all: the same rows give the same bytes."""
+    part = path.with_name(path.name + ".part")
+    with pq.ParquetWriter(
+        part, SCHEMA, compression="zstd", use_dictionary=list(_TEXT), write_page_checksum=True
+    ) as file:
+        for start in range(0, len(table), _ROW_GROUP):
+            file.write_table(table.slice(start, _ROW_GROUP).cast(SCHEMA), row_group_size=_ROW_GROUP)
+    part.replace(path)
 
 
 def read_parquet(path: Path) -> pa.Table:
     """Read a trace's file. Raises ScenarioError for anything else."""
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ScenarioError(f"{path}: not a trace: {error}") from None
+        table = pq.read_table(path, read_dictionary=list(_TEXT), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ScenarioError(f"{path}: not a trace, or a damaged one: {error}") from None
     if missing := set(SCHEMA.names) - set(table.column_names):
         raise ScenarioError(f"{path}: not a trace: it lacks {', '.join(sorted(missing))}")
-    return table
+    if other := [f.name for f in _ENCODED if table.schema.field(f.name).type != f.type]:
+        raise ScenarioError(f"{path}: not a trace: {', '.join(other)} of another type")
+    return _encoded(table)
 
 
 class View:
@@ -65,18 +99,47 @@ class View:
         return len(self.rows)
 
     def __getitem__(self, column: str) -> npt.NDArray[Any]:
-        """Numbers as they are (null: -1), text as codes (null: -1); `trace.text` turns codes into text."""
+        """Numbers as they are (null: -1), text as codes (null: -1); `trace.words` turns codes into text."""
         return self._trace.column(column)[self.rows]
 
     def texts(self, column: str) -> list[str]:
         """The column as text; null is empty."""
+        codes, words = self[column], self._trace.words(column)
+        return [words[code] if code >= 0 else "" for code in codes.tolist()]
+
+    def distinct(self, column: str) -> list[str]:
+        """The texts that stand in the column, each once, in no order; without null."""
         words = self._trace.words(column)
-        return [words[code] if code >= 0 else "" for code in self[column].tolist()]
+        return [words[code] for code in np.unique(self[column]).tolist() if code >= 0]
 
     def where(self, column: str, *values: str) -> View:
         """The rows in which this text column has one of these values."""
         codes = [self._trace.code(column, value) for value in values]
-        return View(self._trace, self.rows[np.isin(self[column], codes)])
+        return self.only(np.isin(self[column], codes))
+
+    def only(self, mask: npt.NDArray[np.bool_]) -> View:
+        """The rows for which the mask, one value a row, is true."""
+        return View(self._trace, self.rows[mask])
+
+    def latest(self, past: View, *by: str) -> Codes:
+        """For each row, which row of `past` (its position there) came last before it with the same values in the one
+        or two columns `by`; -1 where none did."""
+        ours, theirs = _keys(self, by), _keys(past, by)
+        ids = np.unique(np.concatenate([ours, theirs]), return_inverse=True)[1]
+        span = len(self._trace)
+        key = ids[: len(self)] * span
+        order = np.argsort(ids[len(self) :], kind="stable")
+        places = ids[len(self) :][order] * span + past.rows[order]
+        at = np.searchsorted(places, key + self.rows) - 1
+        found = (at >= 0) & (places[at] >= key) if len(places) else np.zeros(len(self), bool)
+        return np.where(found, order[at] if len(order) else -1, -1)
+
+
+def _keys(view: View, by: tuple[str, ...]) -> Codes:
+    key = np.zeros(len(view), np.int64)
+    for column in by:
+        key = (key << 32) | (view[column].astype(np.int64) + 1)
+    return key
 
 
 class Trace:
@@ -86,8 +149,7 @@ class Trace:
         self.table = table
         self._columns: dict[str, npt.NDArray[Any]] = {}
         self._words: dict[str, list[str]] = {}
-        self._lookup: dict[str, dict[str, int]] = {}
-        self._kinds: dict[str, View] = {}
+        self._kinds: dict[tuple[str, ...], View] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -96,52 +158,53 @@ class Trace:
         """All values of a column: numbers, or codes of text; -1 where there is none."""
         found = self._columns.get(name)
         if found is None:
-            found = self._columns[name] = self._decode(name)
+            (values,) = self.table.column(name).chunks or [pa.array([], _ENCODED.field(name).type)]
+            values = values.indices if name in _TEXT else values
+            found = self._columns[name] = np.asarray(values.fill_null(-1))
         return found
 
-    def _decode(self, name: str) -> npt.NDArray[Any]:
-        column = self.table.column(name)
-        if name not in _TEXT:
-            return np.asarray(column.fill_null(-1).combine_chunks().to_numpy(zero_copy_only=False))
-        encoded = column.combine_chunks()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], pa.string())
-        if not pa.types.is_dictionary(encoded.type):
-            encoded = encoded.dictionary_encode()
-        self._words[name] = encoded.dictionary.to_pylist()
-        return np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+    def _dictionary(self, name: str) -> pa.Array:
+        chunks = self.table.column(name).chunks
+        return chunks[0].dictionary if chunks else pa.array([], pa.string())
 
     def words(self, name: str) -> list[str]:
         """code -> text."""
-        self.column(name)
+        if name not in self._words:
+            self._words[name] = self._dictionary(name).to_pylist()
         return self._words[name]
 
     def code(self, name: str, text: str) -> int:
         """text -> code; -2 where it never occurs."""
-        if name not in self._lookup:
-            self._lookup[name] = {word: code for code, word in enumerate(self.words(name))}
-        return self._lookup[name].get(text, -2)
+        found = int(pc.index(self._dictionary(name), pa.scalar(text)).as_py())
+        return found if found >= 0 else -2
 
     def kind(self, *kinds: str) -> View:
         """The events of these kinds."""
-        key = "|".join(kinds)
-        if key not in self._kinds:
+        if kinds not in self._kinds:
             codes = [self.code("kind", kind) for kind in kinds]
-            self._kinds[key] = View(self, np.flatnonzero(np.isin(self.column("kind"), codes)))
-        return self._kinds[key]
+            self._kinds[kinds] = View(self, np.flatnonzero(np.isin(self.column("kind"), codes)))
+        return self._kinds[kinds]
 
     @cached_property
-    def _thing_order(self) -> tuple[Codes, Codes]:
-        things = self.column("thing")
-        order = np.argsort(things, kind="stable")
-        return order, things[order]
+    def _by_thing(self) -> tuple[Codes, Codes]:
+        return _grouped(self.column("thing"))
+
+    @cached_property
+    def _by_job(self) -> tuple[Codes, Codes]:
+        return _grouped(self.column("job"))
 
     def thing(self, name: str) -> View:
         """One thing's events."""
-        order, sorted_codes = self._thing_order
-        code = self.code("thing", name)
-        first, last = np.searchsorted(sorted_codes, [code, code + 1])
-        return View(self, order[first:last] if code >= 0 else order[:0])
+        return self._group(self._by_thing, self.code("thing", name))
+
+    def execution(self, job: str) -> View:
+        """One execution's events."""
+        return self._group(self._by_job, self.code("job", job))
+
+    def _group(self, groups: tuple[Codes, Codes], code: int) -> View:
+        order, ordered = groups
+        first, last = np.searchsorted(ordered, [code, code + 1]) if code >= 0 else (0, 0)
+        return View(self, order[first:last])
 
     def row(self, number: int) -> dict[str, Any]:
         """One event, without its empty columns."""
@@ -149,15 +212,23 @@ class Trace:
         return {name: value for name, value in values.items() if value not in (None, "")}
 
 
-def describe(event: dict[str, Any]) -> str:
-    """One event as a line for a person."""
+def _grouped(codes: Codes) -> tuple[Codes, Codes]:
+    """The rows ordered by code, those of one code in their own order; and the codes in that order."""
+    order = np.argsort(codes, kind="stable")
+    return order, codes[order]
+
+
+def describe(event: dict[str, Any], *, named: bool = True) -> str:
+    """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
         rest["took"] = f"{rest.pop('span_us') / 1e6:.6f}s"
     if "digest" in rest:
         rest["digest"] = rest["digest"][:12]
     said = "  ".join(f"{k}={v}" for k, v in rest.items())
-    return f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {event.get('thing', ''):<14} {said}"
+    thing = f"{event.get('thing', ''):<14} " if named else ""
+    line = f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {thing}{said}"
+    return line if line.isprintable() else line.encode("unicode_escape").decode()
 
 
 def timeline(trace: Trace, thing: str) -> Iterator[str]:
@@ -171,9 +242,10 @@ def timeline(trace: Trace, thing: str) -> Iterator[str]:
 
 def first_difference(a: pa.Table, b: pa.Table) -> tuple[int, str, str] | None:
     """(row, event of a, event of b) where two traces differ first; None where they are the same."""
+    ours, theirs = Trace(a), Trace(b)
+    a, b = a.cast(SCHEMA), b.cast(SCHEMA)  # the same text may have different codes
     if a.equals(b):
         return None
-    ours, theirs = Trace(a), Trace(b)
     low, high = 0, min(len(ours), len(theirs))
     while low < high:  # the first row not covered by an equal prefix
         middle = (low + high) // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,22 +26,33 @@ class Run:
 
 
 def create(root: Path, scenario: str) -> Path:
-    """A fresh directory root/scenario/<UTC time>, its parts/ within, and root/latest pointing to it."""
+    """A fresh directory root/scenario/<UTC time>, its parts/ within, and root/latest pointing to it. Raises
+    ScenarioError where none can be made."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    below = root / (re.sub(r"[^\w.-]+", "-", scenario).strip("-.") or "unnamed")
     for nth in range(1000):
-        path = root / scenario / (stamp if nth == 0 else f"{stamp}-{nth}")
+        path = below / (stamp if nth == 0 else f"{stamp}-{nth}")
         try:
-            (path / "parts").mkdir(parents=True)
+            path.mkdir(parents=True)
+            (path / "parts").mkdir()
         except FileExistsError:
             continue
         except OSError as error:
             raise ScenarioError(f"{path}: cannot be made: {error.strerror}; name another place with --out") from None
-        link = root / f".latest-{os.getpid()}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.relative_to(root))
-        link.replace(root / "latest")
+        _point(root / "latest", path)
         return path
-    raise ScenarioError(f"{root / scenario}: too many runs within one second")
+    raise ScenarioError(f"{below}: too many runs within one second")
+
+
+def _point(latest: Path, path: Path) -> None:
+    link = latest.with_name(f".latest-{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(path.relative_to(latest.parent))
+    try:
+        link.replace(latest)
+    except OSError as error:
+        link.unlink()
+        raise ScenarioError(f"{latest}: is in the way: {error.strerror}; name another place with --out") from None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -52,26 +64,37 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def collect(path: Path) -> tuple[Trace, bool]:
     """Merge the recorders' parts into trace.parquet; False where a part ends in the middle."""
+    trace, whole = _merged(path)
+    write_parquet(trace.table, path / "trace.parquet")
+    return trace, whole
+
+
+def _merged(path: Path) -> tuple[Trace, bool]:
     batches, whole = [], True
     for part in sorted((path / "parts").glob("*.arrow")):
         found, ended = read_stream(part)
         batches += found
         whole = whole and ended
-    table = in_order(batches)
-    write_parquet(table, path / "trace.parquet")
-    return Trace(table), whole
+    return Trace(in_order(batches)), whole
 
 
 def open_run(path: Path) -> Run:
-    """Open a run directory. Raises ScenarioError where it is none."""
+    """Open a run directory; a run that was killed is read from its parts. Raises ScenarioError where it is none, or
+    is damaged."""
     manifest = path / "manifest.json"
     if not manifest.is_file():
         raise ScenarioError(f"{path}: not a run directory: there is no manifest.json")
     try:
         said = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ScenarioError(f"{manifest}: not JSON: {error}") from None
-    if (path / "trace.parquet").is_file():
-        return Run(path, said, Trace(read_parquet(path / "trace.parquet")), True)
-    trace, _ = collect(path)
-    return Run(path, said, trace, False)
+    except (ValueError, OSError) as error:
+        raise ScenarioError(f"{manifest}: cannot be read: {error}") from None
+    if not isinstance(said, dict) or not isinstance(said.get("scenario"), dict):
+        raise ScenarioError(f"{manifest}: not a run's manifest: it names no scenario")
+    trace = path / "trace.parquet"
+    if not trace.is_file():
+        return Run(path, said, _merged(path)[0], False)
+    try:
+        return Run(path, said, Trace(read_parquet(trace)), True)
+    except ScenarioError as error:
+        hint = "; remove it to have the run read from its parts" if any((path / "parts").glob("*.arrow")) else ""
+        raise ScenarioError(f"{error}{hint}") from None

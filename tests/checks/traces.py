@@ -16,25 +16,30 @@ def trace(*events):
     return Trace(in_order([columns(rows)]) if rows else in_order([]))
 
 
-def update(thing="d-0", job="r.d-0.0", **changed):
+def update(thing="d-0", job="r.d-0.0", rollout="rollout-1", version="2", digest=NEW, doc=2, **changed):
     """The events of one good update, by name; `changed` replaces one's columns, None leaves it out."""
+    soft = {"version": version, "digest": digest}
     events = {
-        "target": ("target", thing, {"job": "r", "digest": NEW, "version": "2"}),
+        "target": ("target", thing, {"job": rollout, **soft}),
         "boot": ("boot", thing, {"status": "cold", "version": "1", "digest": OLD}),
-        "offer": ("offer", thing, {"job": job, "status": "sent", "digest": NEW}),
-        "begun": ("execution", thing, {"job": job, "status": "IN_PROGRESS"}),
-        "delta": ("delta", thing, {"job": job, "status": "start", "digest": NEW, "doc": 2}),
+        "connect": ("connect", thing, {"status": "new"}),
+        "initial": ("report", thing, {"status": "initial", "version": "1", "digest": OLD}),
+        "begun": ("execution", thing, {"job": job, "status": "IN_PROGRESS", **soft}),
+        "offer": ("offer", thing, {"job": job, "status": "sent", **soft}),
+        "delta": ("delta", thing, {"job": job, "status": "start", "doc": doc, **soft}),
+        "served": ("storage.served", thing, {"status": "200", "size": 9, "digest": digest}),
         "download": ("download", thing, {"job": job, "status": "200", "size": 9, "detail": '{"offset":0,"etag":"e"}'}),
-        "commit": ("commit", thing, {"job": job, "version": "2", "digest": NEW, "size": 9, "detail": NEW}),
-        "confirm": ("confirm", thing, {"job": job, "version": "2", "digest": NEW}),
-        "report": ("report", thing, {"job": job, "status": "SUCCESS", "version": "2", "digest": NEW}),
-        "ended": ("execution", thing, {"job": job, "status": "SUCCEEDED"}),
-        "counters": (
-            "counters",
-            "",
-            {"job": "r", "status": "final", "size": 1, "detail": '{"SUCCEEDED":1,"FAILED":0}'},
-        ),
-    }
+        "commit": ("commit", thing, {"job": job, "size": 9, "detail": digest, **soft}),
+        "reboot": ("boot", thing, {"status": "reboot", **soft}),
+        "confirm": ("confirm", thing, {"job": job, **soft}),
+        "report": ("report", thing, {"job": job, "status": "SUCCESS", **soft}),
+        "accepted": ("replica.accepted", thing, {"job": job, "status": "reported", "doc": doc + 1, "version": version}),
+        "answer": ("answer", thing, {"job": job, "status": "accepted", "doc": doc + 1}),
+        "ended": ("execution", thing, {"job": job, "status": "SUCCEEDED", **soft}),
+        "counters": ("counters", "", {"job": rollout, "status": "final", "size": 1, "detail": '{"SUCCEEDED":1,"FAILED":0}'}),
+        "end": ("rollout", "", {"job": rollout, "status": "end", "size": 1, **soft}),
+        "retired": ("retired", thing, {"status": "idle", **soft}),
+    }  # fmt: skip
     for name, fields in changed.items():
         if fields is None:
             del events[name]
@@ -42,3 +47,25 @@ def update(thing="d-0", job="r.d-0.0", **changed):
             kind, at, had = events[name]
             events[name] = (kind, fields.pop("thing", at), {**had, **fields})
     return list(events.values())
+
+
+def failure(thing="d-0", job="r.d-0.0", **changed):
+    """The events of an update whose software did not boot, and which was reported as a failure."""
+    old = {"version": "1", "digest": OLD}
+    changed = {
+        "reboot": old,
+        "confirm": None,
+        "report": {"status": "FAILURE", **old},
+        "accepted": {"version": "1"},
+        "ended": {"status": "FAILED"},
+        "counters": {"detail": '{"SUCCEEDED":0,"FAILED":1}'},
+        "retired": old,
+        **changed,
+    }
+    return with_after(update(thing, job, **changed), "reboot", ("rollback", thing, {"job": job, **old}))
+
+
+def with_after(events, kind, *more):
+    """The events, with more of them behind the first of this kind, or with this status."""
+    at = next(i for i, event in enumerate(events) if kind in (event[0], event[2].get("status"))) + 1
+    return [*events[:at], *more, *events[at:]]

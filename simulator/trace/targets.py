@@ -1,0 +1,136 @@
+"""What became of each target: one row for each thing of each rollout, joined from the application's events."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.model.events import Kind
+from simulator.model.update import State
+from simulator.trace.reader import Codes, Trace, View
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Targets:
+    """Arrays with one value for each target, in the order in which they were named.
+
+    `view` holds the events that name them; `thing`, `rollout`, `cohort` are codes of thing, job and detail.
+    `state` is the code of the status of its latest execution, -1 while it waits; `last` that event's row, else -1.
+    `replaced`: a later rollout has offered to the same thing, so that this one's software is desired no more.
+    `of_job` gives, by the code of a job, the target whose execution it is, -1 where nobody said.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self.view = view = trace.kind(Kind.TARGET)
+        self.thing, self.rollout, self.cohort = view["thing"], view["job"], view["detail"]
+        executions = trace.kind(Kind.EXECUTION)
+        self.of_execution = self.of(executions)
+        ours = self.of_execution >= 0
+        self.state, self.last = np.full(len(view), -1), np.full(len(view), -1)
+        self.state[self.of_execution[ours]] = executions["status"][ours]  # later rows overwrite earlier ones
+        self.last[self.of_execution[ours]] = executions.rows[ours]
+        self.of_job = np.full(len(trace.words("job")), -1)
+        for events, of in ((executions, self.of_execution), (offers := trace.kind(Kind.OFFER), self.of(offers))):
+            named = events["job"] >= 0
+            self.of_job[events["job"][named]] = of[named]
+        self.replaced = self._replaced(executions)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def of(self, events: View) -> Codes:
+        """The target that each event speaks of, by its thing and digest; -1 where there is none."""
+        return events.latest(self.view, "thing", "digest")
+
+    def of_jobs(self, events: View) -> Codes:
+        """The target that each event speaks of, by its job; -1 where the job is nobody's, or another thing's."""
+        found = self._by_job(events["job"])
+        return np.where((found >= 0) & (self._at(self.thing, found) == events["thing"]), found, -1)
+
+    def owner(self, events: View) -> Codes:
+        """The code of the thing whose job each event names; -1 where the job is nobody's."""
+        return self._at(self.thing, self._by_job(events["job"]))
+
+    def _by_job(self, jobs: Codes) -> Codes:
+        return self._at(self.of_job, jobs)
+
+    @staticmethod
+    def _at(values: npt.NDArray[Any], places: Codes) -> Codes:
+        return np.append(values, -1)[places]
+
+    def _replaced(self, executions: View) -> Mask:
+        offered = self.of_execution[(self.of_execution >= 0) & self._is(executions, State.IN_PROGRESS)]
+        newest = np.full(len(self._trace.words("thing")), -1)
+        newest[self.thing[np.sort(offered)]] = np.sort(offered)
+        return np.asarray(newest[self.thing] > np.arange(len(self)))
+
+    def _is(self, events: View, status: str) -> Mask:
+        return np.asarray(events["status"] == self._trace.code("status", status))
+
+    @cached_property
+    def converged_us(self) -> Codes:
+        """For each target when it had converged: its device runs the desired software, by its own record, and the
+        application or the backend knows it; -1 where that never came, or did not last.
+
+        Of a replaced target nobody asks what runs later: its success counts.
+        """
+        trace, executions = self._trace, self._trace.kind(Kind.EXECUTION)
+        known = self._acknowledged_us()
+        done = (self.of_execution >= 0) & self._is(executions, State.SUCCEEDED)
+        succeeded = np.full(len(self), -1)
+        succeeded[self.of_execution[done]] = executions["t_us"][done]
+        succeeded[~self.ended_as(State.SUCCEEDED)] = -1
+        known = np.where(succeeded >= 0, succeeded, known)
+        digests, versions = running(trace)
+        wanted, unhashed = self.view["digest"], self.view["digest"] == -1
+        runs = digests[self.thing] == wanted
+        runs[unhashed] = (versions[self.thing] == self.view["version"])[unhashed]  # nobody told the hash
+        return np.where(self.replaced, succeeded, np.where(runs, known, -1))
+
+    def _acknowledged_us(self) -> Codes:
+        """For each target when its report of success was accepted, or the replica last accepted a report that names the
+        new version; -1 where neither was."""
+        trace = self._trace
+        accepted = trace.kind(Kind.ACCEPTED).where("status", "reported", "both")
+        reported, at = (np.full(len(trace.words("thing")), -1) for _ in range(2))
+        reported[accepted["thing"]], at[accepted["thing"]] = accepted["version"], accepted["t_us"]
+        version = self.view["version"]
+        known = np.where((version >= 0) & (reported[self.thing] == version), at[self.thing], -1)
+        answers = trace.kind(Kind.ANSWER).where("status", "accepted")
+        answers = answers.only(answers.latest(trace.kind(Kind.REPORT).where("status", "SUCCESS"), "thing", "job") >= 0)
+        of = self.of_jobs(answers)
+        known[of[of >= 0]] = answers["t_us"][of >= 0]
+        return known
+
+    def ended_as(self, *states: str) -> Mask:
+        """Which targets' latest execution is in one of these states."""
+        return np.isin(self.state, [self._trace.code("status", state) for state in states])
+
+    def rollouts(self) -> dict[str, Mask]:
+        """Rollout's name -> which targets are its own, in the order of the names' first appearance."""
+        codes, first = np.unique(self.rollout, return_index=True)
+        words = self._trace.words("job")
+        return {words[code]: self.rollout == code for code in codes[np.argsort(first)].tolist()}
+
+    def outcomes(self, which: Mask | None = None) -> dict[str, int]:
+        """State -> number of targets (of `which`), those never offered as QUEUED; states by name."""
+        codes, counts = np.unique(self.state if which is None else self.state[which], return_counts=True)
+        words = self._trace.words("status")
+        found: dict[str, int] = {}
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            state = words[code] if code >= 0 else State.QUEUED.value
+            found[state] = found.get(state, 0) + count
+        return dict(sorted(found.items()))
+
+
+def running(trace: Trace) -> tuple[Codes, Codes]:
+    """By the code of a thing: digest and version of what it ran last, by its own events; -1 where it said nothing."""
+    facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK, Kind.RETIRED)
+    digests, versions = (np.full(len(trace.words("thing")), -1) for _ in range(2))
+    digests[facts["thing"]], versions[facts["thing"]] = facts["digest"], facts["version"]
+    return digests, versions

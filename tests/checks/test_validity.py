@@ -1,0 +1,80 @@
+"""Was the load generator the bottleneck? Each limit, its value beside it, and what is outside of the warm-up."""
+
+import json
+
+import pytest
+
+from simulator.checks.validity import started, validity
+from simulator.model.scenario import Scenario
+from tests.checks.traces import trace, update
+
+SCENARIO = Scenario.model_validate({"limits": {"warm_up": "1s"}, "fleet": {"devices": 2}})
+
+
+def health(t_us, lags, process="shard-0", cpu=0.5):
+    facts = {"process": process, "loop_lag_us": lags, "cpu_share": cpu, "rss_bytes": 1}
+    return ("health", "", {"t_us": t_us, "detail": json.dumps(facts)})
+
+
+def judged(*events):
+    return validity(trace(("stage", "", {"phase": "ramp", "t_us": 0}), *events), SCENARIO)
+
+
+def values(found):
+    return {limit.name: (limit.value, limit.allowed, limit.held) for limit in found.limits}
+
+
+def test_loop_lag_counts_after_the_warm_up_and_for_our_own_processes_alone():
+    found = judged(health(500_000, [900_000]), health(2_000_000, [1000, 3000]), health(2_000_000, [9e6], "mosquitto"))
+    assert values(found) == {"loop lag p99 of shard-0, s": (pytest.approx(0.00298), 0.1, True)}
+    assert found.reasons == ()
+
+
+def test_a_loop_that_lags_makes_the_run_invalid_and_names_the_busiest():
+    found = judged(health(2_000_000, [500_000], cpu=0.99), health(2_000_000, [], "broker", cpu=0.3))
+    assert values(found)["loop lag p99 of shard-0, s"] == (0.5, 0.1, False)
+    assert found.reasons == ("loop lag p99 of shard-0, s: 0.5, allowed 0.1; shard-0 used most CPU, 99% of a core",)
+
+
+@pytest.mark.parametrize(("late_us", "held"), [(90_000, True), (110_000, False)])
+def test_lateness_of_starts_and_offers(late_us, held):
+    late = {"t_us": 2_000_000, "status": "cold", "span_us": late_us}
+    assert values(judged(("boot", "a", late)))["schedule lateness p99, s"] == (late_us / 1e6, 0.1, held)
+    late["status"] = "sent"
+    assert values(judged(("offer", "a", late)))["schedule lateness p99, s"] == (late_us / 1e6, 0.1, held)
+    assert values(judged(("boot", "a", late | {"t_us": 10, "status": "cold"}))) == {}
+
+
+def test_a_slow_update_allows_a_twentieth_of_itself():
+    found = judged(("boot", "a", {"t_us": 2_000_000, "status": "cold", "span_us": 400_000}),
+                   ("execution", "a", {"t_us": 3_000_000, "status": "SUCCEEDED", "span_us": 10_000_000}))  # fmt: skip
+    assert values(found)["schedule lateness p99, s"] == (0.4, 0.5, True)
+
+
+def offered(*events):
+    return values(validity(trace(*events), SCENARIO)).get("offered of what was scheduled")
+
+
+def test_what_was_scheduled_and_never_offered():
+    one = update()
+    assert offered(*one) == (1.0, 0.99, True)
+    two = [e if e[0] != "counters" else ("counters", "", {**e[2], "size": 2}) for e in one]
+    assert offered(*two, ("target", "d-1", {"job": "rollout-1", "digest": "x"})) == (0.5, 0.99, False)
+    assert offered(*update(counters=None)) is None
+
+
+def test_canceled_targets_were_never_due():
+    canceled = {"detail": '{"SUCCEEDED":1,"CANCELED":1}', "size": 2}
+    assert offered(*update(counters=canceled), ("target", "d-1", {"job": "rollout-1"})) == (1.0, 0.99, True)
+
+
+def test_each_rollouts_offers_count_for_its_own_targets():
+    second = update(job="q", rollout="rollout-2", version="3", digest="3" * 64, boot=None)
+    assert offered(*update(), *second) == (1.0, 0.99, True)
+    unoffered = [e for e in second if e[0] != "offer"]
+    assert offered(*update(), *unoffered) == (0.5, 0.99, False)
+
+
+def test_fewer_devices_than_asked_are_said():
+    assert started(trace(*update()), SCENARIO) == ("1 of 2 devices were started",)
+    assert started(trace(*update(), *update("d-1", "r.d-1.0")), SCENARIO) == ()
