@@ -6,19 +6,29 @@ import asyncio
 import contextlib
 import hmac
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from simulator import __version__
 from simulator.model.errors import ScenarioError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BACKLOG = 4096
 _STOP_S = 2
+_OPEN = ("/health", "/openapi.json")
+_TOKEN = HTTPBearer(auto_error=False, scheme_name="token", description="the token that fleetsim was given, or printed")
 
 
 class _Server(uvicorn.Server):
@@ -35,6 +45,7 @@ async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise ScenarioError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
@@ -66,18 +77,11 @@ async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
         listener.close()
 
 
-def guarded(app: FastAPI, token: str) -> FastAPI:
-    """Every path but /health and the API's own description wants `Authorization: Bearer <token>`; every error is
-    JSON, `{"error": text}`."""
-    expected = f"Bearer {token}"
-
-    @app.middleware("http")
-    async def check(request: Request, proceed: Any) -> Any:
-        if request.url.path not in ("/health", "/openapi.json", "/docs"):
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), expected.encode()):
-                return error(401, "a bearer token is needed: Authorization: Bearer TOKEN")
-        return await proceed(request)
+def guarded(title: str, token: str) -> FastAPI:
+    """An API that serves its own description at /openapi.json and loads nothing from elsewhere. Every other path but
+    /health wants `Authorization: Bearer <token>`; every error is JSON, `{"error": text}`."""
+    app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, dependencies=[Security(_TOKEN)])
+    app.add_middleware(_Guard, expected=f"Bearer {token}".encode())
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, refusal: HTTPException) -> JSONResponse:
@@ -88,7 +92,30 @@ def guarded(app: FastAPI, token: str) -> FastAPI:
         said = [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in bad.errors()]
         return error(422, "; ".join(said))
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return error(400, "the request was not sent to its end")
+
     return app
+
+
+class _Guard:
+    """Lets nobody pass without the token."""
+
+    def __init__(self, app: App, expected: bytes) -> None:
+        self._app, self._expected = app, expected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if scope["path"] in _OPEN or hmac.compare_digest(given, self._expected):
+            await self._app(scope, receive, send)
+            return
+        # the body is read all the same: closing before would reset the connection, and with it the answer
+        while (await receive()).get("more_body"):
+            pass
+        refusal = error(401, "a bearer token is needed: Authorization: Bearer TOKEN")
+        refusal.headers["www-authenticate"] = "Bearer"
+        await refusal(scope, receive, send)
 
 
 def error(status: int, text: str) -> JSONResponse:

@@ -113,17 +113,20 @@ class HttpLink(Protocol):
 
 
 class Wires(NamedTuple):
-    """A device's two roads."""
+    """A device's two roads; `address` is where its downloads come from, empty where nobody knows."""
 
     mqtt: MqttLink
     http: HttpLink
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """How HTTP is spoken: `pooled` keeps connections alive between requests (for load on storage alone)."""
+    """How HTTP is spoken: `pooled` keeps connections alive between requests (for load on storage alone); `hosts` may
+    be spoken to beside this machine, None: all of them."""
 
     pooled: bool = False
+    hosts: frozenset[str] | None = None
     tls: ssl.SSLContext | None = None
     source: str | None = None
     connect_timeout_s: float = 30.0

@@ -35,6 +35,38 @@ class VirtualTask(asyncio.Task[Any]):
         return self.ordinal
 
 
+class Call:
+    """A callback in line. Without a context of its own it runs in the loop's: a context costs as much as the call."""
+
+    __slots__ = ("args", "callback", "context")
+
+    def __init__(self, callback: Callable[..., object], args: Any, context: contextvars.Context | None) -> None:
+        self.callback: Callable[..., object] | None = callback  # None once it was called or cancelled
+        self.args, self.context = args, context
+
+    def cancel(self) -> None:
+        """Take it out of the line."""
+        self.callback = self.args = None
+
+
+class Timer(Call):
+    """A callback at its time."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(
+        self, callback: Callable[..., object], args: Any, context: contextvars.Context | None, loop: VirtualLoop
+    ) -> None:
+        self.callback = callback
+        self.args, self.context, self._loop = args, context, loop
+
+    def cancel(self) -> None:
+        """Take it out of the line; nothing once it has rung."""
+        if self.callback is not None:
+            self.callback = self.args = None
+            self._loop.forget_cancelled()
+
+
 class VirtualLoop:
     """Runs coroutines in virtual time. The clock starts at 0; timers of one instant fire in the order they were set.
 
@@ -44,13 +76,12 @@ class VirtualLoop:
     def __init__(self) -> None:
         self.now_us = 0
         self._self: Any = self  # asyncio's types ask for all of AbstractEventLoop
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._ready: deque[Call] = deque()
+        self._timers: list[tuple[int, int, Timer]] = []
         self._ticks = itertools.count()
         self._ordinals = itertools.count(1)
         self._failures: list[dict[str, Any]] = []
-        self._tasks: dict[int, VirtualTask] = {}
-        self._cancelled = 0
+        self._cancelled = 0  # timers that have not surfaced yet
         self._running = self._closed = False
 
     # ---- time
@@ -63,40 +94,41 @@ class VirtualLoop:
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
+    ) -> Call:
         """Call it after what is ready now."""
-        handle = asyncio.Handle(callback, args, self._self, context)
-        self._ready.append(handle)
-        return handle
+        call = Call(callback, args, context)
+        self._ready.append(call)
+        return call
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Timer:
         """Call it in `delay` seconds."""
-        return self._at_us(self.now_us + max(0, round(delay * 1e6)), callback, args, context)
+        return self._at_us(self.now_us + round(delay * 1e6), callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Timer:
         """Call it when the clock says `when`."""
         when_us = round(when * 1e6)
         if when_us / 1e6 < when:  # never early: who waits for `when` would wait again, and time would stand still
             when_us += 1
-        return self._at_us(max(self.now_us, when_us), callback, args, context)
+        return self._at_us(when_us, callback, args, context)
 
     def _at_us(
         self, when_us: int, callback: Callable[..., object], args: Any, context: contextvars.Context | None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when_us / 1e6, callback, args, self._self, context)
-        handle._scheduled = True  # type: ignore[attr-defined]
-        heapq.heappush(self._timers, (when_us, next(self._ticks), handle))
-        return handle
+    ) -> Timer:
+        if when_us < self.now_us:
+            when_us = self.now_us
+        timer = Timer(callback, args, context, self)
+        heapq.heappush(self._timers, (when_us, next(self._ticks), timer))
+        return timer
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when they surface, or all at once when they are the greater part."""
+    def forget_cancelled(self) -> None:
+        """A timer was cancelled: such are dropped when they surface, or all at once when they are the greater part."""
         self._cancelled += 1
         if self._cancelled > 1000 and self._cancelled * 2 > len(self._timers):
-            self._timers = [t for t in self._timers if not t[2].cancelled()]
+            self._timers = [t for t in self._timers if t[2].callback is not None]
             heapq.heapify(self._timers)
             self._cancelled = 0
 
@@ -113,13 +145,11 @@ class VirtualLoop:
     ) -> asyncio.Task[T]:
         """A task, numbered in the order of creation."""
         ordinal = next(self._ordinals)
-        task = VirtualTask(ordinal, coro, loop=self._self, name=str(name or f"task {ordinal}"), context=context)
-        self._tasks[ordinal] = task
-        task.add_done_callback(self._task_done)
-        return task
+        return VirtualTask(ordinal, coro, loop=self._self, name=name or f"task {ordinal}", context=context)
 
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        del self._tasks[hash(task)]
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that are not done, in the order of creation."""
+        return sorted(asyncio.all_tasks(self._self), key=hash)
 
     def get_debug(self) -> bool:
         """Never in debug mode."""
@@ -171,17 +201,14 @@ class VirtualLoop:
 
     def _turn(self, main: asyncio.Task[Any], limit_us: int | None) -> None:
         ready, pop = self._ready, heapq.heappop
-        while not main.done():
-            while ready:
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
+        while True:
+            self._run_ready()
             if main.done():
                 return
             timers = self._timers
-            while timers and timers[0][2]._cancelled:
+            while timers and timers[0][2].callback is None:
                 pop(timers)
-                self._cancelled = max(0, self._cancelled - 1)
+                self._cancelled -= 1
             if not timers:
                 raise Deadlock(f"nothing can happen any more; waiting: {self._waiting()}")
             now_us = timers[0][0]
@@ -191,27 +218,43 @@ class VirtualLoop:
             while timers and timers[0][0] == now_us:
                 ready.append(pop(timers)[2])
 
+    def _run_ready(self) -> None:
+        """Call what is in line, and what comes into line meanwhile."""
+        ready = self._ready
+        while ready:
+            call = ready.popleft()
+            callback, call.callback = call.callback, None
+            if callback is None:
+                continue
+            try:
+                if call.context is None:
+                    callback(*call.args)
+                else:
+                    call.context.run(callback, *call.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"exception": error})
+
     def _waiting(self) -> str:
         """The waiting tasks by name, and where each waits; the first few of many."""
-        places = []
-        for task in list(self._tasks.values())[:10]:
+        tasks, places = self._tasks(), []
+        for task in tasks[:10]:
             frames = task.get_stack(limit=1)
             where = f" at {frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else ""
             places.append(f"{task.get_name()}{where}")
-        more = len(self._tasks) - len(places)
+        more = len(tasks) - len(places)
         return ", ".join(places) + (f" and {more} more" if more > 0 else "")
 
     def _finish(self) -> None:
         """Cancel what still runs, and let it clean up."""
         for _ in range(100):
-            if not self._tasks:
+            tasks = self._tasks()
+            if not tasks:
                 return
-            for task in list(self._tasks.values()):
+            for task in tasks:
                 task.cancel()
-            while self._ready:
-                handle = self._ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
+            self._run_ready()
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else asyncio's loops offer (threads, sockets, processes, signals) is real: refused by name."""

@@ -6,16 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httptools
 
 from simulator.links.base import HttpOptions
+from simulator.links.urls import REDIRECTS_MAX, redirected, refuse_unmeant
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_REDIRECTS_MAX = 5
 _BUFFER = 256 * 1024  # bytes waiting for the reader before the socket is left alone
 _PORTS = {"http": 80, "https": 443}
 
@@ -224,14 +223,14 @@ class LeanHttp:
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> LeanBody:
         """Send the request and wait for the head, past redirects. Raises LinkError."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        for _ in range(_REDIRECTS_MAX + 1):
+        for _ in range(REDIRECTS_MAX + 1):
             body = await self._exchange(request, bound, deadline - asyncio.get_running_loop().time())
-            target = body.headers.get("location")
-            if body.status not in _REDIRECTS or target is None:
+            onward = redirected(request, body.status, body.headers.get("location"))
+            if onward is None:
                 return body
             body.close()
-            request = _redirected(request, body.status, urljoin(request.url, target))
-        raise LinkError(f"more than {_REDIRECTS_MAX} redirects")
+            request = onward
+        raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
     async def _exchange(self, request: Request, bound: int, timeout_s: float) -> LeanBody:
         parts = urlsplit(request.url)
@@ -239,6 +238,7 @@ class LeanHttp:
             host = (parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
         except (KeyError, ValueError):
             raise LinkError(f"not an http URL: {request.url!r}") from None
+        refuse_unmeant(host[1], self.options.hosts)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{request.method} {path} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
         lines += [f"{name}: {value}" for name, value in (*self.options.headers, *request.headers)]
@@ -301,13 +301,3 @@ def _usable(free: list[_Connection] | None) -> _Connection | None:
         if connection.transport is not None and not connection.transport.is_closing():
             return connection
     return None
-
-
-def _redirected(request: Request, status: int, url: str) -> Request:
-    """RFC 9110 15.4: 303 asks with GET; an Authorization header stays with its own host."""
-    headers = request.headers
-    if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
-        headers = tuple((name, value) for name, value in headers if name != "authorization")
-    if status == 303 and request.method != "HEAD":
-        return Request("GET", url, headers)
-    return request._replace(url=url, headers=headers)

@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from simulator.links.base import HttpOptions, MqttOptions
+from simulator.links.urls import REDIRECTS_MAX, redirected, refuse_unmeant
 from simulator.model.errors import LinkError, NotSimulated, PeerError, ScenarioError, TransferError
 from simulator.model.io import Request, Response
 
@@ -29,7 +30,6 @@ _DRAIN_S = 1.0  # how long what was published may take to be acknowledged at the
 _CLOSE_S = 5.0
 _WAITING_MAX = 1000  # packets waiting for a full socket
 _AT_ONCE = 100  # packets read before other clients have their turn
-_REDIRECTS_MAX = 5
 # what a plain device does not send
 _BARE = ("accept", "accept-encoding", "content-type", "user-agent")
 
@@ -432,23 +432,31 @@ class LibraryHttp:
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> LibraryBody:
         """Send the request and wait for the head, past redirects. Raises LinkError."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        try:
-            async with asyncio.timeout_at(deadline):
-                response = await self._opened().request(
-                    request.method,
-                    yarl.URL(request.url, encoded=True),  # a signed URL goes out as it came in
-                    headers=(*self._options.headers, *request.headers),
-                    data=request.body or None,
-                    allow_redirects=True,
-                    max_redirects=_REDIRECTS_MAX + 1,
-                )
-        except aiohttp.TooManyRedirects:
-            raise LinkError(f"more than {_REDIRECTS_MAX} redirects") from None
-        except (aiohttp.ClientError, ValueError) as error:
-            raise LinkError(f"{request.url}: {error}") from None
-        except TimeoutError:
-            raise LinkError(f"no response within {timeout_s:g} s") from None
-        return LibraryBody(response, bound, deadline, timeout_s)
+        for _ in range(REDIRECTS_MAX + 1):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    response = await self._exchange(request)
+            except (aiohttp.ClientError, ValueError) as error:
+                raise LinkError(f"{request.url}: {error}") from None
+            except TimeoutError:
+                raise LinkError(f"no response within {timeout_s:g} s") from None
+            onward = redirected(request, response.status, response.headers.get("location"))
+            if onward is None:
+                return LibraryBody(response, bound, deadline, timeout_s)
+            response.close()
+            request = onward
+        raise LinkError(f"more than {REDIRECTS_MAX} redirects")
+
+    async def _exchange(self, request: Request) -> aiohttp.ClientResponse:
+        url = yarl.URL(request.url, encoded=True)  # a signed URL goes out as it came in
+        refuse_unmeant(url.host or "", self._options.hosts)
+        return await self._opened().request(
+            request.method,
+            url,
+            headers=(*self._options.headers, *request.headers),
+            data=request.body or None,
+            allow_redirects=False,
+        )
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""
@@ -475,7 +483,6 @@ class LibraryHttp:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_BARE,
                 auto_decompress=False,
-                requote_redirect_url=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=o.connect_timeout_s),
             )
             self._session._retry_connection = False  # no retries hidden in a link

@@ -19,6 +19,7 @@ from simulator.broker.packets import (
     Subscribe,
 )
 from simulator.links.base import MqttOptions
+from simulator.links.urls import REDIRECTS_MAX, redirected
 from simulator.model.errors import LinkError, PeerError, TransferError
 from simulator.model.io import Request, Response
 
@@ -26,40 +27,37 @@ _CHUNK = 65536
 
 
 class MemoryBroker:
-    """The fabric: carries packets between clients and the core, each hop one turn of the loop, in order."""
+    """The fabric: carries packets between clients and the core, at once and in order; a road that takes time is
+    `links.latency`."""
 
     def __init__(self, core: Broker) -> None:
         self.core = core
         self.down = False
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     def submit(self, client: MemoryMqtt, packet: Packet) -> None:
-        """A client's packet, on its way to the core."""
-        self._loop.call_soon(self._arrive, client, client.epoch, packet)
-
-    def _arrive(self, client: MemoryMqtt, epoch: int, packet: Packet) -> None:
-        if self.down or client.epoch != epoch:
-            return
-        self._carry(self.core.receive(client, packet, self._loop.time()))
+        """A client's packet to the core, and what the core says then to whom it is for."""
+        if not self.down:
+            self._carry(self.core.receive(client, packet, self.loop.time()))
 
     def vanish(self, client: MemoryMqtt) -> None:
         """A client's connection was cut."""
-        self._carry(self.core.dropped(client, self._loop.time()))
+        self._carry(self.core.dropped(client, self.loop.time()))
 
     def _carry(self, outputs: list[Output]) -> None:
         for client, packet in outputs:
-            assert isinstance(client, MemoryMqtt)
-            client.arrived(packet)
+            client.arrived(packet)  # type: ignore[attr-defined]
         due = self.core.wake_at
-        if due is not None and (self._timer is None or self._timer.cancelled() or self._timer.when() > due):
+        if due is not None and (self._timer is None or due < self._due):
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(due, self._tick)
+            self._timer, self._due = self.loop.call_at(due, self._tick), due
 
     def _tick(self) -> None:
         self._timer = None
-        self.core.tick(self._loop.time())
+        self.core.tick(self.loop.time())
         self._carry([])
 
 
@@ -83,15 +81,14 @@ class MemoryMqtt:
     """An MQTT client of a MemoryBroker; implements `MqttLink`."""
 
     capabilities = frozenset({"abort", "withhold-puback"})
-    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "epoch", "fabric", "up")
+    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "fabric", "up")
 
     def __init__(self, fabric: MemoryBroker, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
-        self.epoch = 0  # counts cuts; what was on its way when one came is lost
         self._inbox: deque[Publish] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._answer: asyncio.Future[Packet] | None = None
+        self._answer: Packet | None = None
         self._lost = ""
         self._next_id = 0
         self._unacked: dict[int, Publish] | None = None
@@ -105,7 +102,7 @@ class MemoryMqtt:
         self._lost = ""
         o = self._options
         will = Publish(o.will[0], o.will[1], 1) if o.will else None
-        answer = await self._ask(
+        answer = self._ask(
             Connect(o.client_id, o.username, o.password, o.clean_start, o.session_expiry_s, o.keep_alive_s, 65535, will)
         )
         assert isinstance(answer, ConnAck)
@@ -113,25 +110,24 @@ class MemoryMqtt:
             raise PeerError(f"the broker refused the connection: 0x{answer.code:02x}", code=answer.code)
         self.up = True
         if answer.session_present:
-            for packet in (self._unacked or {}).values():
+            for packet in list((self._unacked or {}).values()):
                 self.fabric.submit(self, packet._replace(dup=True))
         else:
             self._unacked = None
         return answer.session_present
 
-    async def _ask(self, packet: Packet) -> Packet:
-        self._answer = asyncio.get_running_loop().create_future()
+    def _ask(self, packet: Packet) -> Packet:
         self.fabric.submit(self, packet)
-        try:
-            return await self._answer
-        finally:
-            self._answer = None
+        answer, self._answer = self._answer, None
+        if answer is None:
+            raise LinkError(self._lost or "no answer")
+        return answer
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
         """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
         self._require()
         self._next_id = self._next_id % 65535 + 1
-        answer = await self._ask(Subscribe(self._next_id, tuple(Filter(f, qos, no_local) for f in filters)))
+        answer = self._ask(Subscribe(self._next_id, tuple(Filter(f, qos, no_local) for f in filters)))
         assert isinstance(answer, SubAck)
         for pattern, code in zip(filters, answer.codes, strict=True):
             if code >= 0x80:
@@ -140,17 +136,17 @@ class MemoryMqtt:
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Hand the message over. Raises LinkError."""
         self._require()
-        packet_id = None
-        if qos:
-            if self._unacked is None:
-                self._unacked = {}
-            packet_id = self._next_id % 65535 + 1
-            while packet_id in self._unacked:
-                packet_id = packet_id % 65535 + 1
-            self._next_id = packet_id
-        packet = Publish(topic, payload, qos, retain, False, packet_id)
-        if packet_id is not None and self._unacked is not None:
-            self._unacked[packet_id] = packet
+        if qos == 0:
+            self.fabric.submit(self, Publish(topic, payload, 0, retain))
+            return
+        unacked = self._unacked
+        if unacked is None:
+            unacked = self._unacked = {}
+        packet_id = self._next_id % 65535 + 1
+        while packet_id in unacked:
+            packet_id = packet_id % 65535 + 1
+        self._next_id = packet_id
+        packet = unacked[packet_id] = Publish(topic, payload, qos, retain, False, packet_id)
         self.fabric.submit(self, packet)
 
     async def receive(self, until: float | None = None) -> MemoryDelivery | None:
@@ -158,7 +154,7 @@ class MemoryMqtt:
         inbox = self._inbox
         if not inbox:
             self._require()
-            loop = asyncio.get_running_loop()
+            loop = self.fabric.loop
             if until is not None and loop.time() >= until:
                 return None
             self._waiter = waiter = loop.create_future()
@@ -187,18 +183,14 @@ class MemoryMqtt:
                     self._unacked = None
         elif isinstance(packet, Disconnect):
             self.lose(f"the broker disconnected: 0x{packet.code:02x}")
-        elif self._answer is not None and not self._answer.done():
-            self._answer.set_result(packet)
+        else:
+            self._answer = packet
 
     def lose(self, reason: str) -> None:
         """The connection ended from the other side."""
-        if self.up or self._answer is not None:
-            self.up = False
-            self.epoch += 1
-            self._lost = reason
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_exception(LinkError(reason))
-            self._wake()
+        self.up = False
+        self._lost = reason
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -212,7 +204,6 @@ class MemoryMqtt:
         """Cut the connection without DISCONNECT."""
         if self.up:
             self.up = False
-            self.epoch += 1
             self._lost = "aborted"
             self.fabric.vanish(self)
             self._wake()
@@ -274,13 +265,13 @@ class MemoryHttp:
         await asyncio.sleep(0)
         if self.down:
             raise LinkError("connection refused")
-        for _ in range(6):
+        for _ in range(REDIRECTS_MAX + 1):
             response = self._serve(request)
-            target = response.header("location") if response.status in (301, 302, 303, 307, 308) else None
-            if target is None:
+            onward = redirected(request, response.status, response.header("location"))
+            if onward is None:
                 return MemoryBody(response, bound, head=request.method == "HEAD")
-            request = request._replace(url=target)
-        raise LinkError("more than 5 redirects")
+            request = onward
+        raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, whole."""

@@ -1,0 +1,46 @@
+"""Where an HTTP exchange may go: which hosts are meant, and what a redirect asks for next. Pure."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urljoin, urlsplit
+
+from simulator.model.errors import LinkError
+from simulator.model.io import Request
+
+REDIRECTS_MAX = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@functools.cache
+def local(host: str) -> bool:
+    """Whether this host is this machine; a name that only looks like a loopback address is not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_unmeant(host: str, hosts: Collection[str] | None) -> None:
+    """Raise LinkError for a host beyond this machine that is none of `hosts`; None means them all."""
+    if hosts is not None and host not in hosts and not local(host):
+        raise LinkError(f"{host} is not this machine; add --allow-remote {host} if you mean it")
+
+
+def redirected(request: Request, status: int, location: str | None) -> Request | None:
+    """The request that a response asks for; None where it is no redirect.
+
+    RFC 9110 15.4: 303 asks with GET; an Authorization header stays with its own host.
+    """
+    if status not in _REDIRECTS or location is None:
+        return None
+    url, headers = urljoin(request.url, location), request.headers
+    if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
+        headers = tuple((name, value) for name, value in headers if name != "authorization")
+    if status == 303 and request.method != "HEAD":
+        return Request("GET", url, headers)
+    return request._replace(url=url, headers=headers)
