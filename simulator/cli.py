@@ -44,6 +44,11 @@ AllowRemote = Annotated[
     list[str] | None, typer.Option(envvar="FLEETSIM_ALLOW_REMOTE", help="a host beyond this machine that is meant")
 ]
 
+CaFile = Annotated[str | None, typer.Option(envvar="FLEETSIM_CAFILE", help="trusted certificates")]
+Cert = Annotated[str | None, typer.Option(envvar="FLEETSIM_CERT", help="a client certificate")]
+Key = Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")]
+Insecure = Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not check certificates")]
+
 
 @app.command()
 def run(
@@ -65,10 +70,10 @@ def run(
     pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,
     ifaddr: Annotated[list[str] | None, typer.Option(envvar="FLEETSIM_IFADDR", help="a local address to bind")] = None,
     allow_remote: AllowRemote = None,
-    cafile: Annotated[str | None, typer.Option(envvar="FLEETSIM_CAFILE", help="trusted certificates")] = None,
-    cert: Annotated[str | None, typer.Option(envvar="FLEETSIM_CERT", help="a client certificate")] = None,
-    key: Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")] = None,
-    insecure: Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not check certificates")] = False,
+    cafile: CaFile = None,
+    cert: Cert = None,
+    key: Key = None,
+    insecure: Insecure = False,
     out: Annotated[Path, typer.Option(envvar="FLEETSIM_OUT", help="where run directories go")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", envvar="FLEETSIM_JSON", help="print summary.json")] = False,
     csv: Annotated[str | None, typer.Option(envvar="FLEETSIM_CSV", help="also PREFIX_devices.csv")] = None,
@@ -137,6 +142,10 @@ def serve(
         str | None, typer.Option(envvar="FLEETSIM_TOKEN", help="of the HTTP APIs; none: a fresh one")
     ] = None,
     allow_remote: AllowRemote = None,
+    cafile: CaFile = None,
+    cert: Cert = None,
+    key: Key = None,
+    insecure: Insecure = False,
 ) -> None:
     """Run broker, backend and application alone, until interrupted."""
     from simulator.worlds.serve import serve as serving
@@ -150,6 +159,10 @@ def serve(
         backend_port=backend_port,
         application_port=application_port,
         allow_remote=allow_remote or [],
+        cafile=cafile,
+        cert=cert,
+        key=key,
+        insecure=insecure,
     )
     if token:
         options.token = token
@@ -175,14 +188,14 @@ def _twice(scenario: Scenario) -> int:
 
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
-    from reports import page, summary
+    from reports import files, page, summary
     from simulator.trace import rundir
 
     run = rundir.open_run(path)
     numbers = summary.summarise(run.manifest, run.trace, judgement)
     rundir.write_json(path / "summary.json", numbers)
-    page.write_devices(path / "devices.csv", run.trace)
-    page.write_junit(path / "junit.xml", numbers)
+    files.write_devices(path / "devices.csv", run.trace)
+    files.write_junit(path / "junit.xml", numbers)
     page.write_report(path / "report.html", run.manifest, run.trace, numbers)
     if as_json:
         print(json.dumps(numbers, indent=2))

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -23,7 +24,7 @@ from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits, setting
 from simulator.worlds.health import cpu_s, resident_bytes
 from simulator.worlds.progress import Line
-from simulator.worlds.stack import Options, Stack
+from simulator.worlds.stack import Options, Stack, refuse_remote
 from simulator.worlds.stages import Outcome, conduct
 
 _FIRST_SHARD = 10
@@ -39,10 +40,20 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         raise ScenarioError("target.kind external needs a target.broker URL, such as mqtt://host:1883")
     if target.kind == "external" and target.artifact_url is None:
         raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
+    if target.artifact_url is not None:
+        refuse_remote("target.artifact_url", _host(target.artifact_url), options)
     limit = limits.raise_open_files()
     limits.check_files(fleet.devices, options.processes, embedded=target.broker == "embedded", limit=limit)
     ours = target.broker in ("embedded", "mosquitto")
     return limits.sources(fleet.devices, options.ifaddr, loopback=ours, ports=limits.ephemeral_ports())
+
+
+def _host(url: str) -> str:
+    """An http URL's host. Raises ScenarioError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ScenarioError(f"target.artifact_url: {url!r} is no http:// or https:// URL")
+    return parts.hostname
 
 
 def run(scenario: Scenario, options: Options, path: Path, line: Line, sources: list[str | None]) -> Outcome:
@@ -103,6 +114,7 @@ class _World:
             "link": self._options.link,
             "pooled": self._options.pooled,
             "sources": self._sources,
+            "hosts": self._options.allow_remote,
         }
         await self._stack.child(name, self._stack.config(name, "shard", _FIRST_SHARD + index, **more))
 
@@ -131,7 +143,9 @@ class _World:
         scenario, token = self._scenario, self._options.token
         version = scenario.rollout.version
         if scenario.target.artifact_url is not None:
-            return ArtifactFacts(version=version, url=scenario.target.artifact_url)
+            return ArtifactFacts(
+                version=version, url=scenario.target.artifact_url, sha256=scenario.target.artifact_sha256
+            )
         content = setting.artifact_bytes(scenario)
         url = f"{self._stack.backend_url}/artifacts/{scenario.rollout.name}/{version}"
         response = await http.request(Request("PUT", url, (("authorization", f"Bearer {token}"),), content))
@@ -164,6 +178,6 @@ class _World:
         for chore in self._chores:
             chore.cancel()
         if self._stack.broker:
-            detail = orjson.dumps(self._stack.describe_broker()).decode()
+            detail = orjson.dumps(await self._stack.describe_broker()).decode()
             self._record(Kind.BROKER, detail=detail)
         await self._stack.stop()

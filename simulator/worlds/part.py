@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ import orjson
 import pyarrow as pa
 
 from simulator.links.loop import run_live
-from simulator.model.errors import FleetsimError
+from simulator.model.errors import FleetsimError, PartDied
 from simulator.model.scenario import Scenario
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.health import Health
@@ -58,6 +59,7 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
 
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
         part = Part(config, record)
+        logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))
         chores = [asyncio.ensure_future(_flush(part, record, tally)), asyncio.ensure_future(part.health.watch())]
         commands = asyncio.ensure_future(_obey(part))
@@ -71,6 +73,20 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
                 task.cancel()
             await asyncio.gather(work, commands, *chores, return_exceptions=True)
             record.flush()
+
+
+class _Warnings(logging.Handler):
+    """Says warnings in the part's log, and tells the conductor, who may show them."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(logging.WARNING)
+        self._part = part
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One warning."""
+        text = record.getMessage()
+        print(text, file=sys.stderr)
+        self._part.tell("warning", text=text)
 
 
 async def _obey(part: Part) -> None:
@@ -108,9 +124,19 @@ class _Tally:
         return counts
 
 
+class _WithoutPandas:
+    """Hides pandas, which pyarrow loads with its first conversion if it can: half a second and 40 MB a part."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """There is no pandas here."""
+        if name == "pandas":
+            raise ModuleNotFoundError("no part of a live run needs pandas", name=name)
+
+
 def main() -> None:
     """Read the configuration, be that part until stdin ends. Exit code 3: could not start; 4: failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when a run ends
+    sys.meta_path.insert(0, _WithoutPandas())
     from simulator.worlds.roles import ROLES  # loads what takes long, while others do the same
 
     line = b""
@@ -121,14 +147,23 @@ def main() -> None:
         line += byte
     try:
         run_live(lambda: _main(orjson.loads(line), ROLES))
-    except FleetsimError as error:
-        print(f"{error}", file=sys.stderr)
-        sys.exit(3)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    except Exception as error:
+        sys.exit(_last_words(error))
+
+
+def _last_words(error: Exception) -> int:
+    """Say in a sentence what ended the part, as far as it is known what that was; the exit code."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, FleetsimError):
+        print(error, file=sys.stderr)
+        return 4 if isinstance(error, PartDied) else 3
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         print(f"{error.strerror}: the record cannot be written", file=sys.stderr)
-        sys.exit(4)
+        return 4
+    if isinstance(error, BrokenPipeError):
+        return 0  # the conductor is gone, and the end of stdin was to tell that
+    raise error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,11 @@ from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.scenario import Profile
 from simulator.worlds import setting
 from simulator.worlds.part import Part, Role
+from simulator.worlds.stack import LOOPBACK
 
+_VERSION_S = 0.5  # for a broker to say what it is
+_SECURE = ("mqtts", "wss")
+_SESSION_S = 300  # for which a broker keeps what came while a service was away
 _CONNECTING = 64  # at once from one process: a broker's listen backlog is often 100
 
 
@@ -57,19 +63,20 @@ async def backend(part: Part) -> None:
     storage = Storage("", setting.storage_key(scenario))
     dialect, replica = setting.replica_of(scenario.target, storage)
     database = SqliteDatabase(Path(config["database"]))
-    link = LeanMqtt(_service_options(part, setting.BACKEND))
+    link, options = _service_link(part, setting.BACKEND)
     service = BackendService(link, dialect, replica, database, part.record, part.epoch)
     ready = asyncio.Event()
     app = backend_api.app(
         storage=storage,
         serve=recording(storage, part.record, lambda: loop.time() + part.epoch),
-        replica=replica,
+        read=service.read,
         now=lambda: loop.time() + part.epoch,
         health=lambda: {"replicas": len(replica.rows), "subscribed": ready.is_set()},
         token=config["token"],
         max_artifact_bytes=scenario.target.artifact_bound,
     )
     try:
+        await _reach(link, options)
         async with _serving(app, config, storage) as port, _running(service.run(ready)) as work:
             await _first(ready, work)
             part.tell("ready", port=port)
@@ -81,25 +88,26 @@ async def backend(part: Part) -> None:
 async def application(part: Part) -> None:
     """Rollouts and their HTTP face."""
     config, scenario = part.config, part.scenario
-    options = _service_options(part, setting.APPLICATION)
-    link: MqttLink = _library_mqtt(options) if options.scheme in ("ws", "wss") else LeanMqtt(options)
+    link, options = _service_link(part, setting.APPLICATION)
     dialect = AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect)
     engine = Application(link, dialect, part.record, seed=scenario.seed, epoch=part.epoch)
     ready = asyncio.Event()
-    app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=config["prefix"]), token=config["token"])
+    app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
     await _reach(link, options)
+    ours = scenario.target.broker in ("embedded", "mosquitto")
+    broker = "" if ours else await _version(_mqtt(replace(options, client_id=f"{options.client_id}-version")))
     async with _serving(app, config) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
-        part.tell("ready", port=port)
+        part.tell("ready", port=port, broker=broker)
         await work
 
 
 async def shard(part: Part) -> None:
     """Some of the devices; they start when the conductor says so."""
     config, scenario = part.config, part.scenario
+    roads = _Roads(part)
     part.tell("ready")
     await part.go.wait()
-    roads = _Roads(part)
     fleet = run_fleet(scenario, Shard(config["index"], config["count"]), roads.road, part.record, epoch=part.epoch)
     async with _running(fleet) as work:
         part.record.flush()
@@ -116,16 +124,15 @@ class _Roads:
         self._key = setting.run_key(part.scenario)
         self._gate = asyncio.Semaphore(_CONNECTING)
         self._sources: list[str | None] = part.config["sources"] or [None]
-        self._tls = context(**part.config["tls"]) if any(part.config["tls"].values()) else None
-        if self._tls is None and self._config["broker"]["scheme"] in ("mqtts", "wss"):
-            self._tls = context()
+        self._tls = _tls(part)
+        self._broker = _broker(part, self._tls)
         library = part.config["link"] == "library"
         self._https = [self._http(source, library) for source in self._sources]
         self._mqtt: Callable[[MqttOptions], MqttLink] = _library_mqtt if library else LeanMqtt
         self._made = 0
 
     def _http(self, source: str | None, library: bool) -> HttpLink:
-        options = HttpOptions(pooled=self._config["pooled"], source=source, tls=self._tls)
+        options = HttpOptions(self._config["pooled"], frozenset(self._config["hosts"]), self._tls, source)
         return _library_http(options) if library else LeanHttp(options)
 
     def road(self, thing: str, profile: Profile) -> Wires:
@@ -134,20 +141,16 @@ class _Roads:
         client_id, username, password = self._fleet.login(thing)
         if not self._external:
             username, password = thing, thing_password(self._key, thing)
-        broker = self._config["broker"]
-        options = MqttOptions(
-            broker["host"],
-            broker["port"],
-            client_id,
-            username,
-            password,
+        options = replace(
+            self._broker,
+            client_id=client_id,
+            username=username,
+            password=password,
             source=self._sources[nth],
             gate=self._gate,
-            scheme=broker["scheme"],
-            path=broker["path"],
-            tls=self._tls if broker["scheme"] in ("mqtts", "wss") else None,
         )
-        return Wires(self._mqtt(setting.session_options(options, profile)), self._https[nth])
+        address = self._sources[nth] or ("" if self._external else LOOPBACK)
+        return Wires(self._mqtt(setting.session_options(options, profile)), self._https[nth], address)
 
 
 def _library_mqtt(options: MqttOptions) -> MqttLink:
@@ -162,12 +165,38 @@ def _library_http(options: HttpOptions) -> HttpLink:
     return LibraryHttp(options)
 
 
-def _service_options(part: Part, name: str) -> MqttOptions:
-    broker = part.config["broker"]
+def _tls(part: Part) -> ssl.SSLContext | None:
+    """What TLS needs, where any was asked for. Raises ScenarioError for unreadable files."""
+    asked = part.config["tls"]
+    return context(**asked) if any(asked.values()) or part.config["broker"]["scheme"] in _SECURE else None
+
+
+def _broker(part: Part, tls: ssl.SSLContext | None) -> MqttOptions:
+    """How the broker is reached, by a client that has no name yet."""
+    to = part.config["broker"]
+    return MqttOptions(
+        to["host"], to["port"], "", scheme=to["scheme"], path=to["path"], tls=tls if to["scheme"] in _SECURE else None
+    )
+
+
+def _service_link(part: Part, name: str) -> tuple[MqttLink, MqttOptions]:
+    """The link of backend or application, which outlives short losses of its connection."""
     user, password = name, setting.services(part.scenario)[name]
     if part.scenario.target.kind == "external":
-        user, password = broker["user"], broker["password"]
-    return MqttOptions(broker["host"], broker["port"], name, user, password, clean_start=False, session_expiry_s=3600)
+        user, password = part.config["broker"]["user"], part.config["broker"]["password"]
+    options = replace(
+        _broker(part, _tls(part)),
+        client_id=f"{name}-{part.config['run']}",  # another run on this broker is not to be taken over
+        username=user,
+        password=password,
+        clean_start=False,
+        session_expiry_s=_SESSION_S,
+    )
+    return _mqtt(options), options
+
+
+def _mqtt(options: MqttOptions) -> MqttLink:
+    return _library_mqtt(options) if options.scheme in ("ws", "wss") else LeanMqtt(options)
 
 
 @contextlib.asynccontextmanager
@@ -195,6 +224,17 @@ async def _reach(link: MqttLink, options: MqttOptions) -> None:
         await link.connect()
     except (LinkError, PeerError) as error:
         raise ScenarioError(f"target.broker {options.scheme}://{options.host}:{options.port}: {error}") from None
+
+
+async def _version(link: MqttLink) -> str:
+    """What the broker says it is, such as "mosquitto version 2.0.11"; empty where it says nothing."""
+    with contextlib.suppress(LinkError, PeerError):
+        await link.connect()
+        await link.subscribe(["$SYS/broker/version"], qos=0)
+        said = await link.receive(asyncio.get_running_loop().time() + _VERSION_S)
+        await link.close()
+        return said.payload.decode(errors="replace") if said else ""
+    return ""
 
 
 async def _first(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

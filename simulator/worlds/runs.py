@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from simulator import __version__
 from simulator.checks.judge import judge, named
@@ -22,7 +23,7 @@ from simulator.model.verdict import Judgement
 from simulator.trace import rundir
 from simulator.trace.reader import Trace, in_order
 from simulator.trace.recorder import Sink, StreamFile
-from simulator.worlds import live, virtual
+from simulator.worlds import live, setting, virtual
 from simulator.worlds.progress import Line, follow
 from simulator.worlds.stack import Options
 
@@ -48,6 +49,7 @@ def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
 def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
     """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
     named(scenario.checks)
+    setting.topics(scenario.target)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
     sources = live.prepare(scenario, options) if scenario.world == "live" else []
@@ -96,7 +98,7 @@ def _both(first: Sink, second: Sink) -> Sink:
 def _judge(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
     health = validity(trace, scenario)
     short = started(trace, scenario) if not incomplete and not died else ()
-    return Judgement(judge(trace, scenario), invalid=health.reasons, incomplete=(*incomplete, *short), died=died)
+    return Judgement(judge(trace, scenario), health.reasons, (*incomplete, *short), died, health.limits)
 
 
 def broker_of(trace: Trace) -> dict[str, Any]:
@@ -107,7 +109,10 @@ def broker_of(trace: Trace) -> dict[str, Any]:
 
 def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
     """The judgement of a run that was recorded earlier."""
-    scenario = Scenario.model_validate(run.manifest["scenario"])
+    try:
+        scenario = Scenario.model_validate(run.manifest["scenario"])
+    except ValidationError as error:
+        raise ScenarioError(f"{run.path / 'manifest.json'}: its scenario is not valid: {error}") from None
     if checks:
         scenario = scenario.model_copy(update={"checks": checks})
     incomplete = tuple(run.manifest.get("incomplete", ()))

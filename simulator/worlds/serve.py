@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from simulator.links.loop import run_live
-from simulator.model.errors import PartDied
 from simulator.model.scenario import Scenario
 from simulator.worlds import limits, setting
 from simulator.worlds.stack import Options, Stack
@@ -26,29 +27,44 @@ async def _serve(scenario: Scenario, options: Options, directory: Path) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stack = Stack(scenario, options, directory, time.monotonic_ns(), time.time() - time.monotonic())
+    epoch = time.time() - time.monotonic()
+    stack = Stack(scenario, options, directory, time.monotonic_ns(), epoch, traced=False)
+    stack.hear = _warn
+    racers: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(stop.wait()),
+        asyncio.ensure_future(_up(scenario, stack)),
+    ]
     try:
-        await stack.start()
-        print(_where(scenario, stack), flush=True)
-        racers = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(stack.watch())]
         done, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+        for racer in done:
+            racer.result()
+    finally:
         for racer in racers:
             racer.cancel()
-        for racer in done:
-            if isinstance(racer.exception(), PartDied):
-                racer.result()
-    finally:
+        await asyncio.gather(*racers, return_exceptions=True)
         await stack.stop()
     return 0
 
 
+async def _up(scenario: Scenario, stack: Stack) -> None:
+    await stack.start()
+    print(_where(scenario, stack), flush=True)
+    await stack.watch()
+
+
+def _warn(name: str, event: dict[str, Any]) -> None:
+    if event["event"] == "warning":
+        print(f"{name}: {event['text']}", file=sys.stderr, flush=True)
+
+
 def _where(scenario: Scenario, stack: Stack) -> str:
-    key = setting.run_key(scenario)
+    key, fleet = setting.run_key(scenario), scenario.fleet
+    known = "" if stack.mosquitto is None else f" from {fleet.name(0)} to {fleet.name(fleet.devices - 1)}"
     lines = {
         "broker": f"{stack.broker['scheme']}://{stack.broker['host']}:{stack.broker['port']}",
-        "things": f"user THING, password HMAC-SHA256(run key, THING), its first 32 hex digits; run key {key}",
-        "backend": f"{stack.backend_url} (OpenAPI: /docs)",
-        "rollouts": f"{stack.application_url} (OpenAPI: /docs)",
+        "things": f"user THING{known}, password HMAC-SHA256(run key, THING), its first 32 hex digits; run key {key}",
+        "backend": f"{stack.backend_url} (/health, /openapi.json)",
+        "rollouts": f"{stack.application_url} (/health, /openapi.json)",
         "token": stack.options.token,
     }
     return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())

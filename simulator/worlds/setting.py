@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import random
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from simulator.backend.replica import Limits, Replica
 from simulator.backend.service import Leaves
 from simulator.backend.storage import Storage
 from simulator.broker.access import thing_password
-from simulator.dialects.atlas import AtlasReplica, Topics
+from simulator.dialects.atlas import TOPICS, AtlasReplica, Topics
 from simulator.links.base import MqttOptions
+from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Profile, Scenario, Target
 
 BACKEND, APPLICATION, OPERATOR = "fleetsim-backend", "fleetsim-application", "fleetsim-operator"
@@ -30,8 +32,16 @@ def services(scenario: Scenario) -> dict[str, str]:
 
 
 def topics(target: Target) -> Topics:
-    """The topic templates."""
-    return Topics(**target.topics)
+    """The topic templates. Raises ScenarioError for bad ones."""
+    known = list(TOPICS.templates())
+    for name in target.topics:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1) or known
+            raise ScenarioError(f"target.topics.{name}: unknown name; did you mean {' or '.join(near)}?")
+    try:
+        return Topics(**target.topics)
+    except ValueError as error:
+        raise ScenarioError(f"target.topics: {error}") from None
 
 
 def topic_root(target: Target) -> str:
@@ -48,7 +58,12 @@ def replica_of(
     target: Target, storage: Storage, make: Callable[..., Replica] = Replica
 ) -> tuple[AtlasReplica, Replica]:
     """The replica's dialect and core over this storage."""
-    leaves = Leaves(storage, ttl_s=target.url_ttl, credential=target.access == "credential")
+    leaves = Leaves(
+        storage,
+        ttl_s=target.url_ttl,
+        credential=target.access == "credential",
+        bind_address=target.bind_address,
+    )
     dialect = AtlasReplica(topics=topics(target), variant=target.dialect)
     limits = Limits(target.document_max, target.depth_max)
     return dialect, make(dialect, mint=leaves.mint, grant=leaves.grant, limits=limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from simulator import __version__
 from simulator.backend.mosquitto import Mosquitto
-from simulator.model.errors import PartDied, ScenarioError
+from simulator.links.urls import refuse_unmeant
+from simulator.model.errors import LinkError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
 from simulator.worlds.children import Child
@@ -46,6 +49,14 @@ class Options:
         return {"cafile": self.cafile, "cert": self.cert, "key": self.key, "insecure": self.insecure}
 
 
+def refuse_remote(key: str, host: str, options: Options) -> None:
+    """Raise ScenarioError for a host beyond this machine that no --allow-remote names."""
+    try:
+        refuse_unmeant(host, options.allow_remote)
+    except LinkError as error:
+        raise ScenarioError(f"{key}: {error}") from None
+
+
 def broker_address(url: str, options: Options) -> dict[str, Any]:
     """A broker's URL as the links want it. Raises ScenarioError for a bad one, or one that is not allowed."""
     parts = urlsplit(url)
@@ -53,11 +64,7 @@ def broker_address(url: str, options: Options) -> dict[str, Any]:
         raise ScenarioError(
             f"target.broker: {url!r} is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST"
         )
-    allowed = (parts.hostname, "localhost", "::1") if parts.hostname.startswith("127.") else ("localhost", "::1")
-    if parts.hostname not in (*allowed, *options.allow_remote):
-        raise ScenarioError(
-            f"target.broker: {parts.hostname} is not this machine; add --allow-remote {parts.hostname} if you mean it"
-        )
+    refuse_remote("target.broker", parts.hostname, options)
     if parts.scheme in ("ws", "wss") and options.link == "lean":
         raise ScenarioError("target.broker: the lean link has no WebSocket; add --link library")
     try:
@@ -74,21 +81,30 @@ def broker_address(url: str, options: Options) -> dict[str, Any]:
     }
 
 
+def _database(name: str) -> Path | None:
+    """The file that a database's name tells; None for one of the stack's own. Raises ScenarioError for a bad name."""
+    scheme, colon, path = name.partition(":")
+    if scheme != "sqlite" or bool(colon) != bool(path):
+        raise ScenarioError(f"target.database: {name!r} is none of sqlite, sqlite:PATH")
+    return Path(path) if path else None
+
+
 class Stack:
     """The servers of a live run, whose files are below `directory`. `zero_ns` is the run's beginning on
-    CLOCK_MONOTONIC, `epoch` what that clock lacks to Unix time."""
+    CLOCK_MONOTONIC, `epoch` what that clock lacks to Unix time; without `traced` they record nothing."""
 
-    def __init__(self, scenario: Scenario, options: Options, directory: Path, zero_ns: int, epoch: float) -> None:
+    def __init__(
+        self, scenario: Scenario, options: Options, directory: Path, zero_ns: int, epoch: float, *, traced: bool = True
+    ) -> None:
         self.scenario, self.options, self._directory = scenario, options, directory
-        self._zero_ns, self._epoch = zero_ns, epoch
+        self._zero_ns, self._epoch, self._traced = zero_ns, epoch, traced
         self.children: dict[str, Child] = {}
         self.mosquitto: Mosquitto | None = None
         self.broker: dict[str, Any] = {}
         self.backend_url = self.application_url = ""
         self.broker_said: dict[str, Any] = {}
-        self.dropped: dict[str, int] = {}  # mosquitto's own count
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
-        self._own_database = scenario.target.database == "sqlite"
+        self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
 
     def config(self, name: str, role: str, shard: int, **more: Any) -> dict[str, Any]:
         """What a part is told at its start."""
@@ -96,10 +112,11 @@ class Stack:
             "name": name,
             "role": role,
             "shard": shard,
-            "trace": str(self._directory / "parts" / f"{name}.arrow"),
+            "trace": str(self._directory / "parts" / f"{name}.arrow") if self._traced else os.devnull,
             "scenario": self.scenario.model_dump(mode="json", by_alias=True),
             "zero_ns": self._zero_ns,
             "epoch": self._epoch,
+            "run": hashlib.sha256(str(self._epoch).encode()).hexdigest()[:6],  # unlike any other run's on its broker
             "host": LOOPBACK,
             "broker": self.broker,
             "token": self.options.token,
@@ -132,15 +149,13 @@ class Stack:
         if target.kind == "reference":
             ready = await self.child("backend", self._backend_config())
             self.backend_url = f"http://{LOOPBACK}:{ready['port']}"
-        prefix = "" if self.scenario.world == "virtual" else hashlib.sha256(str(self._epoch).encode()).hexdigest()[:6]
         config = self.config(
-            "application",
-            "application",
-            SHARDS["application"],
-            http_port=self.options.application_port,
-            prefix=f"{prefix}.",
+            "application", "application", SHARDS["application"], http_port=self.options.application_port
         )
         ready = await self.child("application", config)
+        if ready["broker"]:
+            name, _, version = ready["broker"].partition(" version ")
+            self.broker_said = {"name": name, "version": version}
         self.application_url = f"http://{LOOPBACK}:{ready['port']}"
 
     async def _start_broker(self) -> None:
@@ -150,15 +165,16 @@ class Stack:
             ready = await self.child("broker", config)
             self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"]}
         elif how == "mosquitto":
-            self.mosquitto = await asyncio.to_thread(self._start_mosquitto)
+            self.mosquitto = self._new_mosquitto()
+            await asyncio.to_thread(self.mosquitto.start)
             self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": self.mosquitto.port}
         else:
             self.broker = broker_address(how, self.options)
         self.broker = {"path": "/mqtt", "user": None, "password": None} | self.broker
 
-    def _start_mosquitto(self) -> Mosquitto:
+    def _new_mosquitto(self) -> Mosquitto:
         scenario = self.scenario
-        server = Mosquitto(
+        return Mosquitto(
             self._directory / "mosquitto",
             port=self.options.broker_port,
             run_key=setting.run_key(scenario),
@@ -166,21 +182,21 @@ class Stack:
             services=setting.services(scenario),
             root=setting.topic_root(scenario.target),
         )
-        server.start()
-        return server
 
     def _backend_config(self) -> dict[str, Any]:
-        where = self.scenario.target.database
         (self._directory / "backend").mkdir(exist_ok=True)
-        path = str(self._directory / "backend" / "replica.sqlite") if self._own_database else where.partition(":")[2]
-        return self.config("backend", "backend", SHARDS["backend"], http_port=self.options.backend_port, database=path)
+        more = {"http_port": self.options.backend_port, "database": str(self._database)}
+        return self.config("backend", "backend", SHARDS["backend"], **more)
 
-    def describe_broker(self) -> dict[str, Any]:
-        """Name, version and counts, for the record."""
+    async def describe_broker(self) -> dict[str, Any]:
+        """Name, version and counts, for the record; mosquitto is asked for its own, so this comes before `stop`."""
         if self.mosquitto is not None:
-            return {"name": "mosquitto", "version": self.mosquitto.version, **self.dropped}
+            counts = await asyncio.to_thread(self.mosquitto.counts)
+            return {"name": "mosquitto", "version": self.mosquitto.version, **counts}
         said = {k: v for k, v in self.broker_said.items() if k != "event"}
-        return {"name": "embedded"} | said if self.scenario.target.broker == "embedded" else {"name": "external"}
+        if self.scenario.target.broker == "embedded":
+            return {"name": "embedded", "version": __version__} | said
+        return {"name": "external", "version": ""} | said
 
     def pids(self) -> dict[str, int]:
         """name -> process number of what was started."""

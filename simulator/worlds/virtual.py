@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from simulator import __version__
 from simulator.application.drivers import Application
 from simulator.application.rollout import Rollout
 from simulator.backend.database import MemoryDatabase
@@ -74,8 +75,8 @@ class _World:
         access = Access(self._key, self._services, setting.topic_root(scenario.target))
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
         self._storage = parts.storage("http://storage.test", setting.storage_key(scenario))
-        serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
-        self._http = MemoryHttp(lambda request: serve(request, ""))
+        self._serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
+        self._http = MemoryHttp(lambda request: self._serve(request, ""))
         self._application = parts.application(
             self._service(setting.APPLICATION),
             AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),
@@ -112,7 +113,10 @@ class _World:
     def _road(self, thing: str, profile: Profile) -> Wires:
         client_id, _, _ = self._scenario.fleet.login(thing)
         options = MqttOptions("memory", 0, client_id, thing, thing_password(self._key, thing))
-        return Wires(MemoryMqtt(self._fabric, setting.session_options(options, profile)), self._http)
+        mqtt = MemoryMqtt(self._fabric, setting.session_options(options, profile))
+        if self._scenario.target.bind_address:  # here a thing's address is its name
+            return Wires(mqtt, MemoryHttp(lambda request: self._serve(request, thing)), thing)
+        return Wires(mqtt, self._http)
 
     async def roll_out(self) -> None:
         """The scenario's rollout."""
@@ -140,4 +144,9 @@ class _World:
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._record(Kind.BROKER, detail=orjson.dumps({"name": "memory", **self._fabric.core.counts}).decode())
+        self._record(
+            Kind.BROKER,
+            detail=orjson.dumps(
+                {"name": "embedded core, in memory", "version": __version__, **self._fabric.core.counts}
+            ).decode(),
+        )

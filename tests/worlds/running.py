@@ -20,6 +20,7 @@ SMALL = {
     "rollout": {"version": "2.0.0", "size": "32KiB"},
     "run_time": "40s",
     "settle": "300ms",
+    "limits": {"loop_lag_p99": "2s", "lateness_p99": "2s"},  # the machine may be busy with other tests
 }
 
 

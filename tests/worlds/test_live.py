@@ -68,8 +68,10 @@ def test_mosquitto_and_the_library_link_carry_a_whole_rollout(tmp_path):
     )
     assert code == 0, text + err
     run = latest(tmp_path / "runs")
-    assert run.manifest["broker"]["name"] == "mosquitto"
-    assert run.manifest["broker"]["version"]
+    broker = run.manifest["broker"]  # as it said of itself before it was stopped
+    assert broker["name"] == "mosquitto"
+    assert broker["version"].startswith("2.")
+    assert (broker["dropped"], broker["published"] >= 3 * 30) == (0, True)
     assert outcomes(run) == {f"device-{i}": "SUCCEEDED" for i in range(30)}
     assert not (run.path / "mosquitto").exists()
 
@@ -79,13 +81,14 @@ def test_mosquitto_and_the_library_link_carry_a_whole_rollout(tmp_path):
     [
         {"dialect": "atlas-example"},
         {"access": "credential"},
+        {"bind_address": True},
         {
             "topics": {name: f"fleet/{{thing}}/{name}" for name in ("update", "delta", "accepted", "rejected")}
             | {n: f"fleet/{{thing}}/{n}" for n in ("get", "get_accepted", "get_rejected")}
             | {n: f"fleet/{{thing}}/{n}" for n in ("credentials", "credentials_accepted", "credentials_rejected")}
         },
     ],
-    ids=["atlas-example", "credential", "topics"],
+    ids=["atlas-example", "credential", "bound to the address", "topics"],
 )
 def test_other_ways_to_speak(tmp_path, target):
     file = scenario(tmp_path, target=target, fleet={"devices": 8})
@@ -184,6 +187,20 @@ def test_a_broker_that_refuses_the_connection_is_said(tmp_path):
     assert code == 3, out + err
     assert f"127.0.0.1:{port}" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://cdn.example/a", "--allow-remote cdn.example"), ("ftp://127.0.0.1/a", "no http:// or https:// URL")],
+)
+def test_a_storage_beyond_this_machine_is_refused_unless_it_is_meant(tmp_path, url, said):
+    file = scenario(tmp_path, target={"kind": "external"})
+    code, _, err = fleetsim(
+        "run", file, "--broker", "mqtt://127.0.0.1", "--storage", url, "--out", tmp_path / "runs"
+    )  # fmt: skip
+    assert code == 3
+    assert "target.artifact_url" in err
+    assert said in err
 
 
 def test_a_full_disk_ends_a_part_in_4():

@@ -56,6 +56,36 @@ def test_s8_an_application_that_miscounts():
     passes(made)
 
 
+class Hasty(Rollout):
+    """Counts one of those under way as a success, until the end."""
+
+    def counts_by_state(self):
+        counts = super().counts_by_state()
+        if counts[State.IN_PROGRESS]:
+            counts[State.SUCCEEDED] += 1
+            counts[State.IN_PROGRESS] -= 1
+        return counts
+
+
+def test_s8_an_application_that_counts_what_nobody_has_reported():
+    made = scenario(devices=4, profile="slow", profiles={"slow": {"install": {"uniform": ["5s", "30s"]}}})
+    fails("S8-counters", made, rollout=Hasty)
+    passes(made)
+
+
+class Credulous(Rollout):
+    """Takes RUNNING for a success."""
+
+    def observe(self, outcome, now):
+        return super().observe(outcome._replace(state=State.SUCCEEDED), now)
+
+
+def test_s8_an_application_that_takes_any_word_for_a_success():
+    made = scenario(devices=4, profile="slow", profiles={"slow": {"install": {"fixed": "5m"}}})
+    assert fails("S8-counters", made, rollout=Credulous) == {f"device-{i}" for i in range(4)}
+    passes(made)
+
+
 class RottenStorage(Storage):
     """Serves device-2 a byte that is not the artifact's."""
 
@@ -157,6 +187,17 @@ def test_s23_an_application_that_offers_to_others():
     made = scenario(fleet={"devices": 20, "cohorts": [{"name": "first", "count": 10}, {"name": "rest"}]},
                     rollout={"cohorts": ["first"], "timeoutConfig": {"inProgressTimeout": "5m"}})  # fmt: skip
     assert fails("S23-targeting", made, application=Scatterbrained)
+    passes(made)
+
+
+def borrowed(dialect, mint, **more):
+    """A replica that signs every URL in the name of device-0."""
+    return Replica(dialect, mint=lambda url, row, now: mint(url, row._replace(thing="device-0"), now), **more)
+
+
+def test_s23_a_backend_that_gives_one_devices_url_to_another():
+    made = scenario(devices=4)
+    assert fails("S23-targeting", made, replica=borrowed) == {f"device-{i}" for i in range(1, 4)}
     passes(made)
 
 

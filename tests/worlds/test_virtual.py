@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulator.backend.storage import Storage
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
@@ -54,6 +55,22 @@ def test_other_ways_to_speak_converge(target):
     served = trace.kind(Kind.SERVED)
     assert set(served.texts("thing")) == {f"device-{i}" for i in range(8)}
     assert (len(trace.kind(Kind.CREDENTIAL)) > 0) == ("access" in target)
+
+
+class Elsewhere(Storage):
+    """Sees each request come from another address than the thing's."""
+
+    def serve(self, request, now, address=""):
+        return super().serve(request, now, f"not {address}")
+
+
+def test_a_url_bound_to_the_address_opens_for_its_thing_and_from_nowhere_else():
+    made = scenario(devices=3, target={"bind_address": True})
+    _, findings = judged(made)
+    assert findings == {}
+    trace, _ = judged(made, storage=Elsewhere)
+    assert set(trace.kind(Kind.SERVED).texts("status")) == {"403"}
+    assert set(trace.kind(Kind.EXECUTION).where("status", "FAILED").texts("thing")) == {f"device-{i}" for i in range(3)}
 
 
 def test_a_flaky_fleet_breaks_no_safety_promise():
