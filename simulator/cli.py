@@ -233,7 +233,7 @@ def report(run: RunPath) -> None:
 
 
 @app.command()
-def trace(run: RunPath, device: Annotated[str, typer.Argument(help="the thing's name")]) -> None:
+def trace(run: RunPath, device: Annotated[str, typer.Argument(help="the thing's name, or a job's")]) -> None:
     """Print one device's timeline as text."""
     from simulator.trace import rundir
     from simulator.trace.reader import timeline

@@ -49,7 +49,7 @@ class Index:
 
     def __init__(self) -> None:
         self._exact: dict[str, Any] = {}
-        self._tree: dict[str, Any] = {}
+        self._tree: dict[str | None, Any] = {}  # level -> what stands below it; None -> the subscribers
 
     def add(self, pattern: str, key: str, value: object) -> None:
         """Subscribe `key`; an earlier value for the same filter and key is replaced."""
@@ -57,7 +57,7 @@ class Index:
             node = self._tree
             for level in pattern.split("/"):
                 node = node.setdefault(level, {})
-            node.setdefault("", {})[key] = value
+            node.setdefault(None, {})[key] = value
             return
         held = self._exact.get(pattern)
         if held is None or (type(held) is tuple and held[0] == key):
@@ -81,11 +81,11 @@ class Index:
             if not held:
                 del self._exact[pattern]
 
-    def _prune(self, node: dict[str, Any], levels: list[str], key: str) -> None:
+    def _prune(self, node: dict[str | None, Any], levels: list[str], key: str) -> None:
         if not levels:
-            node.get("", {}).pop(key, None)
-            if not node.get(""):
-                node.pop("", None)
+            node.get(None, {}).pop(key, None)
+            if not node.get(None):
+                node.pop(None, None)
         elif levels[0] in node:
             self._prune(node[levels[0]], levels[1:], key)
             if not node[levels[0]]:
@@ -95,22 +95,21 @@ class Index:
         """(key, value) of every subscription that matches; a key with several filters comes several times."""
         held = self._exact.get(topic)
         found = [held] if type(held) is tuple else list(held.items()) if held else []
-        if self._tree:
-            _walk(self._tree, topic.split("/"), 0, topic.startswith("$"), found)
+        nodes = [self._tree] if self._tree else []
+        hidden = topic.startswith("$")  # from wildcards at the first level
+        for level in topic.split("/") if nodes else ():
+            below = []
+            for node in nodes:
+                if "#" in node and not hidden:
+                    found.extend(node["#"][None].items())
+                if level in node:
+                    below.append(node[level])
+                if "+" in node and not hidden:
+                    below.append(node["+"])
+            nodes, hidden = below, False
+        for node in nodes:
+            if None in node:
+                found.extend(node[None].items())
+            if "#" in node:  # which matches its parent level too
+                found.extend(node["#"][None].items())
         return found
-
-
-def _walk(node: dict[str, Any], levels: list[str], depth: int, hidden: bool, found: list[tuple[str, Any]]) -> None:
-    """Add what stands in the tree below this node; `hidden`: wildcards at the first level do not match."""
-    wild = depth > 0 or not hidden
-    if wild and "#" in node:  # `#` matches its parent level too
-        found.extend(node["#"].get("", {}).items())
-    if depth == len(levels):
-        if "" in node:
-            found.extend(node[""].items())
-        return
-    level = levels[depth]
-    if level in node and level not in ("", "+", "#"):
-        _walk(node[level], levels, depth + 1, hidden, found)
-    if wild and "+" in node:
-        _walk(node["+"], levels, depth + 1, hidden, found)

@@ -38,6 +38,7 @@ from simulator.trace.recorder import Record
 
 _NEVER = math.inf
 _TRY_AGAIN = (429, 500)  # the replica's codes that say nothing about the request
+_DARK_S = 1.0  # no power cut is shorter: one at every start would let no virtual time pass
 _ASK_FRESH_S = 5.0  # leave that expires sooner than this is not worth a request
 
 
@@ -125,7 +126,7 @@ class _Device:
                     if await self._sleep_stage("reboot", reboot_s) == "lie":
                         self._lie, self._off = True, "boot-failed"
                 elif how == "power-cut":
-                    await asyncio.sleep(self._draws.value("reboot", self._spec.profile.reboot))
+                    await asyncio.sleep(max(_DARK_S, self._draws.value("reboot", self._spec.profile.reboot)))
                 self._boot(how, began)
                 how = await self._run(due if how == "cold" else self._loop.time())
         finally:
@@ -372,8 +373,8 @@ class _Device:
         if way in ("error", "hang", "slow"):  # lost before it left, or not sent yet
             self._hung = way == "hang"
             return
+        self._note_report(pending.status or "", pending, self._sent)  # before anybody can have heard it
         await session.perform(session.dialect.report(pending, session.wall()))
-        self._note_report(pending.status or "", pending, self._sent)
         if not session.dialect.answers:
             self._done()
 

@@ -148,7 +148,9 @@ class AtlasDevice:
         """Subscribe before anything is asked, report the initial state, ask for the desired one."""
         t, thing = self._topics, self._thing
         # atlas software-update step 1; atlas replica: the first action of every (re)connect is to obtain and compare
-        names = [t.delta, t.get_accepted, t.get_rejected, t.credentials_accepted, t.credentials_rejected]
+        names = [t.delta, t.get_accepted, t.get_rejected]
+        if self._credential:
+            names += [t.credentials_accepted, t.credentials_rejected]
         ask = self.ask_current(now)
         if self._example:
             return Step((Subscribe(tuple(fill(n, thing) for n in names)), *ask.outputs))

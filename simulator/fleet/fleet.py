@@ -42,12 +42,12 @@ def specs(scenario: Scenario, shard: Shard, epoch: float) -> Iterable[tuple[int,
 
 def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     """The wires, with the profile's latency if it has one."""
-    latency = profile.latency
-    if latency.fixed == 0:
+    fixed, at, roll = profile.latency.fixed, profile.latency.at, dice.roll
+    if fixed == 0:
         return wires
 
     def delay() -> float:
-        return latency.fixed if latency.fixed is not None else round(latency.at(dice.roll("latency")) * 1e6) / 1e6
+        return round(at(roll("latency")) * 1e6) / 1e6 if fixed is None else fixed
 
     return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
 

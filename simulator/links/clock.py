@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from simulator.model.errors import FleetsimError, NotSimulated
 
@@ -27,9 +28,9 @@ class TimeLimit(FleetsimError):
 class VirtualTask(asyncio.Task[Any]):
     """A task whose hash is its ordinal, so that sets of tasks iterate in the same order on every run."""
 
-    def __init__(self, ordinal: int, coro: Any, **options: Any) -> None:
+    def __init__(self, ordinal: int, coro: Any, loop: Any, name: Any, context: Any) -> None:
         self.ordinal = ordinal  # before asyncio puts the task into a set
-        super().__init__(coro, **options)
+        super().__init__(coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self.ordinal
@@ -75,7 +76,7 @@ class VirtualLoop:
 
     def __init__(self) -> None:
         self.now_us = 0
-        self._self: Any = self  # asyncio's types ask for all of AbstractEventLoop
+        self._self = cast("asyncio.AbstractEventLoop", self)  # asyncio asks for all of it
         self._ready: deque[Call] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._ticks = itertools.count()
@@ -83,6 +84,7 @@ class VirtualLoop:
         self._failures: list[dict[str, Any]] = []
         self._cancelled = 0  # timers that have not surfaced yet
         self._running = self._closed = False
+        self.create_future: Callable[[], asyncio.Future[Any]] = functools.partial(asyncio.Future, loop=self._self)
 
     # ---- time
 
@@ -104,7 +106,8 @@ class VirtualLoop:
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Timer:
         """Call it in `delay` seconds."""
-        return self._at_us(self.now_us + round(delay * 1e6), callback, args, context)
+        delay_us = round(delay * 1e6)
+        return self._at_us(self.now_us + delay_us if delay_us > 0 else self.now_us, callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -113,13 +116,11 @@ class VirtualLoop:
         when_us = round(when * 1e6)
         if when_us / 1e6 < when:  # never early: who waits for `when` would wait again, and time would stand still
             when_us += 1
-        return self._at_us(when_us, callback, args, context)
+        return self._at_us(when_us if when_us > self.now_us else self.now_us, callback, args, context)
 
     def _at_us(
         self, when_us: int, callback: Callable[..., object], args: Any, context: contextvars.Context | None
     ) -> Timer:
-        if when_us < self.now_us:
-            when_us = self.now_us
         timer = Timer(callback, args, context, self)
         heapq.heappush(self._timers, (when_us, next(self._ticks), timer))
         return timer
@@ -132,10 +133,6 @@ class VirtualLoop:
             heapq.heapify(self._timers)
             self._cancelled = 0
 
-    def create_future(self) -> asyncio.Future[Any]:
-        """A future of this loop."""
-        return asyncio.Future(loop=self._self)
-
     def create_task(
         self,
         coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
@@ -145,7 +142,7 @@ class VirtualLoop:
     ) -> asyncio.Task[T]:
         """A task, numbered in the order of creation."""
         ordinal = next(self._ordinals)
-        return VirtualTask(ordinal, coro, loop=self._self, name=name or f"task {ordinal}", context=context)
+        return VirtualTask(ordinal, coro, self._self, name or f"task {ordinal}", context)
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         """Those that are not done, in the order of creation."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink
+from simulator.model.dice import whole_us
 from simulator.model.errors import LinkError
 from simulator.model.io import Request, Response
 
@@ -14,18 +15,19 @@ from simulator.model.io import Request, Response
 class LatentMqtt:
     """An MqttLink whose messages take `delay()` seconds each way."""
 
-    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_sending", "capabilities")
+    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_loop", "_sender", "capabilities")
 
     def __init__(self, link: MqttLink, delay: Callable[[], float]) -> None:
         self._link, self._delay = link, delay
+        self._loop = asyncio.get_running_loop()
         self.capabilities = link.capabilities
         self._arriving: deque[tuple[float, Delivery]] = deque()
-        self._leaving = 0.0  # when the last message sent reaches the other end
-        self._sending: set[asyncio.Task[None]] = set()
+        self._leaving: deque[tuple[float, str, bytes, int, bool]] = deque()  # with when each reaches the other end
+        self._sender: asyncio.Task[None] | None = None  # while there is something to send
 
     async def connect(self) -> bool:
         """Connect, after one delay each way."""
-        self._arriving.clear()
+        self._lose()
         await asyncio.sleep(self._delay())
         resumed = await self._link.connect()
         await asyncio.sleep(self._delay())
@@ -39,40 +41,62 @@ class LatentMqtt:
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Take the message over; it leaves in one delay, behind those sent before."""
-        loop = asyncio.get_running_loop()
-        self._leaving = max(self._leaving, loop.time() + self._delay())
-        loop.call_at(self._leaving, self._send, topic, payload, qos, retain)
+        at, leaving = self._in_one_delay(), self._leaving
+        if leaving and leaving[-1][0] > at:
+            at = leaving[-1][0]
+        leaving.append((at, topic, payload, qos, retain))
+        self._loop.call_at(at, self._due)
 
-    def _send(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
-        task = asyncio.get_running_loop().create_task(self._hand_over(topic, payload, qos, retain))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+    def _in_one_delay(self) -> float:
+        return whole_us(self._loop.time() + self._delay())
 
-    async def _hand_over(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+    def _due(self) -> None:
+        if self._sender is None and self._leaving:
+            self._sender = self._loop.create_task(self._send())
+
+    async def _send(self) -> None:
+        """Hand over what is due."""
+        leaving = self._leaving
         try:
-            await self._link.publish(topic, payload, qos=qos, retain=retain)
+            while leaving and leaving[0][0] <= self._loop.time():
+                _, topic, payload, qos, retain = leaving.popleft()
+                await self._link.publish(topic, payload, qos=qos, retain=retain)
         except LinkError:
-            return  # lost on the way; whoever receives learns that the connection is gone
+            leaving.clear()  # lost on the way; whoever receives learns that the connection is gone
+        finally:
+            self._sender = None
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, one delay after it reached this end."""
-        loop, arriving = asyncio.get_running_loop(), self._arriving
+        loop, arriving = self._loop, self._arriving
         while True:
-            now = loop.time()
-            if arriving and arriving[0][0] <= now:
-                return arriving.popleft()[1]
+            now, wait = loop.time(), until
+            if arriving:
+                due = arriving[0][0]
+                if due <= now:
+                    return arriving.popleft()[1]
+                if until is None or due < until:
+                    wait = due
             if until is not None and now >= until:
                 return None
-            due = arriving[0][0] if arriving else None
-            wait = due if until is None or (due is not None and due < until) else until
             delivery = await self._link.receive(wait)
             if delivery is not None:
-                arrives = loop.time() + self._delay()
-                arriving.append((max(arrives, arriving[-1][0]) if arriving else arrives, delivery))
+                at = self._in_one_delay()
+                if arriving and arriving[-1][0] > at:
+                    at = arriving[-1][0]
+                arriving.append((at, delivery))
+
+    def _lose(self) -> None:
+        """What is on its way, either way, is lost with the connection."""
+        self._arriving.clear()
+        self._leaving.clear()
+        if self._sender is not None:
+            self._sender.cancel()
+            self._sender = None
 
     def abort(self) -> None:
         """Cut the connection; what was on its way to us is lost."""
-        self._arriving.clear()
+        self._lose()
         self._link.abort()
 
     def stall(self, on: bool) -> None:
@@ -81,7 +105,8 @@ class LatentMqtt:
 
     async def close(self) -> None:
         """Close once what was sent has left."""
-        await asyncio.sleep(max(0.0, self._leaving - asyncio.get_running_loop().time()))
+        if self._leaving:
+            await asyncio.sleep(self._leaving[-1][0] - self._loop.time())
         await self._link.close()
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from simulator.broker.core import Broker, Output
+from simulator.broker.core import Broker
 from simulator.broker.packets import (
     ConnAck,
     Connect,
@@ -40,15 +40,17 @@ class MemoryBroker:
     def submit(self, client: MemoryMqtt, packet: Packet) -> None:
         """A client's packet to the core, and what the core says then to whom it is for."""
         if not self.down:
-            self._carry(self.core.receive(client, packet, self.loop.time()))
+            for to, answer in self.core.receive(client, packet, self.loop.time()):
+                to.arrived(answer)  # type: ignore[attr-defined]
 
     def vanish(self, client: MemoryMqtt) -> None:
         """A client's connection was cut."""
-        self._carry(self.core.dropped(client, self.loop.time()))
+        for to, said in self.core.dropped(client, self.loop.time()):
+            to.arrived(said)  # type: ignore[attr-defined]
+        self.watch()
 
-    def _carry(self, outputs: list[Output]) -> None:
-        for client, packet in outputs:
-            client.arrived(packet)  # type: ignore[attr-defined]
+    def watch(self) -> None:
+        """A session may have been left: forget it when it expires."""
         due = self.core.wake_at
         if due is not None and (self._timer is None or due < self._due):
             if self._timer is not None:
@@ -58,7 +60,7 @@ class MemoryBroker:
     def _tick(self) -> None:
         self._timer = None
         self.core.tick(self.loop.time())
-        self._carry([])
+        self.watch()
 
 
 class MemoryDelivery:
@@ -105,6 +107,7 @@ class MemoryMqtt:
         answer = self._ask(
             Connect(o.client_id, o.username, o.password, o.clean_start, o.session_expiry_s, o.keep_alive_s, 65535, will)
         )
+        self.fabric.watch()
         assert isinstance(answer, ConnAck)
         if answer.code:
             raise PeerError(f"the broker refused the connection: 0x{answer.code:02x}", code=answer.code)
@@ -216,6 +219,7 @@ class MemoryMqtt:
         """DISCONNECT and close."""
         if self.up:
             self.fabric.submit(self, Disconnect())
+            self.fabric.watch()
             self.up = False
             self._lost = "closed"
             self._wake()

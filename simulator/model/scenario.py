@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,21 +77,35 @@ class Distribution(Part):
     def _has(self, name: str) -> bool:
         return getattr(self, name) is not None
 
-    def at(self, u: float) -> float:
-        """The value at quantile `u` in (0, 1)."""
+    @cached_property
+    def at(self) -> Callable[[float], float]:
+        """at(u): the value at quantile `u` in (0, 1). A plain function, for a model's attributes are slow to reach."""
+        curve, low, high = self._curve(), self.min, math.inf if self.max is None else self.max
+
+        def clipped(u: float) -> float:
+            value = curve(u)
+            return low if value < low else high if value > high else value
+
+        return clipped if self.fixed is None else curve
+
+    def _curve(self) -> Callable[[float], float]:
         if self.fixed is not None:
-            return self.fixed
+            value = self.fixed
+            return lambda u: value
         if self.uniform is not None:
-            value = self.uniform[0] + u * (self.uniform[1] - self.uniform[0])
-        elif self.normal is not None:
-            value = dice.normal(u, *self.normal)
-        elif self.lognormal is not None:
-            value = dice.lognormal(u, *self.lognormal)
-        elif self.exponential is not None:
-            value = dice.exponential(u, self.exponential)
-        else:
-            value = _between(self.quantiles or (), u)
-        return max(value, self.min) if self.max is None else min(max(value, self.min), self.max)
+            low, high = self.uniform
+            return lambda u: low + u * (high - low)
+        if self.normal is not None:
+            mean, sd = self.normal
+            return lambda u: dice.normal(u, mean, sd)
+        if self.lognormal is not None:
+            median, sigma = self.lognormal
+            return lambda u: dice.lognormal(u, median, sigma)
+        if self.exponential is not None:
+            mean = self.exponential
+            return lambda u: dice.exponential(u, mean)
+        points = self.quantiles or ()
+        return lambda u: _between(points, u)
 
 
 def _growing(points: tuple[tuple[float, float], ...]) -> bool:

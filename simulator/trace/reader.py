@@ -42,7 +42,17 @@ def read_stream(path: Path) -> tuple[list[pa.RecordBatch], bool]:
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """One table, ordered by (t_us, shard, seq), its text as dictionary codes."""
-    table = _encoded(pa.Table.from_batches(batches, schema=SCHEMA))
+    return merged([encoded(batches)])
+
+
+def encoded(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """One table of a recorder's batches, its text as dictionary codes: a third of their size."""
+    return _encoded(pa.Table.from_batches(batches, schema=SCHEMA))
+
+
+def merged(tables: list[pa.Table]) -> pa.Table:
+    """One table of several that are encoded, ordered by (t_us, shard, seq)."""
+    table = _encoded(pa.concat_tables(tables)) if tables else encoded([])
     t_us, shard, seq = (table[name].to_numpy() for name in ("t_us", "shard", "seq"))
     later, level = np.diff(t_us), np.diff(shard)
     follows = (later > 0) | ((later == 0) & ((level > 0) | ((level == 0) & (np.diff(seq) > 0))))
@@ -51,16 +61,18 @@ def in_order(batches: Iterable[pa.RecordBatch]) -> pa.Table:
 
 def _encoded(table: pa.Table) -> pa.Table:
     """Each column in one piece, text as dictionary codes."""
-    columns = []
-    for field in _ENCODED:
-        column = table.column(field.name)
-        if not len(column):
-            columns.append(pa.array([], field.type))
-            continue
-        if pa.types.is_string(column.type):
-            column = column.dictionary_encode()
-        columns.append(column.unify_dictionaries().combine_chunks() if field.name in _TEXT else column.combine_chunks())
-    return pa.table(columns, schema=_ENCODED)
+    return pa.table([_in_one(table.column(field.name), field.type) for field in _ENCODED], schema=_ENCODED)
+
+
+def _in_one(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    if not len(column):
+        return pa.array([], kind)
+    if pa.types.is_string(column.type):
+        chunks = column.dictionary_encode().chunks  # all with the same dictionary
+        return pa.DictionaryArray.from_arrays(pa.concat_arrays([c.indices for c in chunks]), chunks[0].dictionary)
+    if pa.types.is_dictionary(kind):
+        column = column.unify_dictionaries()
+    return column.combine_chunks()
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -231,11 +243,12 @@ def describe(event: dict[str, Any], *, named: bool = True) -> str:
     return line if line.isprintable() else line.encode("unicode_escape").decode()
 
 
-def timeline(trace: Trace, thing: str) -> Iterator[str]:
-    """One thing's story, a line for each event. Raises ScenarioError for a thing that the trace does not know."""
-    view = trace.thing(thing)
-    if not len(view):
-        raise ScenarioError(f"no event of {thing!r} in this trace")
+def timeline(trace: Trace, name: str) -> Iterator[str]:
+    """The story of one thing, or of one job, a line for each event. Raises ScenarioError where the trace knows
+    neither."""
+    view = trace.thing(name) or trace.execution(name)
+    if not view:
+        raise ScenarioError(f"no event of {name!r} in this trace")
     for number in view.rows.tolist():
         yield describe(trace.row(number))
 

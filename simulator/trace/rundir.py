@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.model.errors import ScenarioError
-from simulator.trace.reader import Trace, in_order, read_parquet, read_stream, write_parquet
+from simulator.trace.reader import Trace, encoded, merged, read_parquet, read_stream, write_parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ def collect(path: Path) -> tuple[Trace, bool]:
 
 
 def _merged(path: Path) -> tuple[Trace, bool]:
-    batches, whole = [], True
+    tables, whole = [], True
     for part in sorted((path / "parts").glob("*.arrow")):
-        found, ended = read_stream(part)
-        batches += found
+        batches, ended = read_stream(part)
+        tables.append(encoded(batches))
         whole = whole and ended
-    return Trace(in_order(batches)), whole
+    return Trace(merged(tables)), whole
 
 
 def open_run(path: Path) -> Run:

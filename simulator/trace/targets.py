@@ -50,7 +50,7 @@ class Targets:
     def of_jobs(self, events: View) -> Codes:
         """The target that each event speaks of, by its job; -1 where the job is nobody's, or another thing's."""
         found = self._by_job(events["job"])
-        return np.where((found >= 0) & (self._at(self.thing, found) == events["thing"]), found, -1)
+        return np.where(self._at(self.thing, found) == events["thing"], found, -1)
 
     def owner(self, events: View) -> Codes:
         """The code of the thing whose job each event names; -1 where the job is nobody's."""
@@ -99,8 +99,7 @@ class Targets:
         accepted = trace.kind(Kind.ACCEPTED).where("status", "reported", "both")
         reported, at = (np.full(len(trace.words("thing")), -1) for _ in range(2))
         reported[accepted["thing"]], at[accepted["thing"]] = accepted["version"], accepted["t_us"]
-        version = self.view["version"]
-        known = np.where((version >= 0) & (reported[self.thing] == version), at[self.thing], -1)
+        known = np.where(reported[self.thing] == self.view["version"], at[self.thing], -1)
         answers = trace.kind(Kind.ANSWER).where("status", "accepted")
         answers = answers.only(answers.latest(trace.kind(Kind.REPORT).where("status", "SUCCESS"), "thing", "job") >= 0)
         of = self.of_jobs(answers)

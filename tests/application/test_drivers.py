@@ -324,13 +324,14 @@ class Slow(MemoryMqtt):
 
 
 @scene(link=Slow)
-async def test_a_rollout_added_while_another_is_being_sent_is_not_overlooked(play):
-    play.roll(1)
-    await asyncio.sleep(0.5)
+async def test_a_rollout_added_while_another_is_being_resent_is_not_overlooked(play):
+    play.answer = lambda thing, job: SILENCE
+    play.roll(1, offer={"base": "10s", "jitter": 0})
+    await asyncio.sleep(10.5)
     other = Rollout(RolloutSpec(name="s"), Artifact("3", "u3"), [("e-0", "all")], begin_at=play.application.clock())
     play.application.add(other)
     await asyncio.sleep(2)
-    assert [thing for _, thing, _ in play.offers] == ["d-0", "e-0"]
+    assert [thing for _, thing, _ in play.offers] == ["d-0", "d-0", "e-0"]
 
 
 @scene()

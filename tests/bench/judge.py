@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reports import page, summary
+from reports import files, page, summary
 from simulator.checks.judge import CHECKS, judge
 from simulator.checks.validity import validity
 from simulator.model.events import Kind
@@ -128,7 +128,7 @@ def reporting(path, out):
     trace = Trace(read_parquet(path))
     manifest = {"scenario": scenario.model_dump(mode="json"), "seed": 1}
     numbers = summary.summarise(manifest, trace, Judgement(()))
-    page.write_devices(out / "devices.csv", trace)
+    files.write_devices(out / "devices.csv", trace)
     page.write_report(out / "report.html", manifest, trace, numbers)
     return f"report.html {(out / 'report.html').stat().st_size / 1e6:.2f} MB, devices.csv {(out / 'devices.csv').stat().st_size / 1e6:.1f} MB"
 
@@ -138,13 +138,19 @@ def merging(path):
     return f"{len(trace):,} events, trace.parquet {(path / 'trace.parquet').stat().st_size / 1e6:.0f} MB"
 
 
+PARTIES = {"run": 0, "stage": 0, "broker": 0, "target": 1, "rollout": 1, "offer": 1, "execution": 1, "counters": 1}
+
+
 def shards(path, table):
-    """The table as the streams of four recorders."""
-    (path / "parts").mkdir()
-    for shard in range(4):
-        with StreamFile(path / "parts" / f"{shard}.arrow") as stream:
-            rows = table.take(pa.array(np.arange(shard, len(table), 4))).cast(SCHEMA)
-            rows = rows.set_column(1, "shard", pa.array(np.full(len(rows), shard), pa.int16())).combine_chunks()
+    """The table as the streams of conductor, application, backend and two shards of devices."""
+    (path / "parts").mkdir(parents=True)
+    trace = Trace(table)
+    of_kind = np.array([PARTIES.get(k, 2 if "." in k else 10) for k in trace.words("kind")])[trace.column("kind")]
+    shard = np.where(of_kind == 10, 10 + trace.column("thing") % 2, of_kind)
+    for number in np.unique(shard).tolist():
+        rows = table.take(pa.array(np.flatnonzero(shard == number)))
+        rows = rows.set_column(1, "shard", pa.array(np.full(len(rows), number), pa.int16())).combine_chunks()
+        with StreamFile(path / "parts" / f"{number}.arrow") as stream:
             for batch in rows.cast(SCHEMA).to_batches(BATCH_EVENTS):
                 stream(batch)
 
@@ -153,7 +159,7 @@ def making(events, out, parts):
     table = tiled(events)
     write_parquet(table, out / "trace.parquet")
     if parts:
-        shards(out, table)
+        shards(out / "run", table)
     return f"{len(table):,} events, {(out / 'trace.parquet').stat().st_size / 1e6:.0f} MB"
 
 
@@ -163,7 +169,7 @@ def main() -> None:
         out = Path(directory)
         measured("making the trace", making, events, out, "merge" in sys.argv)
         if "merge" in sys.argv:
-            measured("merge of four streams", merging, out)
+            measured("merge of five streams", merging, out / "run")
         measured("all checks and validity", judging, out / "trace.parquet")
         for name in CHECKS:
             measured(f"  {name} alone", one_check, out / "trace.parquet", name)

@@ -84,6 +84,7 @@ PASSES = {
     S23: {
         "success": update(),
         "no hash told": update(target={"digest": None}, offer={"digest": None}),
+        "the storage's answer is the backend's last word": update(accepted=None),
         "a foreign request refused": [*update(), ("storage.served", "", {"status": "403"})],
     },
 }  # fmt: skip

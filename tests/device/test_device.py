@@ -217,6 +217,20 @@ def test_a_newer_delta_supersedes_the_one_under_way(at):
     assert [e.job for e in world.of(Kind.COMMIT)] == (["j3"] if at in WORKING else ["j2", "j3"])
 
 
+def test_what_was_superseded_is_not_taken_up_again_even_where_documents_have_no_version():
+    async def story(world):
+        await world.desire("2")
+        first = world.order("2", doc=world.doc)
+        await world.until(INSTALLING)
+        await world.desire("3")
+        await world.say("update/delta", {**first, "version": None})
+        await world.until(60)
+
+    world = play(story)
+    assert [e.status for e in world.of(Kind.DELTA)] == ["start", "supersede", "duplicate"]
+    assert world.runs == "3"
+
+
 def test_a_newer_delta_supersedes_a_report_that_nobody_answers():
     async def story(world):
         await world.desire("2")
@@ -720,6 +734,18 @@ def test_a_crash_is_a_power_cut_after_which_the_job_goes_on(stage):
     assert world.runs == "2"
 
 
+@pytest.mark.parametrize("stage", ["connect", "report"])
+def test_a_device_that_crashes_whenever_it_starts_lets_time_pass(stage):
+    async def story(world):
+        world.device._spec.profile.mishaps[stage] = {"crash": 1}
+        world.lose()
+        await updated(world)
+
+    world = play(story, reboot=0, mishaps={})
+    assert world.of(Kind.RETIRED)[0].t == DONE
+    assert 10 < len(world.of(Kind.BOOT, "power-cut")) < 30
+
+
 def test_what_hangs_reports_nothing_more():
     async def story(world):
         await world.desire("2")
@@ -741,6 +767,17 @@ def test_a_report_that_hangs_stays_unsaid_over_a_lost_connection():
     world = play(story, mishaps={"report": {"hang": 1}})
     assert not world.said("SUCCESS")
     assert world.phase is Phase.REPORTING
+
+
+def test_a_report_that_hangs_is_said_after_a_power_cut():
+    async def story(world):
+        await world.desire("2")
+        await world.until(30)
+        world.device._spec.profile.mishaps.clear()
+        world.cut_power()
+        await world.until(60)
+
+    assert [h.t for h in play(story, mishaps={"report": {"hang": 1}}).said("SUCCESS")] == [33]
 
 
 @pytest.mark.parametrize(("way", "at"), [("error", 19 + 4), ("slow", 19 + 7)])

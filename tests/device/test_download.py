@@ -49,11 +49,12 @@ def whole(body=CONTENT, etag='"e"', length=len(CONTENT)):
     return Response(200, (("etag", etag), ("content-length", str(length))), body)
 
 
-def part(offset, etag='"e"', total=len(CONTENT), claimed=None):
+def part(offset, etag='"e"', total=len(CONTENT), claimed=None, body=None):
     said = f"bytes {offset if claimed is None else claimed}-{total - 1}/{total}"
-    return Response(206, (("etag", etag), ("content-range", said)), CONTENT[offset:])
+    return Response(206, (("etag", etag), ("content-range", said)), CONTENT[offset:] if body is None else body)
 
 
+WRONG = b"?" * 600
 CUT = whole(CONTENT[:400])  # says 1000 bytes, brings 400
 
 
@@ -63,8 +64,8 @@ CUT = whole(CONTENT[:400])  # says 1000 bytes, brings 400
         pytest.param([whole()], id="at once"),
         pytest.param([CUT, part(400)], id="resumed"),
         pytest.param([CUT, whole()], id="Range ignored"),
-        pytest.param([CUT, part(400, claimed=100), whole()], id="wrong Content-Range"),
-        pytest.param([CUT, part(400, etag='"new"'), whole(etag='"new"')], id="another content"),
+        pytest.param([CUT, part(400, claimed=100, body=WRONG), whole()], id="wrong Content-Range"),
+        pytest.param([CUT, part(400, etag='"new"', body=WRONG), whole(etag='"new"')], id="another content"),
         pytest.param([CUT, Response(416, (("content-range", "bytes */300"),)), whole()], id="not satisfiable"),
         pytest.param([Response(503, (("retry-after", "5"),)), whole()], id="busy"),
     ],

@@ -128,13 +128,34 @@ def test_a_shards_devices_are_the_same_as_the_whole_fleets():
 
 def test_only_a_profile_with_latency_has_a_latent_road():
     wires = Wires(MemoryMqtt, MemoryHttp, "10.0.0.1")
-    assert with_latency(wires, Profile(), Dice(1, "d")) is wires
-    latent = with_latency(wires, Profile(latency="50ms"), Dice(1, "d"))
+
+    async def main(loop):
+        return [with_latency(wires, profile, Dice(1, "d")) for profile in (Profile(), Profile(latency="50ms"))]
+
+    direct, latent = run_virtual(main)
+    assert direct is wires
     assert isinstance(latent.mqtt, LatentMqtt)
     assert isinstance(latent.http, LatentHttp)
     assert latent.address == "10.0.0.1"
-    assert [latent.mqtt._delay() for _ in range(2)] == [0.05, 0.05]
-    drawn = with_latency(wires, PROFILES["wifi"], Dice(1, "d")).mqtt._delay
-    delays = [drawn() for _ in range(100)]
-    assert len(set(delays)) > 50
-    assert all(0 < delay <= 0.5 and round(delay * 1e6) / 1e6 == delay for delay in delays)
+
+
+@pytest.mark.parametrize(("latency", "least", "most"), [("50ms", 0.05, 0.05), ({"uniform": ["1s", "3s"]}, 1, 3)])
+def test_a_message_takes_as_long_as_the_profile_says(latency, least, most):
+    async def main(loop):
+        fabric = MemoryBroker(Broker())
+        here, there = (MemoryMqtt(fabric, MqttOptions("memory", 0, name)) for name in ("here", "there"))
+        for link in (here, there):
+            await link.connect()
+        await there.subscribe(["t"])
+        latent = with_latency(Wires(here, MemoryHttp), Profile(latency=latency), Dice(1, "d")).mqtt
+        took = []
+        for _ in range(50):
+            began = loop.time()
+            await latent.publish("t", b"")
+            await there.receive()
+            took.append(loop.time() - began)
+        return took
+
+    took = run_virtual(main)
+    assert all(least - 1e-6 <= seconds <= most + 1e-6 for seconds in took)
+    assert least == most or len(set(took)) == 50

@@ -115,11 +115,12 @@ def test_a_device_subscribes_then_reports_then_asks():
     step = AtlasDevice("d").open(OLD, NOW)
     assert [type(o) for o in step.outputs] == [Subscribe, Publish, Publish]
     assert [o.topic for o in step.outputs[1:]] == ["state/d/update", "state/d/get"]
-    assert {f.removeprefix("state/d/") for f in step.outputs[0].filters} == {
-        "update/delta", "update/accepted", "update/rejected", "get/accepted", "get/rejected",
-        "credentials/get/accepted", "credentials/get/rejected",
-    }  # fmt: skip
+    answers = {"update/delta", "update/accepted", "update/rejected", "get/accepted", "get/rejected"}
+    assert {f.removeprefix("state/d/") for f in step.outputs[0].filters} == answers
     assert all(o.qos == 1 for o in step.outputs)
+    more = AtlasDevice("d", credential=True).open(OLD, NOW).outputs[0].filters
+    credentials = {"credentials/get/accepted", "credentials/get/rejected"}
+    assert {f.removeprefix("state/d/") for f in more} == answers | credentials
 
 
 def test_the_first_report_speaks_of_no_update_and_its_answer_names_the_token():

@@ -195,6 +195,7 @@ def test_a_line_holds_nothing_that_a_terminal_would_obey():
 def test_a_timeline_is_one_things_events_in_order():
     lines = list(timeline(trace(*STORY), "a"))
     assert [line.split()[1] for line in lines] == ["boot", "phase", "phase"]
+    assert [line.split()[3] for line in timeline(trace(*STORY), "j2")] == ["job=j2"]
     with pytest.raises(ScenarioError, match="'c'"):
         next(timeline(trace(*STORY), "c"))
 

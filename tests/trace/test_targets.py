@@ -66,9 +66,11 @@ def test_a_target_converges_when_it_runs_and_the_application_knows():
     assert converged(*update(ended={"status": "TIMED_OUT"})) == ["answer"]
     assert converged(*update(ended={"status": "TIMED_OUT"}, answer=None)) == ["replica.accepted"]
     assert converged(*update(ended={"status": "TIMED_OUT"}, answer=None, accepted=None)) == [None]
+    assert converged(*update(ended={"status": "TIMED_OUT"}, answer=None, accepted={"version": "1"})) == [None]
     assert converged(*update(ended={"status": "TIMED_OUT"}, report={"status": "FAILURE"}, accepted=None)) == [None]
     assert converged(*update(retired={"digest": "o" * 64})) == [None]
     assert converged(*update(), *again()) == ["execution", "execution"]
+    assert converged(*update(ended=None, answer=None, accepted=None), *update("d-7", target=None)) == [None]
 
 
 def test_what_runs_is_the_last_that_the_device_said():
