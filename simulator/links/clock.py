@@ -107,7 +107,9 @@ class VirtualLoop:
     ) -> Timer:
         """Call it in `delay` seconds."""
         delay_us = round(delay * 1e6)
-        return self._at_us(self.now_us + delay_us if delay_us > 0 else self.now_us, callback, args, context)
+        if delay_us <= 0:  # any wait takes time: who waits for a float's last bit would wait for ever
+            delay_us = 1 if delay > 0 else 0
+        return self._at_us(self.now_us + delay_us, callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

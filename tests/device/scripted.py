@@ -1,6 +1,7 @@
 """One device in virtual time, over the memory links, against a replica and a storage that do as a test says."""
 
 import asyncio
+import functools
 import hashlib
 from types import SimpleNamespace
 
@@ -25,13 +26,18 @@ from simulator.model.update import MOVES, Phase
 
 STEADY = {"install": 5, "reboot": 3, "verify": 2, "bandwidth": 65536, "reconnect": {"jitter": 0}}  # 8 chunks: 8 s
 DOWNLOADING, VERIFYING, INSTALLING, REBOOTING, DONE = 2.5, 10.0, 13.0, 17.0, 30.0  # of a delta that came at 1.0
+WORKING = [DOWNLOADING, VERIFYING, INSTALLING]
+MOMENTS = [*WORKING, REBOOTING, 19.0]
+NAMES = ["downloading", "verifying", "installing", "rebooting", "booted"]
 
 
+@functools.cache
 def content(version):
     """What version `version` consists of: 512 KiB, which travel in eight chunks."""
     return version.encode().ljust(1 << 19, b".")
 
 
+@functools.cache
 def digest(version):
     return hashlib.sha256(content(version)).hexdigest()
 
@@ -221,3 +227,19 @@ def play(story, *, dice=None, variant="atlas", credential=False, epoch=0.0, brok
         return world.checked() if check else world
 
     return run_virtual(main, until_s=1e6)
+
+
+def phases(world, job):
+    """The phases that this job entered."""
+    return [e.status for e in world.of(Kind.PHASE, job=job)]
+
+
+def ranges(world):
+    """The Range header of each request."""
+    return [headers.get("range") for _, headers in world.storage.requests]
+
+
+async def updated(world):
+    """One update from 1 to 2, without a fault."""
+    await world.desire("2")
+    await world.until(DONE)

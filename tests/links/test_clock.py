@@ -41,6 +41,14 @@ def test_who_waits_for_an_instant_never_wakes_before_it():
     run_virtual(main)
 
 
+def test_any_wait_takes_time():
+    async def main(loop):
+        await asyncio.sleep(1e-9)
+        return loop.now_us
+
+    assert run_virtual(main) == 1
+
+
 def test_deadlock_names_who_waits():
     async def stuck():
         await asyncio.get_running_loop().create_future()
