@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,19 +29,27 @@ from simulator.worlds.progress import Line, follow
 from simulator.worlds.stack import Options
 
 
+def masked(text: str) -> str:
+    """The text with the password of each URL in it replaced by ***."""
+    return re.sub(r"(\w+://[^\s:@/]*):[^\s@/]*@", r"\1:***@", text)
+
+
 def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
-    """What the run directory says of the run before it has begun."""
+    """What the run directory says of the run before it has begun; passwords are masked."""
     resolved = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
+    broker = resolved["target"]["broker"] = masked(scenario.target.broker)
+    if scenario.fleet.password is not None:
+        resolved["fleet"]["password"] = "***"
     return {
         "schema": 1,
         "version": __version__,
         "python": platform.python_version(),
         "seed": scenario.seed,
         "world": scenario.world,
-        "broker": {"name": "embedded core, in memory" if scenario.world == "virtual" else scenario.target.broker},
+        "broker": {"name": "embedded core, in memory" if scenario.world == "virtual" else broker},
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        "repeat": repeat,
+        "repeat": masked(repeat),
         "scenario": resolved,
         "complete": False,
     }

@@ -307,6 +307,12 @@ def test_a_report_past_the_record_of_a_device_may_have_been_counted():
     assert "1 target counted as FAILED may have reported past their record" in found.summary
 
 
+def test_a_device_that_reported_before_its_record_broke_off_excuses_nobody():
+    heard = [update(thing, f"r.{thing}.0", retired=None) for thing in ("d-0", "d-1")]
+    made = two(*heard, counted("moving", SUCCEEDED=3), counted("final", SUCCEEDED=2))
+    assert CHECKS[S8](trace(*made), Scenario()).verdict == "FAIL"
+
+
 def test_a_device_whose_record_is_whole_excuses_nobody_elses_count():
     silent = update("d-1", "r.d-1.0", report=None, ended={"status": "TIMED_OUT"})
     made = two(update(), silent, counted("moving", SUCCEEDED=2), counted("final", SUCCEEDED=1, TIMED_OUT=1))
