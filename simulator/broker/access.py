@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from hashlib import blake2b
 
 
 def thing_password(run_key: str, thing: str) -> str:
     """The password of a thing's MQTT user, derived from the run's key: 32 hex digits."""
-    return blake2b(f"{run_key} {thing}".encode(), digest_size=16).hexdigest()
+    return hmac.digest(run_key.encode(), thing.encode(), "sha256").hex()[:32]
 
 
 class Access:

@@ -89,7 +89,7 @@ def test_a_certificate_that_nobody_trusts_is_said(tmp_path):
 
 def test_an_external_backend_that_dies_is_a_finding(tmp_path):
     file = scenario(
-        tmp_path, target={"kind": "external"}, fleet={"devices": 10}, run_time="12s",
+        tmp_path, target={"kind": "external"}, fleet={"devices": 10}, run_time="50s",
         rollout={"maximumPerMinute": 60, "timeoutConfig": {"inProgressTimeout": "3s"}},
     )  # fmt: skip
     with mosquitto(tmp_path) as (ports, certificate):
