@@ -75,6 +75,12 @@ def test_each_rollouts_offers_count_for_its_own_targets():
     assert offered(*update(), *unoffered) == (0.5, 0.99, False)
 
 
+def test_offers_of_a_rollout_under_way_and_of_no_target_count_for_none_that_ended():
+    half = [*update(counters={"size": 2, "detail": '{"SUCCEEDED":2}'}), ("offer", "d-9", {"status": "sent"})]
+    second = update(job="q", rollout="rollout-2", version="3", digest="3" * 64, boot=None, counters=None)
+    assert offered(*half) == offered(*half, *second) == (0.5, 0.99, False)
+
+
 def test_fewer_devices_than_asked_are_said():
     assert started(trace(*update()), SCENARIO) == ("1 of 2 devices were started",)
     assert started(trace(*update(), *update("d-1", "r.d-1.0")), SCENARIO) == ()

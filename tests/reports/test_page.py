@@ -103,6 +103,25 @@ def test_the_verdict_comes_first():
         assert ("S10-integrity" in head) == (verdict == "FAIL")
 
 
+def test_a_run_that_is_unknown_says_on_top_which_check_was(tmp_path):
+    text = written(tmp_path, update(download=None))
+    head = text[text.index("<header") : text.index("</header>")]
+    assert "UNKNOWN: s" in head
+    assert "S10-integrity: the trace holds no downloads" in head
+    assert "S11" not in head
+
+
+def test_parts_are_shown_where_there_are_several(tmp_path):
+    read = Reader(written(tmp_path, update()))
+    assert [read.table(head)[0] for head in ("share of the targets", "state of the last attempt")] == [
+        ["share of the targets", "all, after"], ["state of the last attempt", "targets"],
+    ]  # fmt: skip
+    cohorts = [update(target={"detail": "a"}), update("d-1", "r.d-1.0", target={"detail": "b"})]
+    read = Reader(written(tmp_path, [event for events in cohorts for event in events]))
+    assert read.table("share of the targets")[0][1:] == ["all, after", "a, after", "b, after"]
+    assert read.table("state of the last attempt")[0][1:] == ["targets", "a", "b"]
+
+
 def test_a_failing_check_shows_its_evidence(tmp_path):
     read = Reader(written(tmp_path, update(report={"version": "9"})))
     row = next(row for row in read.table("check") if row[1] == "S11-true-success")

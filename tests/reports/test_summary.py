@@ -99,6 +99,13 @@ def test_devices_csv_adds_up(left):
     attempts = ask(path, "SELECT count(*) FROM TRACE WHERE kind = 'execution' AND status = 'IN_PROGRESS'").fetchone()[0]
     assert total[:3] == (downloaded, attempts, 60 - numbers["stuck"])
     assert attempts > 60
+    waited = ask(
+        path,
+        """SELECT sum(first - began) / 1e6 FROM
+        (SELECT min(t_us) AS first FROM TRACE WHERE kind = 'execution' AND status = 'IN_PROGRESS' GROUP BY thing),
+        (SELECT t_us AS began FROM TRACE WHERE kind = 'rollout' AND status = 'begin')""",
+    ).fetchone()[0]
+    assert ask(path, "SELECT sum(offered_s) FROM DEVICES").fetchone()[0] == pytest.approx(waited, abs=1e-4)
     cohorts = ask(path, "SELECT cohort, count(*) FROM DEVICES GROUP BY 1").fetchall()
     assert dict(cohorts) == {"home": 40, "field": 20}
     one = ask(path, "SELECT reason, offered_s FROM DEVICES WHERE outcome = 'TIMED_OUT' LIMIT 1").fetchone()
@@ -112,6 +119,15 @@ def test_limits_stand_beside_their_values(left):
     assert offered == {"name": "offered of what was scheduled", "value": 1.0, "allowed": 0.99, "at_most": False,
                        "held": True}  # fmt: skip
     assert "offered of what was scheduled: 1, allowed at least 0.99" in summary.text(numbers, "r")
+
+
+def test_offers_never_heard_and_deltas_never_offered_have_no_latency():
+    unheard = ("offer", "d-1", {"job": "unheard", "status": "sent", "t_us": 1, "span_us": 0})
+    unoffered = ("delta", "d-1", {"job": "unoffered", "status": "start"})
+    offer = {"t_us": 6, "span_us": 2}
+    numbers = summed([unheard, unoffered, *update(offer=offer, delta={"t_us": 104})])
+    q = numbers["phases_s"]["offer to delta"]
+    assert (q["count"], q["max"]) == (1, pytest.approx(100e-6))
 
 
 # ---- evidence

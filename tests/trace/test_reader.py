@@ -52,6 +52,14 @@ def test_the_order_is_time_then_shard_then_sequence_whatever_the_order_of_batche
         assert [(r["t_us"], r["shard"], r["seq"]) for r in table.to_pylist()] == keys
 
 
+@pytest.mark.parametrize(
+    "keys", [[(7, 0, 1), (5, 0, 2)], [(5, 2, 1), (5, 0, 2)], [(5, 2, 2), (5, 2, 1)], [(5, 0, 9), (5, 2, 1), (7, 0, 1)]]
+)
+def test_a_single_event_out_of_order_is_put_right(keys):
+    table = in_order([batch(*((*key, "run", "") for key in keys))])
+    assert [(r["t_us"], r["shard"], r["seq"]) for r in table.to_pylist()] == sorted(keys)
+
+
 def test_codes_and_words_say_the_same_as_the_rows():
     made = trace(*STORY)
     assert made.kind(Kind.PHASE).texts("thing") == ["a", "b", "a"]
