@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import secrets
 import shutil
@@ -98,6 +97,7 @@ class Stack:
     ) -> None:
         self.scenario, self.options, self._directory = scenario, options, directory
         self._zero_ns, self._epoch, self._traced = zero_ns, epoch, traced
+        self._run = secrets.token_hex(4)  # unlike any other run's on its broker, one of the same instant too
         self.children: dict[str, Child] = {}
         self.mosquitto: Mosquitto | None = None
         self.broker: dict[str, Any] = {}
@@ -116,7 +116,7 @@ class Stack:
             "scenario": self.scenario.model_dump(mode="json", by_alias=True),
             "zero_ns": self._zero_ns,
             "epoch": self._epoch,
-            "run": hashlib.sha256(str(self._epoch).encode()).hexdigest()[:6],  # unlike any other run's on its broker
+            "run": self._run,
             "host": LOOPBACK,
             "broker": self.broker,
             "token": self.options.token,

@@ -10,6 +10,8 @@ import pytest
 
 from simulator.backend.mosquitto import find_mosquitto, free_port
 from simulator.model.events import Kind
+from simulator.model.scenario import Scenario
+from simulator.worlds.stack import Options, Stack
 from tests.certificate import make_certificate
 from tests.worlds.running import fleetsim, latest, scenario, start, wait_for
 
@@ -74,6 +76,11 @@ def test_a_backend_of_somebody_elses_carries_a_rollout(tmp_path, scheme, link):
     run = latest(tmp_path / "runs")
     assert set(run.trace.kind(Kind.RETIRED).texts("version")) == {"2.0.0"}
     assert run.manifest["broker"] == {"name": "mosquitto", "version": "2.0.11"}
+
+
+def test_two_runs_that_began_at_the_same_instant_have_different_names_on_their_broker(tmp_path):
+    one, other = (Stack(Scenario(), Options(), tmp_path, 0, 0.0).config("a", "a", 1)["run"] for _ in range(2))
+    assert one != other
 
 
 def test_a_certificate_that_nobody_trusts_is_said(tmp_path):
