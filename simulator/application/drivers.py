@@ -55,6 +55,8 @@ class Application:
         self._due: deque[tuple[Rollout, Offer]] = deque()  # to be sent; a lost connection loses none of them
         self._resting: asyncio.Task[Any] | None = None  # while it waits for a message
         self._stirred = False
+        self._moved = True  # a rollout has changed other than by its clock
+        self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
 
     def add(self, rollout: Rollout) -> asyncio.Event:
@@ -71,7 +73,7 @@ class Application:
         """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
         if self._resting is not None and not self._stirred:
             self._resting.cancel()
-        self._stirred = True
+        self._stirred = self._moved = True
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed."""
@@ -106,13 +108,15 @@ class Application:
     # ---- one turn: offer what is due, resend, hear what came
 
     async def _turn(self) -> None:
-        until: float | None = None
-        for rollout in self.rollouts.values():
-            wake = self._advance(rollout)
-            until = wake if until is None or (wake is not None and wake < until) else until
+        if self._moved or (self._wake_at is not None and self._wake_at <= self._loop.time()):
+            self._moved = False
+            self._advance_all()
+        else:
+            for rollout in self.rollouts.values():
+                self._count(rollout)
         while self._due:
             await self._offer(*self._due.popleft())
-        resend_at = await self._resend()
+        until, resend_at = self._wake_at, await self._resend()
         if resend_at is not None and (until is None or resend_at < until):
             until = resend_at
         delivery = await self._receive(until)
@@ -137,6 +141,13 @@ class Application:
         finally:
             self._resting = None
 
+    def _advance_all(self) -> None:
+        until: float | None = None
+        for rollout in self.rollouts.values():
+            wake = self._advance(rollout)
+            until = wake if until is None or (wake is not None and wake < until) else until
+        self._wake_at = until
+
     def _advance(self, rollout: Rollout) -> float | None:
         """Line up a chunk of what is due; when to come again."""
         if self._ended[rollout.spec.name].is_set():
@@ -159,6 +170,7 @@ class Application:
             if older is rollout:
                 break
             older.give_way(execution.thing, rollout.spec.name)
+            self._moved = True
         self._open[execution.id] = _Open(execution, rollout, now)
         self._note_offer(execution, "sent", now - offer.due)
         self._arm(execution.id, rollout, 0)
@@ -216,6 +228,7 @@ class Application:
     def _observe(self, outcome: Outcome) -> None:
         for rollout in self.rollouts.values():
             if rollout.observe(outcome, self._loop.time()):
+                self._moved = True
                 self._tell(rollout)
                 return
 
@@ -266,7 +279,10 @@ class Application:
 
     def _count(self, rollout: Rollout) -> None:
         """The rollout's own counts: once a second while it moves, and at its end."""
-        name, now, final = rollout.spec.name, self._loop.time(), rollout.status == "ended"
+        final = rollout.status == "ended"
+        if final and self._ended[rollout.spec.name].is_set():
+            return
+        name, now = rollout.spec.name, self._loop.time()
         last, counts = self._counted.get(name, (-_COUNTERS_S, []))
         if (final and not self._ended[name].is_set()) or (now - last >= _COUNTERS_S and counts != rollout.counts):
             self._counted[name] = (now, list(rollout.counts))

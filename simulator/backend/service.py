@@ -77,7 +77,7 @@ class BackendService:
         self._record, self._epoch = record, epoch
         self._loop = asyncio.get_running_loop()
         self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
-        self._work = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # what the committer waits for
         replica.rows.update((row.thing, row) for row in database.load())
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -93,8 +93,7 @@ class BackendService:
         """A thing's row, once it is committed: what a reader saw is not taken back by a crash."""
         row = self._replica.rows.get(thing)
         committed = asyncio.Event()
-        self._pending.append((_NOTHING, committed.set))
-        self._work.set()
+        self._line_up(_NOTHING, committed.set)
         await committed.wait()
         return row
 
@@ -123,14 +122,19 @@ class BackendService:
         if request is None:
             delivery.ack()
             return
-        self._pending.append((self._replica.decide(request, self._loop.time() + self._epoch), delivery.ack))
-        self._work.set()
+        self._line_up(self._replica.decide(request, self._loop.time() + self._epoch), delivery.ack)
+
+    def _line_up(self, decision: Decision, answered: Callable[[], None]) -> None:
+        self._pending.append((decision, answered))
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _commit_forever(self) -> None:
         """What gathers while one commit runs is the next commit."""
         while True:
-            await self._work.wait()
-            self._work.clear()
+            if not self._pending:
+                self._idle = self._loop.create_future()
+                await self._idle
             batch, self._pending = self._pending, []
             rows = [decision.row for decision, _ in batch if decision.row is not None]
             if rows:

@@ -170,6 +170,7 @@ class _Device:
             if not self._off:
                 raise
         finally:
+            self._power = None  # it knows the task, and the task's end this device: a circle that nobody would break
             await self._stop_work()
         self._forget()
         if self._off == "reboot":

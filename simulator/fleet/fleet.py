@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
@@ -42,14 +43,15 @@ def specs(scenario: Scenario, shard: Shard, epoch: float) -> Iterable[tuple[int,
 
 def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     """The wires, with the profile's latency if it has one."""
-    fixed, at, roll = profile.latency.fixed, profile.latency.at, dice.roll
-    if fixed == 0:
+    latency = profile.latency
+    if latency.fixed == 0:
         return wires
-
-    def delay() -> float:
-        return round(at(roll("latency")) * 1e6) / 1e6 if fixed is None else fixed
-
+    delay = partial(_draw_latency, latency.at, dice) if latency.fixed is None else partial(latency.at, 0.5)
     return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
+
+
+def _draw_latency(at: Callable[[float], float], dice: Dice) -> float:
+    return round(at(dice.roll("latency")) * 1e6) / 1e6
 
 
 async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record, *, epoch: float) -> None:

@@ -255,11 +255,19 @@ class VirtualLoop:
                 task.cancel()
             self._run_ready()
 
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else asyncio's loops offer (threads, sockets, processes, signals) is real: refused by name."""
-        if name.startswith("__"):
-            raise AttributeError(name)
+
+def _refused(name: str) -> Callable[..., None]:
+    def refuse(*args: object, **options: object) -> None:
         raise NotSimulated(f"loop.{name}, in virtual time")
+
+    return refuse
+
+
+# Whatever else asyncio's loops offer (threads, sockets, processes, signals) is real: refused by name, and not by a
+# `__getattr__`, which would slow down every other attribute.
+for _name in vars(asyncio.AbstractEventLoop):
+    if not hasattr(VirtualLoop, _name):
+        setattr(VirtualLoop, _name, _refused(_name))
 
 
 def run_virtual(

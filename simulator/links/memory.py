@@ -88,7 +88,7 @@ class MemoryMqtt:
     def __init__(self, fabric: MemoryBroker, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
-        self._inbox: deque[Publish] = deque()
+        self._inbox: deque[Publish] | None = None  # an empty one takes 760 bytes
         self._waiter: asyncio.Future[None] | None = None
         self._answer: Packet | None = None
         self._lost = ""
@@ -100,7 +100,7 @@ class MemoryMqtt:
         if self.fabric.down:
             raise LinkError("connection refused")
         self.abort()
-        self._inbox.clear()
+        self._inbox = None
         self._lost = ""
         o = self._options
         will = Publish(o.will[0], o.will[1], 1) if o.will else None
@@ -154,8 +154,7 @@ class MemoryMqtt:
 
     async def receive(self, until: float | None = None) -> MemoryDelivery | None:
         """The next message; None at `until`. Raises LinkError once lost and drained."""
-        inbox = self._inbox
-        if not inbox:
+        if not self._inbox:
             self._require()
             loop = self.fabric.loop
             if until is not None and loop.time() >= until:
@@ -168,15 +167,20 @@ class MemoryMqtt:
                 self._waiter = None
                 if timer is not None:
                     timer.cancel()
-            if not inbox:
+            if not self._inbox:
                 if not self.up:
                     raise LinkError(self._lost)
                 return None
-        return MemoryDelivery(self, inbox.popleft())
+        packet = self._inbox.popleft()
+        if not self._inbox:
+            self._inbox = None
+        return MemoryDelivery(self, packet)
 
     def arrived(self, packet: Packet) -> None:
         """The core sent this."""
         if isinstance(packet, Publish):
+            if self._inbox is None:
+                self._inbox = deque()
             self._inbox.append(packet)
             self._wake()
         elif isinstance(packet, PubAck):
