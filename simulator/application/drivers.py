@@ -284,7 +284,7 @@ class Application:
             return
         name, now = rollout.spec.name, self._loop.time()
         last, counts = self._counted.get(name, (-_COUNTERS_S, []))
-        if (final and not self._ended[name].is_set()) or (now - last >= _COUNTERS_S and counts != rollout.counts):
+        if final or (now - last >= _COUNTERS_S and counts != rollout.counts):
             self._counted[name] = (now, list(rollout.counts))
             detail = orjson.dumps({s.value: n for s, n in rollout.counts_by_state().items()}).decode()
             status = "final" if final else "moving"

@@ -9,6 +9,7 @@ from functools import partial
 
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
+from simulator.device.profile import Draws
 from simulator.dialects.atlas import AtlasDevice, Topics
 from simulator.fleet.pacer import due
 from simulator.fleet.shard import Shard
@@ -46,12 +47,8 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     latency = profile.latency
     if latency.fixed == 0:
         return wires
-    delay = partial(_draw_latency, latency.at, dice) if latency.fixed is None else partial(latency.at, 0.5)
+    delay = partial(Draws(profile, dice).value, "latency", latency)
     return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
-
-
-def _draw_latency(at: Callable[[float], float], dice: Dice) -> float:
-    return round(at(dice.roll("latency")) * 1e6) / 1e6
 
 
 async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record, *, epoch: float) -> None:

@@ -368,6 +368,11 @@ class Target(Part):
     )
     artifact_bound: Size = Field(1 << 30, description="bound of a download whose size nobody announced")
 
+    @property
+    def own_broker(self) -> bool:
+        """Whether fleetsim starts the broker itself."""
+        return self.broker in ("embedded", "mosquitto")
+
     @model_validator(mode="after")
     def _address_known(self) -> Target:
         if self.bind_address and (self.dialect != "atlas" or self.access != "presigned"):

@@ -36,7 +36,7 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     fleet, target = scenario.fleet, scenario.target
     if options.processes > fleet.devices:
         raise ScenarioError(f"--processes {options.processes} is more than the {fleet.devices} devices")
-    if target.kind == "external" and target.broker in ("embedded", "mosquitto"):
+    if target.kind == "external" and target.own_broker:
         raise ScenarioError("target.kind external needs a target.broker URL, such as mqtt://host:1883")
     if target.kind == "external" and target.artifact_url is None:
         raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
@@ -44,8 +44,7 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
     limit = limits.raise_open_files()
     limits.check_files(fleet.devices, options.processes, embedded=target.broker == "embedded", limit=limit)
-    ours = target.broker in ("embedded", "mosquitto")
-    return limits.sources(fleet.devices, options.ifaddr, loopback=ours, ports=limits.ephemeral_ports())
+    return limits.sources(fleet.devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
 
 
 def _host(url: str) -> str:

@@ -94,8 +94,7 @@ async def application(part: Part) -> None:
     ready = asyncio.Event()
     app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
     await _reach(link, options)
-    ours = scenario.target.broker in ("embedded", "mosquitto")
-    broker = "" if ours else await _version(_mqtt(replace(options, client_id=f"{options.client_id}-version")))
+    broker = "" if scenario.target.own_broker else await _version(options)
     async with _serving(app, config) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
         part.tell("ready", port=port, broker=broker)
@@ -226,15 +225,17 @@ async def _reach(link: MqttLink, options: MqttOptions) -> None:
         raise ScenarioError(f"target.broker {options.scheme}://{options.host}:{options.port}: {error}") from None
 
 
-async def _version(link: MqttLink) -> str:
+async def _version(options: MqttOptions) -> str:
     """What the broker says it is, such as "mosquitto version 2.0.11"; empty where it says nothing."""
+    client_id = f"{options.client_id}-version"
+    link = _mqtt(replace(options, client_id=client_id, clean_start=True, session_expiry_s=0))
+    said = None
     with contextlib.suppress(LinkError, PeerError):
         await link.connect()
         await link.subscribe(["$SYS/broker/version"], qos=0)
         said = await link.receive(asyncio.get_running_loop().time() + _VERSION_S)
-        await link.close()
-        return said.payload.decode(errors="replace") if said else ""
-    return ""
+    await link.close()
+    return said.payload.decode(errors="replace") if said else ""
 
 
 async def _first(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

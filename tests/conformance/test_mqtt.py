@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import gc
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from simulator.links.library import LibraryMqtt
 from simulator.links.loop import LiveLoop
 from simulator.links.memory import MemoryBroker, MemoryMqtt
 from simulator.links.mqtt import LeanMqtt
+from tests.certificate import make_certificate
 from tests.conformance import mqtt, mqtt_wire
 from tests.conformance.mqtt import RUN_KEY, SERVICE, SERVICE_PASSWORD, Check, Road
 
@@ -98,11 +98,9 @@ class Servers:
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     directory = tmp_path_factory.mktemp("mosquitto")
+    cert, key = make_certificate(directory)
     pem = directory / "both.pem"
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    make += f" -addext subjectAltName=DNS:localhost -keyout {pem} -out {directory}/cert.pem"
-    subprocess.run(make.split(), check=True, capture_output=True)
-    pem.write_text(pem.read_text() + (directory / "cert.pem").read_text())
+    pem.write_text(key.read_text() + cert.read_text())
     websocket_port = free_port()
     mosquitto = Mosquitto(
         directory / "work",
