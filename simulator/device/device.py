@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
 from simulator.device.download import DownloadFailed, Leave, Piece, Terms, download
@@ -88,11 +89,12 @@ class _Device:
         "_sent",
         "_session",
         "_spec",
+        "_thing",
         "_work",
     )
 
     def __init__(self, spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice) -> None:
-        self._spec, self._record = spec, record
+        self._spec, self._thing, self._record = spec, spec.thing, record
         self._draws = Draws(spec.profile, dice)
         self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
         # no run begins where an earlier one's tokens may still be known: a replica answers a token but once
@@ -140,8 +142,9 @@ class _Device:
         self._off = ""
         keeps = tried is not None and agent.try_candidate(boots)
         active = flash.active
-        self._note(
+        self._record(
             Kind.BOOT,
+            self._thing,
             status=how,
             version=active.version,
             digest=active.digest,
@@ -151,11 +154,18 @@ class _Device:
             return
         if keeps:
             self._enter(Phase.CONFIRMING)
-            self._note(Kind.CONFIRM, job=flash.job, version=active.version, digest=active.digest)
+            self._record(Kind.CONFIRM, self._thing, job=flash.job, version=active.version, digest=active.digest)
             self._outcome(Status.SUCCESS)
         else:
             self._enter(Phase.ROLLING_BACK)
-            self._note(Kind.ROLLBACK, job=flash.job, version=active.version, digest=active.digest, detail="boot failed")
+            self._record(
+                Kind.ROLLBACK,
+                self._thing,
+                job=flash.job,
+                version=active.version,
+                digest=active.digest,
+                detail="boot failed",
+            )
             if self._lie:
                 self._outcome(Status.SUCCESS, claimed=tried)
             else:
@@ -193,7 +203,7 @@ class _Device:
 
     def _retire(self) -> None:
         active = self._agent.flash.active
-        self._note(Kind.RETIRED, status=self._agent.phase, version=active.version, digest=active.digest)
+        self._record(Kind.RETIRED, self._thing, status=self._agent.phase, version=active.version, digest=active.digest)
         self._session.connected = False
         self._session.wires.mqtt.abort()
 
@@ -235,8 +245,7 @@ class _Device:
                 self._offline_at,
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
-            working = self._work is not None and not self._work.done()
-            signals = await session.hear(None if until == _NEVER else until, wakeable=working)
+            signals = await session.hear(None if until == _NEVER else until)
             if self._off:  # in this very turn: what arrives with the loss of power is not heard
                 await self._loop.create_future()
             if signals is None:
@@ -297,8 +306,9 @@ class _Device:
         if request.source == "get":
             self._ask_at = _NEVER
         reaction = agent.consider(request)
-        self._note(
+        self._record(
             Kind.DELTA,
+            self._thing,
             job=execution.id,
             status=reaction,
             version=execution.artifact.version,
@@ -328,7 +338,7 @@ class _Device:
         await self._stop_work()
         agent.end(flash.job)
         if flash.pending is not None:
-            self._note(Kind.ANSWER, job=flash.job, status="given-up", detail="superseded")
+            self._record(Kind.ANSWER, self._thing, job=flash.job, status="given-up", detail="superseded")
             flash.pending = None
         else:
             last = agent.progress(Status.FAILURE, "superseded")
@@ -350,7 +360,7 @@ class _Device:
         agent.flash.pending = agent.progress(status, reason, claimed)
         self._sent, self._hung = 0, False
         self._resend_at = self._loop.time()
-        self._session.wake()
+        self._session.wires.mqtt.wake()
 
     async def _send_outcome(self) -> None:
         """Send the pending report, the same job id and token each time, or give it up."""
@@ -366,7 +376,9 @@ class _Device:
                 turned = Status.FAILURE if pending.status is Status.SUCCESS else Status.SUCCESS
                 self._agent.flash.pending = pending = pending._replace(status=turned)
         elif resend.attempts is not None and self._sent >= resend.attempts:
-            self._note(Kind.ANSWER, job=pending.job, status="given-up", span_us=self._since(self._first_sent))
+            self._record(
+                Kind.ANSWER, self._thing, job=pending.job, status="given-up", span_us=self._since(self._first_sent)
+            )
             self._done()
             return
         self._resend_at = self._loop.time() + self._until_resend(way)
@@ -392,8 +404,9 @@ class _Device:
         if pending is None or answer.token != pending.token:
             return
         accepted = answer.code is None
-        self._note(
+        self._record(
             Kind.ANSWER,
+            self._thing,
             job=pending.job,
             status="accepted" if accepted else "rejected",
             doc=answer.doc,
@@ -455,8 +468,9 @@ class _Device:
                 self._outcome(Status.SUCCESS, claimed=software)
                 return
             agent.commit(software)
-            self._note(
+            self._record(
                 Kind.COMMIT,
+                self._thing,
                 job=execution.id,
                 version=artifact.version,
                 digest=digest,
@@ -548,7 +562,7 @@ class _Device:
     def _mishap(self, stage: Stage) -> str | None:
         way = self._draws.mishap(stage)
         if way is not None:
-            self._note(Kind.MISHAP, job=self._agent.flash.job, phase=stage, status=way)
+            self._record(Kind.MISHAP, self._thing, job=self._agent.flash.job, phase=stage, status=way)
         return way
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
@@ -582,19 +596,17 @@ class _Device:
     def _since(self, then: float) -> int:
         return round((self._loop.time() - then) * 1e6)
 
-    def _note(self, kind: str, **columns: Any) -> None:
-        self._record(kind, self._spec.thing, **columns)
-
     def _enter(self, phase: Phase) -> None:
         """Move to another phase, by the table, and record how long the last one took."""
         left = self._agent.move(phase)
         span_us = None if left is Phase.IDLE else self._since(self._entered)
         self._entered = self._loop.time()
-        self._note(Kind.PHASE, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
+        self._record(Kind.PHASE, self._thing, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
 
     def _note_report(self, status: str, progress: Progress, nth: int) -> None:
-        self._note(
+        self._record(
             Kind.REPORT,
+            self._thing,
             job=progress.job or None,
             status=status,
             version=progress.version,
@@ -605,12 +617,13 @@ class _Device:
         )
 
     def _note_piece(self, piece: Piece) -> None:
-        error = f',"error":{json.dumps(piece.error)}' if piece.error else ""
-        self._note(
+        detail = {"offset": piece.offset, "etag": piece.etag} | ({"error": piece.error} if piece.error else {})
+        self._record(
             Kind.DOWNLOAD,
+            self._thing,
             job=self._agent.flash.job,
             status=str(piece.status),
             size=piece.received,
             span_us=self._since(piece.began),
-            detail=f'{{"offset":{piece.offset},"etag":{json.dumps(piece.etag)}{error}}}',
+            detail=orjson.dumps(detail).decode(),
         )

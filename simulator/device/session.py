@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.device.profile import Draws
 from simulator.dialects.base import DeviceDialect
-from simulator.links.base import Delivery, Wires
+from simulator.links.base import Wires
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
@@ -19,7 +19,7 @@ class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
     to give the Unix time that goes on the wire."""
 
-    __slots__ = ("_draws", "_epoch", "_failures", "_nap", "_record", "_thing", "connected", "dialect", "wires")
+    __slots__ = ("_draws", "_epoch", "_failures", "_record", "_thing", "connected", "dialect", "wires")
 
     def __init__(
         self, thing: str, dialect: DeviceDialect, wires: Wires, record: Record, draws: Draws, epoch: float
@@ -28,7 +28,6 @@ class Session:
         self._record, self._draws, self._epoch = record, draws, epoch
         self.connected = False
         self._failures = 0  # in a row, since something was heard
-        self._nap: asyncio.Timeout | None = None
 
     def wall(self) -> float:
         """Now, in Unix seconds."""
@@ -85,10 +84,10 @@ class Session:
                 response = await self.wires.http.request(output)
                 await self.perform(self.dialect.receive(response, self.wall()))
 
-    async def hear(self, until: float | None, *, wakeable: bool = False) -> tuple[Any, ...] | None:
-        """The signals of the next message; None when the loop's clock reached `until` first, or at `wake` if it may
-        be woken. Raises LinkError, PeerError."""
-        delivery = await (self._wakeable(until) if wakeable else self.wires.mqtt.receive(until))
+    async def hear(self, until: float | None) -> tuple[Any, ...] | None:
+        """The signals of the next message; None when the loop's clock reached `until` first, or when woken. Raises
+        LinkError, PeerError."""
+        delivery = await self.wires.mqtt.receive(until)
         if delivery is None:
             return None
         self._failures = 0
@@ -98,20 +97,6 @@ class Session:
         if step.outputs:
             await self.perform(step)
         return step.signals
-
-    async def _wakeable(self, until: float | None) -> Delivery | None:
-        try:
-            async with asyncio.timeout(None) as self._nap:
-                return await self.wires.mqtt.receive(until)
-        except TimeoutError:
-            return None
-        finally:
-            self._nap = None
-
-    def wake(self) -> None:
-        """Whoever may be woken hears nothing more now: there is something to say."""
-        if self._nap is not None:
-            self._nap.reschedule(0.0)
 
     def drop(self, reason: str, detail: str | None = None) -> None:
         """The connection is gone, or is cut now without a word to the broker."""

@@ -69,8 +69,11 @@ class MqttLink(Protocol):
         broker's receive maximum and for a full socket, not for the PUBACK."""
 
     async def receive(self, until: float | None = None) -> Delivery | None:
-        """The next message, in the broker's order; None when the loop's clock reaches `until` first.
+        """The next message, in the broker's order; None when the loop's clock reaches `until` first, or at `wake`.
         Raises LinkError once the connection is gone and everything that came before was received."""
+
+    def wake(self) -> None:
+        """Let the `receive` that waits return None; nothing where none waits."""
 
     def abort(self) -> None:
         """Cut the connection without DISCONNECT: the broker publishes the will and keeps the session."""

@@ -14,7 +14,7 @@ from simulator.model.io import Request, Response
 class LatentMqtt:
     """An MqttLink whose messages take `delay()` seconds each way."""
 
-    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_loop", "_sender", "capabilities")
+    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_loop", "_sender", "_woken", "capabilities")
 
     def __init__(self, link: MqttLink, delay: Callable[[], float]) -> None:
         self._link, self._delay = link, delay
@@ -23,6 +23,7 @@ class LatentMqtt:
         self._arriving: list[tuple[float, Delivery]] = []  # lists: a deque of its own takes 760 bytes
         self._leaving: list[tuple[float, str, bytes, int, bool]] = []  # with when each reaches the other end
         self._sender: asyncio.Task[None] | None = None  # while there is something to send
+        self._woken = False
 
     async def connect(self) -> bool:
         """Connect, after one delay each way."""
@@ -67,7 +68,7 @@ class LatentMqtt:
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, one delay after it reached this end."""
-        loop, arriving = self._loop, self._arriving
+        loop, arriving, self._woken = self._loop, self._arriving, False
         while True:
             now, wait = loop.time(), until
             if arriving:
@@ -84,6 +85,13 @@ class LatentMqtt:
                 if arriving and arriving[-1][0] > at:
                     at = arriving[-1][0]
                 arriving.append((at, delivery))
+            elif self._woken:
+                return None
+
+    def wake(self) -> None:
+        """Let the `receive` that waits return None."""
+        self._woken = True
+        self._link.wake()
 
     def _lose(self) -> None:
         """What is on its way, either way, is lost with the connection."""

@@ -70,7 +70,7 @@ class LibraryMqtt:
         self._options, self._version = options, version
         self._client: aiomqtt.Client | None = None
         self._inbox: deque[LibraryDelivery] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None  # True: to return with nothing
         self._room: asyncio.Future[None] | None = None
         self._resumed = False
         self._window = 65535  # the broker's receive maximum
@@ -134,7 +134,7 @@ class LibraryMqtt:
             raise LinkError(f"not sent: {rc.name}")
 
     async def receive(self, until: float | None = None) -> LibraryDelivery | None:
-        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         loop = asyncio.get_running_loop()
         while not self._inbox:
             self._require()
@@ -143,12 +143,17 @@ class LibraryMqtt:
             self._waiter = waiter = loop.create_future()
             timer = None if until is None else loop.call_at(until, _wake, waiter)
             try:
-                await waiter
+                if await waiter:
+                    return None
             finally:
                 self._waiter = None
                 if timer is not None:
                     timer.cancel()
         return self._inbox.popleft()
+
+    def wake(self) -> None:
+        """Let the `receive` that waits return None."""
+        _wake(self._waiter, True)
 
     def abort(self) -> None:
         """Cut the connection without DISCONNECT."""
@@ -313,9 +318,9 @@ class LibraryMqtt:
         return self._client
 
 
-def _wake(future: asyncio.Future[None] | None) -> None:
+def _wake(future: asyncio.Future[Any] | None, result: bool = False) -> None:
     if future is not None and not future.done():
-        future.set_result(None)
+        future.set_result(result)
 
 
 def _code(reason: Any) -> int:

@@ -153,14 +153,14 @@ class MemoryMqtt:
         self.fabric.submit(self, packet)
 
     async def receive(self, until: float | None = None) -> MemoryDelivery | None:
-        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         if not self._inbox:
             self._require()
             loop = self.fabric.loop
             if until is not None and loop.time() >= until:
                 return None
             self._waiter = waiter = loop.create_future()
-            timer = None if until is None else loop.call_at(until, self._wake)
+            timer = None if until is None else loop.call_at(until, self.wake)
             try:
                 await waiter
             finally:
@@ -176,13 +176,18 @@ class MemoryMqtt:
             self._inbox = None
         return MemoryDelivery(self, packet)
 
+    def wake(self) -> None:
+        """Let the `receive` that waits return, with nothing unless something came."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def arrived(self, packet: Packet) -> None:
         """The core sent this."""
         if isinstance(packet, Publish):
             if self._inbox is None:
                 self._inbox = deque()
             self._inbox.append(packet)
-            self._wake()
+            self.wake()
         elif isinstance(packet, PubAck):
             if self._unacked:
                 self._unacked.pop(packet.packet_id, None)
@@ -197,11 +202,7 @@ class MemoryMqtt:
         """The connection ended from the other side."""
         self.up = False
         self._lost = reason
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.wake()
 
     def _require(self) -> None:
         if not self.up:
@@ -213,7 +214,7 @@ class MemoryMqtt:
             self.up = False
             self._lost = "aborted"
             self.fabric.vanish(self)
-            self._wake()
+            self.wake()
 
     def stall(self, on: bool) -> None:
         """Not in memory: said by `capabilities`."""
@@ -226,7 +227,7 @@ class MemoryMqtt:
             self.fabric.watch()
             self.up = False
             self._lost = "closed"
-            self._wake()
+            self.wake()
 
 
 class MemoryBody:

@@ -171,7 +171,7 @@ class LeanMqtt:
         self._options = options
         self._wire: _Wire | None = None
         self._inbox: deque[LeanDelivery] | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None  # True: to return with nothing
         self._answer: asyncio.Future[ConnAckPacket | SubAckPacket] | None = None
         self._room: asyncio.Future[None] | None = None  # waits for the socket or the broker to take more
         self._unacked: dict[int, bytes] | None = None
@@ -273,7 +273,7 @@ class LeanMqtt:
         wire.send(data)
 
     async def receive(self, until: float | None = None) -> LeanDelivery | None:
-        """The next message; None at `until`. Raises LinkError once lost and drained."""
+        """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         while not self._inbox:
             if self._wire is None or not self._wire.alive:
                 raise LinkError(self._lost)
@@ -286,10 +286,15 @@ class LeanMqtt:
                     loop.call_at(until, self._rang, until)
             self._waiter = waiter = loop.create_future()
             try:
-                await waiter
+                if await waiter:
+                    return None
             finally:
                 self._waiter = None
         return self._inbox.popleft()
+
+    def wake(self) -> None:
+        """Let the `receive` that waits return None."""
+        self._wake(True)
 
     def abort(self) -> None:
         """Cut the connection without DISCONNECT."""
@@ -387,9 +392,9 @@ class LeanMqtt:
         self._next_id = packet_id
         return packet_id
 
-    def _wake(self) -> None:
+    def _wake(self, empty: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(empty)
 
     def _rang(self, until: float) -> None:
         if self._until == until:  # one that was armed later, for earlier, has taken its place otherwise

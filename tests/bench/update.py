@@ -49,15 +49,14 @@ async def fleet(kind, way, port, devices):
     """CPU of an update in µs and memory of an idle device in KiB; between them, a line each way says what goes on."""
     make_mqtt, make_http = LINKS[kind]
     record = Recorder(lambda: time.monotonic_ns() // 1000, lambda batch: None)
-    seen, connected, done = Counter(), asyncio.Event(), asyncio.Event()
+    seen, awaited = Counter(), {Kind.CONNECT: asyncio.Event(), Kind.ANSWER: asyncio.Event()}
 
     def noted(kind, thing="", **columns):
         record(kind, thing, **columns)
-        seen[kind] += 1
-        if kind == Kind.CONNECT and seen[kind] == devices:
-            connected.set()
-        if kind == Kind.ANSWER and seen[kind] == devices:
-            done.set()
+        if kind in awaited:
+            seen[kind] += 1
+            if seen[kind] == devices:
+                awaited[kind].set()
 
     gate = asyncio.Semaphore(64)
     http = make_http(HttpOptions())
@@ -75,7 +74,7 @@ async def fleet(kind, way, port, devices):
         wires = Wires(make_mqtt(options), http)
         tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, noted, Dice(1, thing))))
     async with asyncio.timeout(120):
-        await connected.wait()
+        await awaited[Kind.CONNECT].wait()
     await asyncio.sleep(3)  # until the last `get` is answered
     record.flush()
     gc.collect()
@@ -86,13 +85,14 @@ async def fleet(kind, way, port, devices):
     cpu = time.process_time()
     try:
         async with asyncio.timeout(120):
-            await done.wait()
+            await awaited[Kind.ANSWER].wait()
     except TimeoutError:
         sys.exit(f"{kind}: not every update was answered: {dict(seen)}")
     used = time.process_time() - cpu
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await http.close()
     return used / devices * 1e6, memory
 
 

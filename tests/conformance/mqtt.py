@@ -373,6 +373,30 @@ async def receiving_ends_at_its_time_and_loses_nothing(road: Road) -> None:
 
 
 @check()
+async def who_is_woken_receives_nothing_and_loses_nothing(road: Road) -> None:
+    loop = asyncio.get_running_loop()
+    a, b = await road.linked("a"), await road.linked("b")
+    await b.subscribe([road.topic("t")])
+    b.wake()  # nobody waits
+    for until in (None, loop.time() + SOON_S):
+        waiting = asyncio.ensure_future(b.receive(until))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        b.wake()
+        b.wake()
+        assert await asyncio.wait_for(waiting, SOON_S / 2) is None
+    await only(b, a, road.topic("t"))
+    waiting = asyncio.ensure_future(b.receive())
+    await asyncio.sleep(0.01)
+    b.wake()
+    b.abort()
+    await asyncio.gather(waiting, return_exceptions=True)
+    with pytest.raises(LinkError):
+        await b.receive()
+    await asyncio.gather(a.close(), b.close())
+
+
+@check()
 async def after_a_cut_what_came_is_received_then_the_loss(road: Road) -> None:
     a, b = await road.linked("a"), await road.linked("b")
     await b.subscribe([road.topic("t")])

@@ -101,33 +101,10 @@ def test_a_message_is_acknowledged_once_it_is_understood():
 
 def test_hearing_ends_at_its_deadline():
     async def story(made, road):
-        heard = await made.hear(5.0), await made.hear(7.0, wakeable=True)
+        heard = await made.hear(5.0), await made.hear(7.0)
         return heard, made.wall()
 
     assert session(story)[0] == ((None, None), 1007.0)
-
-
-def test_who_may_be_woken_hears_nothing_more_and_loses_nothing():
-    async def story(made, road):
-        asyncio.get_running_loop().call_at(3.0, made.wake)
-        woken = await made.hear(None, wakeable=True), made.wall()
-        made.wake()  # nobody listens
-        message(road, b"later")
-        return woken, await made.hear(None, wakeable=True)
-
-    assert session(story)[0] == ((None, 1003.0), (b"later",))
-
-
-def test_being_switched_off_is_not_being_woken():
-    async def story(made, road):
-        listening = asyncio.create_task(made.hear(None, wakeable=True))
-        await asyncio.sleep(1)
-        made.wake()
-        listening.cancel()
-        await asyncio.wait([listening])
-        return listening.cancelled()
-
-    assert session(story)[0]
 
 
 @pytest.mark.parametrize("error", [LinkError("refused"), PeerError("bad password", code=0x86)])
