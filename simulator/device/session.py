@@ -19,24 +19,25 @@ class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
     to give the Unix time that goes on the wire."""
 
-    __slots__ = ("_draws", "_epoch", "_failures", "_record", "_thing", "connected", "dialect", "wires")
+    __slots__ = ("_draws", "_epoch", "_failures", "_loop", "_record", "_thing", "connected", "dialect", "wires")
 
     def __init__(
         self, thing: str, dialect: DeviceDialect, wires: Wires, record: Record, draws: Draws, epoch: float
     ) -> None:
         self._thing, self.dialect, self.wires = thing, dialect, wires
         self._record, self._draws, self._epoch = record, draws, epoch
+        self._loop = asyncio.get_running_loop()
         self.connected = False
         self._failures = 0  # in a row, since something was heard
 
     def wall(self) -> float:
         """Now, in Unix seconds."""
-        return asyncio.get_running_loop().time() + self._epoch
+        return self._loop.time() + self._epoch
 
     async def connect(self, due: float) -> Way | None:
         """Try until connected, with back-off; `due` is when the first attempt should have begun. The mishap of the
         successful attempt is the caller's to act upon."""
-        loop, attempts = asyncio.get_running_loop(), 0
+        attempts = 0
         while True:
             attempts += 1
             way = self._draws.mishap("connect")
@@ -55,7 +56,7 @@ class Session:
             except (LinkError, PeerError) as error:
                 self._note_connect("failed", due, attempts, str(error))
                 await self.back_off()
-                due = loop.time()
+                due = self._loop.time()
                 continue
             self.connected = True
             self._note_connect("resumed" if resumed else "new", due, attempts, None)
@@ -68,7 +69,7 @@ class Session:
         await asyncio.sleep(delay)
 
     def _note_connect(self, status: str, due: float, attempts: int, detail: str | None) -> None:
-        span_us = round((asyncio.get_running_loop().time() - due) * 1e6)
+        span_us = round((self._loop.time() - due) * 1e6)
         self._record(Kind.CONNECT, self._thing, status=status, span_us=span_us, size=attempts, detail=detail)
 
     async def perform(self, step: Step) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
@@ -16,20 +17,27 @@ from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
 
 _BUFFER = 256 * 1024  # bytes waiting for the reader before the socket is left alone
+_Place = tuple[str, str, int]  # scheme, host, port
 _PORTS = {"http": 80, "https": 443}
 
 
 class _Connection(asyncio.Protocol):
-    """A socket, and the exchange that has it now."""
+    """A socket, and the exchange that has it now; `request` is sent as soon as it is open."""
 
-    __slots__ = ("body", "transport")
+    __slots__ = ("body", "place", "request", "transport")
 
-    def __init__(self) -> None:
+    def __init__(self, place: _Place, request: bytes) -> None:
+        self.place, self.request = place, request
         self.transport: asyncio.Transport | None = None
         self.body: LeanBody | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.body is None:  # given up meanwhile
+            self.transport.abort()
+        else:
+            self.transport.write(self.request)
+        self.request = b""
 
     def data_received(self, data: bytes) -> None:
         if self.body is not None:
@@ -44,16 +52,19 @@ class _Connection(asyncio.Protocol):
 
 
 class LeanBody:
-    """One exchange on a connection; implements `Body`."""
+    """One exchange on a connection; implements `Body`. `connect_s` limits the time until it is open, `timeout_s` the
+    whole."""
 
     __slots__ = (
         "_bound",
         "_chunks",
         "_complete",
         "_connection",
+        "_deadline",
         "_error",
         "_free",
         "_head",
+        "_loop",
         "_parser",
         "_paused",
         "_received",
@@ -65,20 +76,28 @@ class LeanBody:
     )
 
     def __init__(
-        self, connection: _Connection, free: list[_Connection] | None, request: Request, bound: int, timeout_s: float
+        self,
+        connection: _Connection,
+        free: list[_Connection] | None,
+        head: bool,
+        bound: int,
+        connect_s: float,
+        timeout_s: float,
     ) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self._connection: _Connection | None = connection
         self._free = free  # where the connection goes when it can be used again
-        self._head, self._bound = request.method == "HEAD", bound
+        self._head, self._bound = head, bound
         self._parser = httptools.HttpResponseParser(self)
         self._chunks: deque[bytes] = deque()
         self._received = self._unread = 0
         self._complete = self._paused = False
         self._error: LinkError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+        self._loop = loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + timeout_s
+        self._timer = loop.call_later(min(connect_s, timeout_s), self._expire, connect_s, timeout_s)
         connection.body = self
 
     # ---- what the connection tells
@@ -89,7 +108,7 @@ class LeanBody:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._complete:
-                self._fail(f"not HTTP/1.1: {error}")
+                self.fail(f"not HTTP/1.1: {error}")
 
     def cut(self, error: Exception | None) -> None:
         """The connection has ended."""
@@ -98,7 +117,7 @@ class LeanBody:
         if self.status and not framed and error is None:
             self._finish()  # RFC 9112 6.3: without a length the close is the end
         else:
-            self._fail(f"ended after {self._received} bytes of body" + (f": {error}" if error else ""))
+            self.fail(f"ended after {self._received} bytes of body" + (f": {error}" if error else ""))
 
     # ---- what the parser tells
 
@@ -122,7 +141,7 @@ class LeanBody:
         if self._complete or self._error is not None:
             return
         if self._received + len(data) > self._bound:
-            self._fail(f"more than {self._bound} bytes of body")
+            self.fail(f"more than {self._bound} bytes of body")
             return
         self._received += len(data)
         self._unread += len(data)
@@ -155,23 +174,32 @@ class LeanBody:
                 connection.transport.close()
         self._wake()
 
-    def _fail(self, why: str) -> None:
+    def fail(self, why: str) -> None:
+        """End the exchange, unless it has ended."""
         if self._complete or self._error is not None:
             return
         self._error = TransferError(why, received=self._received) if self.status else LinkError(why)
         self._timer.cancel()
         connection, self._connection = self._connection, None
-        if connection is not None and connection.transport is not None:
+        if connection is not None:
             connection.body = None
-            connection.transport.abort()
+            if connection.transport is not None:
+                connection.transport.abort()
         self._wake()
 
-    def _expire(self, timeout_s: float) -> None:
-        self._fail(f"not finished within {timeout_s:g} s")
+    def _expire(self, connect_s: float, timeout_s: float) -> None:
+        left_s, connection = self._deadline - self._loop.time(), self._connection
+        if connection is not None and connection.transport is None:
+            _, host, port = connection.place
+            self.fail(f"{host}:{port} did not answer within {min(connect_s, timeout_s):g} s")
+        elif left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._expire, connect_s, timeout_s)
+        else:
+            self.fail(f"not finished within {timeout_s:g} s")
 
     def close(self) -> None:
         """Let go of the connection, whatever is left unread."""
-        self._fail("closed by the reader")
+        self.fail("closed by the reader")
         self._chunks.clear()
 
     # ---- the reader's side
@@ -200,7 +228,7 @@ class LeanBody:
             await self._wait()
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
@@ -218,7 +246,7 @@ class LeanHttp:
 
     def __init__(self, options: HttpOptions | None = None) -> None:
         self.options = options or HttpOptions()
-        self._free: dict[tuple[str, str, int], list[_Connection]] = {}
+        self._free: dict[_Place, list[_Connection]] = {}
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> LeanBody:
         """Send the request and wait for the head, past redirects. Raises LinkError."""
@@ -233,51 +261,40 @@ class LeanHttp:
         raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
     async def _exchange(self, request: Request, bound: int, timeout_s: float) -> LeanBody:
-        parts = urlsplit(request.url)
-        try:
-            host = (parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
-        except (KeyError, ValueError):
-            raise LinkError(f"not an http URL: {request.url!r}") from None
-        refuse_unmeant(host[1], self.options.hosts)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{request.method} {path} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
-        lines += [f"{name}: {value}" for name, value in (*self.options.headers, *request.headers)]
-        if request.body or request.method in ("POST", "PUT"):
-            lines.append(f"content-length: {len(request.body)}")
-        if not self.options.pooled:
-            lines.append("connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        free = self._free.setdefault(host, []) if self.options.pooled else None
-        connection = _usable(free) or await self._connect(host, timeout_s)
-        body = LeanBody(connection, free, request, bound, timeout_s)
-        assert connection.transport is not None
-        connection.transport.write(head + request.body)
+        o, place = self.options, _place(request.url)
+        refuse_unmeant(place[1], o.hosts)
+        data = _spelled(request, o)
+        free = self._free.setdefault(place, []) if o.pooled else None
+        idle = _usable(free)
+        connection = idle or _Connection(place, data)
+        limits = bound, o.connect_timeout_s, timeout_s
+        body = LeanBody(connection, free, request.method == "HEAD", *limits)
+        connecting = None
+        if idle is None:
+            connecting = asyncio.get_running_loop().create_task(self._connect(connection, body))
+        elif idle.transport is not None:
+            idle.transport.write(data)
         try:
             await body.head()
         except BaseException:
             body.close()
+            if connecting is not None:
+                connecting.cancel()
             raise
         return body
 
-    async def _connect(self, host: tuple[str, str, int], timeout_s: float) -> _Connection:
-        o = self.options
-        limit = min(timeout_s, o.connect_timeout_s)
+    async def _connect(self, connection: _Connection, body: LeanBody) -> None:
+        o, (scheme, host, port) = self.options, connection.place
         try:
-            async with asyncio.timeout(limit):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    _Connection,
-                    host[1],
-                    host[2],
-                    ssl=(o.tls or True) if host[0] == "https" else None,
-                    local_addr=(o.source, 0) if o.source else None,
-                )
-        except TimeoutError:
-            raise LinkError(f"{host[1]}:{host[2]} did not answer within {limit:g} s") from None
-        except OSError as error:
-            raise LinkError(f"{host[1]}:{host[2]}: {error.strerror or error}") from None
-        if connection.transport is None:
-            raise LinkError(f"{host[1]}:{host[2]}: closed at once")
-        return connection
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                host,
+                port,
+                ssl=(o.tls or True) if scheme == "https" else None,
+                local_addr=(o.source, 0) if o.source else None,
+            )
+        except (OSError, UnicodeError) as error:
+            body.fail(f"{host}:{port}: {getattr(error, 'strerror', None) or error}")
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""
@@ -292,6 +309,37 @@ class LeanHttp:
                 if connection.transport is not None:
                     connection.transport.close()
         self._free.clear()
+
+
+@functools.lru_cache(maxsize=1024)
+def _origin(scheme: str, netloc: str) -> _Place:
+    parts = SplitResult(scheme, netloc, "", "", "")
+    return scheme, parts.hostname or "", parts.port or _PORTS[scheme]
+
+
+def _place(url: str) -> _Place:
+    """A URL's scheme, host and port. Raises LinkError where it has none."""
+    try:
+        parts = urlsplit(url)
+        return _origin(parts.scheme, parts.netloc)
+    except (KeyError, ValueError):
+        raise LinkError(f"not an http URL: {url!r}") from None
+
+
+def _spelled(request: Request, options: HttpOptions) -> bytes:
+    """The request as it goes out."""
+    _, netloc, path, query, _ = urlsplit(request.url)
+    lines = [
+        f"{request.method} {path or '/'}{'?' if query else ''}{query} HTTP/1.1",
+        f"host: {netloc.rpartition('@')[2]}",
+        *[f"{name}: {value}" for name, value in options.headers],
+        *[f"{name}: {value}" for name, value in request.headers],
+    ]
+    if request.body or request.method in ("POST", "PUT"):
+        lines.append(f"content-length: {len(request.body)}")
+    if not options.pooled:
+        lines.append("connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body
 
 
 def _usable(free: list[_Connection] | None) -> _Connection | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -252,6 +254,30 @@ async def the_deadline_holds_for_head_and_body(road: Road) -> None:
         assert let_go.done(), f"{path}: the connection is not let go"
     found = await broken(road, "/slow", timeout_s=0.15)
     assert found.content == b"hello"
+
+
+@on_the_wire
+async def connecting_has_its_own_deadline_and_can_be_given_up(road: Road) -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        place = deaf.getsockname()
+        for _ in range(4):  # the backlog is full: who comes next is not answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        link, request = road.make(HttpOptions(connect_timeout_s=0.2)), Request("GET", f"http://127.0.0.1:{place[1]}/")
+        began = loop.time()
+        with pytest.raises(LinkError) as error:
+            await link.request(request, timeout_s=SOON_S)
+        assert not isinstance(error.value, TransferError)
+        assert 0.15 < loop.time() - began < 1.0
+        asking = asyncio.ensure_future(road.make(HttpOptions()).request(request))
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await link.close()
 
 
 @on_the_wire
