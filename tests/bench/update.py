@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 from simulator.backend.mosquitto import Mosquitto, free_port
@@ -48,16 +47,8 @@ PROFILES = {
 async def fleet(kind, way, port, devices):
     """CPU of an update in µs and memory of an idle device in KiB; between them, a line each way says what goes on."""
     make_mqtt, make_http = LINKS[kind]
-    record = Recorder(lambda: time.monotonic_ns() // 1000, lambda batch: None)
-    seen, awaited = Counter(), {Kind.CONNECT: asyncio.Event(), Kind.ANSWER: asyncio.Event()}
-
-    def noted(kind, thing="", **columns):
-        record(kind, thing, **columns)
-        if kind in awaited:
-            seen[kind] += 1
-            if seen[kind] == devices:
-                awaited[kind].set()
-
+    batches = []
+    record = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
     gate = asyncio.Semaphore(64)
     http = make_http(HttpOptions())
     record(Kind.RUN)
@@ -72,23 +63,19 @@ async def fleet(kind, way, port, devices):
             thing, PROFILES[way], Software("1", "urn:1", "0" * 64), 1 << 20, time.time() - time.monotonic()
         )
         wires = Wires(make_mqtt(options), http)
-        tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, noted, Dice(1, thing))))
-    async with asyncio.timeout(120):
-        await awaited[Kind.CONNECT].wait()
-    await asyncio.sleep(3)  # until the last `get` is answered
+        tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, record, Dice(1, thing))))
+    await told("connected")  # and the last `get` is answered
     record.flush()
     gc.collect()
     memory = (resident_bytes() - before) / devices / 1024
     gc.freeze()
-    print("ready", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     cpu = time.process_time()
-    try:
-        async with asyncio.timeout(120):
-            await awaited[Kind.ANSWER].wait()
-    except TimeoutError:
-        sys.exit(f"{kind}: not every update was answered: {dict(seen)}")
+    await told("ready")
     used = time.process_time() - cpu
+    record.flush()
+    answered = sum(batch["kind"].to_pylist().count(Kind.ANSWER) for batch in batches)
+    if answered != devices:
+        sys.exit(f"{kind}: {answered} of {devices} updates were answered")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -96,8 +83,15 @@ async def fleet(kind, way, port, devices):
     return used / devices * 1e6, memory
 
 
-async def serve(port, url, devices, go):
-    """The replica's side: answers everything; once `go` is set, one delta each, 128 under way."""
+async def told(what):
+    """Say it, and wait until told to go on."""
+    print(what, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
+async def serve(port, url, devices, go, asked, ended):
+    """The replica's side: answers everything; once `go` is set, one delta each, 128 under way. `asked` is set when
+    every device has asked what is desired, `ended` when each has reported an end."""
     link = LeanMqtt(MqttOptions("127.0.0.1", port, "service", "service", "secret"))
     await link.connect()
     await link.subscribe(["state/+/update", "state/+/get"])
@@ -113,6 +107,7 @@ async def serve(port, url, devices, go):
             await link.publish(f"state/d{i}/update/delta", json.dumps(delta | {"download": download}).encode())
 
     offering = asyncio.ensure_future(offer())
+    gets = ends = 0
     try:
         while True:
             delivery = await link.receive()
@@ -123,20 +118,31 @@ async def serve(port, url, devices, go):
             delivery.ack()
             if said.get("status") in ("SUCCESS", "FAILURE"):
                 room.release()
+                ends += 1
+            gets += delivery.topic.endswith("/get")
+            if gets >= devices:
+                asked.set()
+            if ends >= devices:
+                ended.set()
     finally:
         offering.cancel()
 
 
 async def measure(kind, way, port, url, devices):
-    go = asyncio.Event()
-    service = asyncio.ensure_future(serve(port, url, devices, go))
+    go, asked, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    service = asyncio.ensure_future(serve(port, url, devices, go, asked, ended))
     words = [sys.executable, "-m", "tests.bench.update", "child", kind, way, str(port), str(devices)]
     child = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        assert await child.stdout.readline() == b"ready\n"
-        go.set()
-        child.stdin.write(b"go\n")
-        return tuple(map(float, (await child.stdout.readline()).split()))
+        async with asyncio.timeout(180):
+            for what, event in ((b"connected\n", asked), (b"ready\n", ended)):
+                assert await child.stdout.readline() == what
+                if event is ended:
+                    go.set()
+                await event.wait()
+                await asyncio.sleep(1)  # what was said last arrives
+                child.stdin.write(b"on\n")
+            return tuple(map(float, (await child.stdout.readline()).split()))
     finally:
         service.cancel()
         await asyncio.gather(service, return_exceptions=True)
