@@ -6,13 +6,12 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from typing import Any
 
 import orjson
 
 from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
 from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
-from simulator.links.base import Delivery, MqttLink
+from simulator.links.base import MqttLink
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
@@ -53,8 +52,6 @@ class Application:
         self._resends: list[tuple[float, int, str]] = []
         self._ticks = itertools.count()
         self._due: deque[tuple[Rollout, Offer]] = deque()  # to be sent; a lost connection loses none of them
-        self._resting: asyncio.Task[Any] | None = None  # while it waits for a message
-        self._stirred = False
         self._moved = True  # a rollout has changed other than by its clock
         self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
@@ -71,9 +68,8 @@ class Application:
 
     def stir(self) -> None:
         """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
-        if self._resting is not None and not self._stirred:
-            self._resting.cancel()
-        self._stirred = self._moved = True
+        self._moved = True
+        self._link.wake()
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed."""
@@ -119,27 +115,13 @@ class Application:
         until, resend_at = self._wake_at, await self._resend()
         if resend_at is not None and (until is None or resend_at < until):
             until = resend_at
-        delivery = await self._receive(until)
+        delivery = await self._link.receive(self._loop.time() if self._moved else until)
         if delivery is None:
             return
         message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
         for signal in self._dialect.receive(message, self._now()).signals:
             self._hear(signal)
         delivery.ack()
-
-    async def _receive(self, until: float | None) -> Delivery | None:
-        """The next message; None at `until`, or when stirred."""
-        if self._stirred:
-            self._stirred, until = False, self._loop.time()
-        self._resting = task = asyncio.current_task()
-        try:
-            return await self._link.receive(until)
-        except asyncio.CancelledError:
-            if not self._stirred or task is None or task.uncancel():
-                raise
-            return None
-        finally:
-            self._resting = None
 
     def _advance_all(self) -> None:
         until: float | None = None
