@@ -77,3 +77,12 @@ def test_each_check_is_in_readme():
 
     for name in CHECKS:
         assert f"`{name}" in README
+
+
+def test_each_fault_is_in_readme():
+    from simulator.faults.packages import PACKAGES
+
+    for package in PACKAGES.values():
+        breaks = ", ".join(check.partition("-")[0] for check in package.breaks)
+        settings = ", ".join(f"`{name}: {value}`" for name, value in package.settings.items())
+        assert f"| `{package.name}` | {package.text} | {settings} | {breaks} |" in README

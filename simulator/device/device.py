@@ -29,6 +29,7 @@ from simulator.dialects.base import (
     InSync,
     UpdateRequested,
 )
+from simulator.faults.harm import Harm
 from simulator.links.base import Wires
 from simulator.model.dice import Dice
 from simulator.model.errors import LinkError, PeerError
@@ -46,13 +47,14 @@ _ASK_FRESH_S = 5.0  # leave that expires sooner than this is not worth a request
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """What one device is: its identity, its nature, what it runs at first, and the bound of a download whose size
-    nobody announced. `epoch` + the loop's clock is Unix time."""
+    nobody announced. `epoch` + the loop's clock is Unix time, as the device has it; `harm` is what befalls it."""
 
     thing: str
     profile: Profile
     software: Software
     bound: int = 1 << 30
     epoch: float = 0.0
+    harm: Harm | None = None
 
 
 async def run_device(
@@ -104,6 +106,8 @@ class _Device:
         self._power: asyncio.Timeout | None = None
         self._off = ""  # why the power went
         self._entered = 0.0
+        if spec.harm is not None:
+            spec.harm.strike = self._power_off
         self._forget()
 
     def _forget(self) -> None:
@@ -129,6 +133,8 @@ class _Device:
                         self._lie, self._off = True, "boot-failed"
                 elif how == "power-cut":
                     await asyncio.sleep(max(_DARK_S, self._draws.value("reboot", self._spec.profile.reboot)))
+                elif how == "vanish":
+                    await self._loop.create_future()
                 self._boot(how, began)
                 how = await self._run(due if how == "cold" else self._loop.time())
         finally:
@@ -139,7 +145,7 @@ class _Device:
         agent, flash = self._agent, self._agent.flash
         tried = flash.candidate
         boots = self._off != "boot-failed"
-        self._off = ""
+        self._off = self._off if boots else ""
         keeps = tried is not None and agent.try_candidate(boots)
         active = flash.active
         self._record(
@@ -174,7 +180,8 @@ class _Device:
     async def _run(self, due: float) -> str:
         """Stay on until the power goes; why it went."""
         try:
-            async with asyncio.timeout(None) as self._power:
+            async with asyncio.timeout(0 if self._off else None) as self._power:
+                await self._powered()
                 await self._stay_connected(due)
         except TimeoutError:
             if not self._off:
@@ -183,18 +190,25 @@ class _Device:
             self._power = None  # it knows the task, and the task's end this device: a circle that nobody would break
             await self._stop_work()
         self._forget()
-        if self._off == "reboot":
+        off, self._off = self._off, ""
+        if off == "reboot":
             await self._session.close("reboot")
         else:
-            self._session.drop("power-cut")
+            self._session.drop(off)
             self._agent.power_lost()
-        return self._off
+        return off
 
     def _power_off(self, why: str) -> None:
         """Switch off at once, from wherever the device is; the first reason counts."""
-        if not self._off and self._power is not None:
+        if not self._off:
             self._off = why
-            self._power.reschedule(self._loop.time())
+            if self._power is not None:
+                self._power.reschedule(self._loop.time())
+
+    async def _powered(self) -> None:
+        """Go no further in the turn in which the power went."""
+        if self._off:
+            await self._loop.create_future()
 
     async def _cut_power(self) -> None:
         """Switch off, and go no further: the power's timeout ends whoever waits here."""
@@ -246,8 +260,7 @@ class _Device:
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
             signals = await session.hear(None if until == _NEVER else until)
-            if self._off:  # in this very turn: what arrives with the loss of power is not heard
-                await self._loop.create_future()
+            await self._powered()  # what arrives with the loss of power is not heard
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return
@@ -451,6 +464,7 @@ class _Device:
         assert execution is not None
         artifact = execution.artifact
         try:
+            await self._powered()
             fetched = await self._fetch()
             self._enter(Phase.VERIFYING)
             trusts = await self._sleep_stage("verify", self._draws.value("verify", profile.verify)) == "lie"
@@ -463,7 +477,8 @@ class _Device:
             self._enter(Phase.INSTALLING)
             if await self._sleep_stage("install", self._draws.value("install", profile.install)) == "lie":
                 self._lie = True
-            software = Software(artifact.version, artifact.url, digest)
+            label = self._spec.harm.label if self._spec.harm is not None else ""
+            software = Software(artifact.version + label, artifact.url, digest)
             if self._lie:  # says that it runs what it never installed
                 self._outcome(Status.SUCCESS, claimed=software)
                 return
@@ -508,7 +523,11 @@ class _Device:
             lambda: self._back_at - self._loop.time(),
         )
 
+        space = self._spec.harm.space_bytes if self._spec.harm is not None else None
+
         def keep(partial: Partial) -> None:
+            if space is not None and partial.received > space:
+                raise DownloadFailed("no space left")
             agent.flash.partial = partial
 
         return await download(
@@ -567,6 +586,7 @@ class _Device:
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
+        await self._powered()
         way = self._mishap(stage)
         if way == "slow":
             seconds *= self._spec.profile.slow_factor
@@ -602,6 +622,8 @@ class _Device:
         span_us = None if left is Phase.IDLE else self._since(self._entered)
         self._entered = self._loop.time()
         self._record(Kind.PHASE, self._thing, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
+        if self._spec.harm is not None and (act := self._spec.harm.at_phase(phase)):
+            self._power_off(act)
 
     def _note_report(self, status: str, progress: Progress, nth: int) -> None:
         self._record(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
 from simulator.device.profile import Draws
 from simulator.dialects.atlas import AtlasDevice, Topics
+from simulator.faults.harm import Harm, Nemesis
+from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.fleet.pacer import due
 from simulator.fleet.shard import Shard
 from simulator.links.base import Wires
@@ -51,7 +54,20 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
 
 
-async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record, *, epoch: float) -> None:
+def harmed(
+    spec: DeviceSpec, wires: Wires, harm: Harm, rival: Callable[[], Wires], topics: Topics
+) -> tuple[DeviceSpec, Wires]:
+    """The device and its wires, as the faults that befall it make them."""
+    patience_s = 1.5 * spec.profile.keep_alive  # MQTT 5 3.1.2-22
+    mqtt = FaultyMqtt(wires.mqtt, harm, lambda topic: topics.parse(topic)[0], lambda: rival().mqtt, patience_s)
+    profile = harm.profile(spec.profile)
+    spec = replace(spec, profile=profile, epoch=spec.epoch + harm.skew_s, harm=harm)
+    return spec, wires._replace(mqtt=mqtt, http=FaultyHttp(wires.http, harm))
+
+
+async def run_fleet(
+    scenario: Scenario, shard: Shard, road: Road, record: Record, nemesis: Nemesis, *, epoch: float
+) -> None:
     """Run this shard's devices until cancelled; an exception of a device ends the run, for it is ours."""
     loop, target = asyncio.get_running_loop(), scenario.target
     began = loop.time()
@@ -67,6 +83,8 @@ async def run_fleet(scenario: Scenario, shard: Shard, road: Road, record: Record
             at = min(at, loop.time())  # a live loop's timer may ring half a millisecond early
             dice = Dice(scenario.seed, spec.thing)
             wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
+            if (harm := nemesis.harm(ordinal, spec.thing)) is not None:
+                spec, wires = harmed(spec, wires, harm, partial(road, spec.thing, spec.profile), topics)
             dialect = AtlasDevice(
                 spec.thing,
                 topics=topics,

@@ -62,6 +62,7 @@ class Kind:
     CREDENTIAL: Final = "replica.credential"
     SERVED: Final = "storage.served"
     BROKER: Final = "broker"
+    FAULT: Final = "fault"
 
 
 class Meaning(NamedTuple):
@@ -109,7 +110,9 @@ KINDS: dict[str, Meaning] = {
         },
     ),
     Kind.LOST: Meaning(
-        "device", "The connection ended.", {"status": "reboot, offline, lost, power-cut or closed", "detail": "why"}
+        "device",
+        "The connection ended.",
+        {"status": "reboot, offline, lost, power-cut, vanish or closed", "detail": "why"},
     ),
     Kind.DELTA: Meaning(
         "device",
@@ -287,6 +290,17 @@ KINDS: dict[str, Meaning] = {
             "size": "bytes sent",
             "digest": "hash of the whole artifact",
             "detail": "the artifact, and the reason of a refusal",
+        },
+    ),
+    Kind.FAULT: Meaning(
+        "conductor or device",
+        "A fault began or ended; or it befell a device: then what it changed stands here.",
+        {
+            "status": "begin, end or did",
+            "phase": "the fault's number and name",
+            "size": "its place in the scenario, from 0",
+            "job": _JOB,
+            "detail": "JSON: what (of a device), as sent and as delivered",
         },
     ),
     Kind.BROKER: Meaning(

@@ -162,6 +162,9 @@ class Backoff(Part):
         return dice.whole_us(min(self.cap, self.base * 2.0 ** min(nth, 60)) * (1.0 - self.jitter * u))
 
 
+PhaseName = Literal[
+    "idle", "downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting"
+]
 Stage = Literal["connect", "download", "verify", "install", "reboot", "report"]
 Way = Literal["error", "hang", "crash", "slow", "lie"]
 
@@ -483,6 +486,30 @@ class RolloutSpec(Words):
         return self
 
 
+class Fault(Part):
+    """Harm done on purpose: what, to whom, when, and until when. Without `at` and `step` it is there from the start;
+    without `for` until the rollout has ended."""
+
+    fault: str = Field(description="number and name, such as F1-duplicate")
+    share: Share = 1.0
+    count: int | None = Field(None, ge=0, description="this many devices, instead of a share")
+    at: Duration | None = Field(None, description="since the rollout began")
+    step: PhaseName | None = Field(None, description="when a device enters this phase")
+    lasts: Duration | None = Field(None, alias="for", description="how long; with step, for each device by itself")
+    times: int | None = Field(None, ge=1, description="how often to each device, at most")
+    options: dict[str, float | str] = Field(default_factory=dict, alias="with", description="the fault's own settings")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Fault:
+        if self.at is not None and self.step is not None:
+            raise ValueError("give at or step, not both")
+        if self.count is not None and self.share != 1.0:
+            raise ValueError("give count or share, not both")
+        return self
+
+
 class Limits(Part):
     """When the load generator counts as the bottleneck: the run is INVALID beyond these."""
 
@@ -504,6 +531,7 @@ class Scenario(Part):
     profiles: dict[str, Profile] = Field(default_factory=dict)
     target: Target = Target()
     rollout: RolloutSpec = RolloutSpec()
+    faults: tuple[Fault, ...] = ()
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
     checks: tuple[str, ...] = Field((), description="names of checks; none: all")
@@ -530,6 +558,15 @@ class Scenario(Part):
         if found is None:
             raise ValueError(_no_such("profile", name, [*self.profiles, *PROFILES]))
         return found
+
+    def harmed(self, nth: int) -> frozenset[int]:
+        """The ordinals that the nth fault befalls: those with the lowest hashes of (seed, fault, ordinal)."""
+        fault, devices = self.faults[nth], self.fleet.devices
+        count = round(fault.share * devices) if fault.count is None else min(fault.count, devices)
+        if count == devices:
+            return frozenset(range(devices))
+        alike = sum(other.fault == fault.fault for other in self.faults[:nth])  # leaving out another moves no draw
+        return dice.lowest(self.seed, f"fault {fault.fault} {alike}", range(devices), count)
 
     def targets(self) -> tuple[int, ...]:
         """The ordinals the rollout is for: its cohorts' devices, and of them the share with the lowest hashes."""

@@ -153,6 +153,11 @@ class _World:
             raise ScenarioError(f"the storage refused the artifact: {said.get('error', response.status)}")
         return ArtifactFacts(version=version, **said)
 
+    def harm(self, nth: int, on: bool) -> None:
+        """Each shard on its own devices."""
+        for index in range(self._options.processes):
+            self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
+
     async def watch(self) -> None:
         """Raise PartDied as soon as a part ends."""
         await self._stack.watch()

@@ -38,6 +38,7 @@ class Part:
         self.epoch: float = config["epoch"]
         self.health = Health(config["name"], record)
         self.go = asyncio.Event()
+        self.switch: Callable[[int, bool], None] = lambda nth, on: None  # hears of faults
 
     def tell(self, event: str, **facts: Any) -> None:
         """One line to the conductor."""
@@ -95,8 +96,11 @@ async def _obey(part: Part) -> None:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        if orjson.loads(line).get("command") == "go":
+        said = orjson.loads(line)
+        if said["command"] == "go":
             part.go.set()
+        elif said["command"] == "fault":
+            part.switch(said["nth"], said["on"])
 
 
 async def _flush(part: Part, record: Recorder, tally: _Tally) -> None:

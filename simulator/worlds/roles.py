@@ -21,6 +21,7 @@ from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasApplication
+from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import run_fleet
 from simulator.fleet.shard import Shard
 from simulator.links.asgi import serve
@@ -104,10 +105,12 @@ async def application(part: Part) -> None:
 async def shard(part: Part) -> None:
     """Some of the devices; they start when the conductor says so."""
     config, scenario = part.config, part.scenario
-    roads = _Roads(part)
+    roads, mine = _Roads(part), Shard(config["index"], config["count"])
+    nemesis = Nemesis(scenario, part.record)
+    part.switch = nemesis.switch
     part.tell("ready")
     await part.go.wait()
-    fleet = run_fleet(scenario, Shard(config["index"], config["count"]), roads.road, part.record, epoch=part.epoch)
+    fleet = run_fleet(scenario, mine, roads.road, part.record, nemesis, epoch=part.epoch)
     async with _running(fleet) as work:
         part.record.flush()
         gc.freeze()

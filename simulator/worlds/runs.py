@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from simulator import __version__
 from simulator.checks.judge import judge, named
 from simulator.checks.validity import started, validity
+from simulator.faults.packages import rules_of
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -59,6 +60,8 @@ def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: 
     """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
     named(scenario.checks)
     setting.topics(scenario.target)
+    for nth, fault in enumerate(scenario.faults):
+        rules_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
     sources = live.prepare(scenario, options) if scenario.world == "live" else []

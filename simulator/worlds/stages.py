@@ -1,12 +1,15 @@
-"""The stages of a run, the same in both worlds: start, ramp, roll out, settle, stop."""
+"""The stages of a run, the same in both worlds: start, ramp, roll out under faults, heal, settle, stop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import orjson
 
+from simulator.faults.schedule import from_the_start, timeline
 from simulator.model.errors import PartDied
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -24,6 +27,9 @@ class World(Protocol):
 
     async def roll_out(self) -> None:
         """Begin the rollout; return when it has ended."""
+
+    def harm(self, nth: int, on: bool) -> None:
+        """A fault of the scenario begins or ends, on the devices that it befalls."""
 
     async def watch(self) -> None:
         """Return never; raise PartDied, or a part's own exception, when one ends unasked."""
@@ -73,12 +79,45 @@ async def _stages(world: World, scenario: Scenario, record: Record) -> str:
     try:
         async with asyncio.timeout(scenario.run_time):
             record(Kind.STAGE, phase="ramp")
+            for nth, fault in enumerate(scenario.faults):
+                if from_the_start(fault):
+                    record(Kind.FAULT, status="begin", phase=fault.fault, size=nth)
             await world.ramp()
             await asyncio.sleep(scenario.rollout.start_after)
             record(Kind.STAGE, phase="rollout")
-            await world.roll_out()
+            async with _nemesis(world, scenario, record):
+                await world.roll_out()
     except TimeoutError:
         return f"not finished within run_time {scenario.run_time:g} s"
     record(Kind.STAGE, phase="settle")
     await asyncio.sleep(scenario.settle)
     return ""
+
+
+@contextlib.asynccontextmanager
+async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIterator[None]:
+    """Faults begin and end by their times; at the end those that are left are healed, before liveness counts."""
+    faults, loop = scenario.faults, asyncio.get_running_loop()
+    there = {nth for nth, fault in enumerate(faults) if from_the_start(fault)}
+
+    def turn(nth: int, on: bool) -> None:
+        (there.add if on else there.discard)(nth)
+        record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth)
+        world.harm(nth, on)
+
+    async def by_the_clock() -> None:
+        began = loop.time()
+        for at_s, nth, on in timeline(faults):
+            await asyncio.sleep(began + at_s - loop.time())
+            turn(nth, on)
+
+    clock = loop.create_task(by_the_clock(), name="nemesis")
+    try:
+        yield
+    finally:
+        clock.cancel()
+        await asyncio.gather(clock, return_exceptions=True)
+        if faults:
+            record(Kind.STAGE, phase="heal")
+        for nth in [nth for nth, fault in enumerate(faults) if nth in there or fault.step is not None]:
+            turn(nth, False)

@@ -19,6 +19,7 @@ from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasApplication
+from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.pacer import length
 from simulator.fleet.shard import Shard
@@ -70,6 +71,7 @@ class _World:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._nemesis = Nemesis(scenario, record)
         self._key = setting.run_key(scenario)
         self._services = setting.services(scenario)
         access = Access(self._key, self._services, setting.topic_root(scenario.target))
@@ -106,7 +108,8 @@ class _World:
     async def ramp(self) -> None:
         """The whole fleet, as one shard."""
         scenario = self._scenario
-        fleet = run_fleet(scenario, Shard(), self._parts.road(self._road), self._record, epoch=EPOCH)
+        road = self._parts.road(self._road)
+        fleet = run_fleet(scenario, Shard(), road, self._record, self._nemesis, epoch=EPOCH)
         self._keep(fleet, "fleet")
         await asyncio.sleep(length(scenario.fleet.ramp, scenario.fleet.devices))
 
@@ -125,6 +128,10 @@ class _World:
         artifact = self._storage.put(spec.name, spec.version, setting.artifact_bytes(scenario))
         rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
         await self._application.add(rollout).wait()
+
+    def harm(self, nth: int, on: bool) -> None:
+        """On the whole fleet."""
+        self._nemesis.switch(nth, on)
 
     async def watch(self) -> None:
         """All parts run until they are cancelled; one that ends before has failed."""

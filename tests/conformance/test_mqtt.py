@@ -18,12 +18,15 @@ from simulator.backend.broker import BrokerServer
 from simulator.backend.mosquitto import Mosquitto, free_port
 from simulator.broker.access import Access
 from simulator.broker.core import Broker
+from simulator.faults.harm import Nemesis
+from simulator.faults.wires import FaultyMqtt
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
 from simulator.links.library import LibraryMqtt
 from simulator.links.loop import LiveLoop
 from simulator.links.memory import MemoryBroker, MemoryMqtt
 from simulator.links.mqtt import LeanMqtt
+from simulator.model.scenario import Scenario
 from tests.certificate import make_certificate
 from tests.conformance import mqtt, mqtt_wire
 from tests.conformance.mqtt import RUN_KEY, SERVICE, SERVICE_PASSWORD, Check, Road
@@ -47,17 +50,35 @@ class Way:
     loop: Callable[[], asyncio.AbstractEventLoop] = LiveLoop
 
 
+def through(wrap: Callable[[Any], Any], link: Any) -> Any:
+    """A link within another."""
+
+    def make(*arguments: Any) -> Any:
+        return wrap(link(*arguments))
+
+    make.capabilities = link.capabilities  # type: ignore[attr-defined]
+    return make
+
+
+def harmed(link: Any) -> FaultyMqtt:
+    """A road on which the faults have not begun yet."""
+    quiet = [{"fault": "F3-offline", "at": "1h"}, {"fault": "F24-blackhole", "step": "installing"}]
+    scenario = Scenario.model_validate({"fleet": {"devices": 1}, "faults": quiet})
+    harm = Nemesis(scenario, lambda *event, **columns: None).harm(0, "d")
+    assert harm is not None
+    return FaultyMqtt(link, harm, lambda topic: topic, lambda: link, 90.0)
+
+
+NO_WIRE = {"stall": "there is no socket", "scripted": "there is no wire", "receive-maximum": "there is no wire"}
 NO_STALL = {"stall": "aiomqtt reads and pings by itself"}
 IN_PLAIN = {"scripted": "the scripted broker speaks plain TCP: covered by the same link's plain way"}
 DELIVERS_NOTHING = {"refuses-subscriptions": "mosquitto 2.0 grants a foreign filter and delivers nothing"}
 NOT_LARGE = {"large": "mosquitto 2.0.11 over WebSocket stops within a large frame, whoever reads; see test_library.py"}
 WAYS = {
-    "memory": Way(
-        MemoryMqtt,
-        "memory",
-        {"stall": "there is no socket", "scripted": "there is no wire", "receive-maximum": "there is no wire"},
-    ),
+    "memory": Way(MemoryMqtt, "memory", NO_WIRE),
+    "memory-harmed": Way(through(harmed, MemoryMqtt), "memory", NO_WIRE),
     "lean-embedded": Way(LeanMqtt, "embedded"),
+    "lean-embedded-harmed": Way(through(harmed, LeanMqtt), "embedded"),
     "lean-mosquitto": Way(LeanMqtt, "mosquitto", DELIVERS_NOTHING),
     "lean-mosquitto-tls": Way(LeanMqtt, "mosquitto-tls", IN_PLAIN | DELIVERS_NOTHING),
     "library-embedded": Way(LibraryMqtt, "embedded", NO_STALL),
@@ -126,9 +147,7 @@ async def road_of(way: Way, servers: Servers) -> AsyncIterator[Road]:
             access = Access(RUN_KEY, SERVICES)
             fabric, down = MemoryBroker(Broker(access.login, access.may)), MemoryBroker(Broker())
             down.down = True
-            here = Road(
-                partial(MemoryMqtt, fabric), base | {"port": 0}, partial(MemoryMqtt, down, MqttOptions("", 0, "a"))
-            )
+            here = Road(partial(way.link, fabric), base | {"port": 0}, partial(way.link, down, MqttOptions("", 0, "a")))
         else:
             if way.broker == "embedded":
                 access = Access(RUN_KEY, SERVICES)
@@ -194,7 +213,7 @@ def perform(name: str, servers: Servers, *pairs: tuple[str, Check]) -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         await asyncio.gather(*(alone(way, check, servers) for way, check in pairs))
 
-    if name == "memory":
+    if WAYS[name].broker == "memory":
         run_virtual(main, until_s=1000)
     else:
         with asyncio.Runner(loop_factory=WAYS[name].loop) as runner:
@@ -214,7 +233,8 @@ def test_link(name: str, check: Check, servers: Servers) -> None:
 @pytest.mark.parametrize("name", ["memory", "lean-mosquitto", "library-mosquitto-asyncio"])
 def test_links_over_seconds(name: str, servers: Servers) -> None:
     """All ways of one loop at once, because these checks only wait."""
-    alike = [n for n, way in WAYS.items() if (n == "memory") == (name == "memory") and way.loop is WAYS[name].loop]
+    virtual = WAYS[name].broker == "memory"
+    alike = [n for n, w in WAYS.items() if (w.broker == "memory") == virtual and w.loop is WAYS[name].loop]
     perform(name, servers, *[(n, check) for n in alike for check in SLOW if able(WAYS[n], check)])
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from simulator.broker.core import Broker
+from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import factory_software, run_fleet, specs, with_latency
 from simulator.fleet.shard import Shard
 from simulator.links.base import MqttOptions, Wires
@@ -36,7 +37,7 @@ def played(scenario, seconds, *, shard=Shard(), mqtt=MemoryMqtt):
             events.append((round(loop.time() - 5, 6), kind, thing, columns))
 
         await asyncio.sleep(5)
-        running = asyncio.create_task(run_fleet(scenario, shard, road, record, epoch=0.0))
+        running = asyncio.create_task(run_fleet(scenario, shard, road, record, Nemesis(scenario, record), epoch=0.0))
         await asyncio.wait([running], timeout=seconds)
         running.cancel()
         await running

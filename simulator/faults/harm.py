@@ -1,0 +1,188 @@
+"""Who is harmed by which faults now: one Harm for each device that any fault of the scenario befalls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from simulator.faults.packages import Rules, package_of, rules_of
+from simulator.faults.rules import Fate, Packet, Trouble
+from simulator.faults.schedule import from_the_start
+from simulator.links.base import Delivery
+from simulator.model.events import Kind
+from simulator.model.io import Request
+from simulator.model.scenario import Fault, Profile, Scenario
+from simulator.model.update import Phase
+from simulator.trace.recorder import Record
+
+
+class _Active:
+    """One fault on one device: whether it is there now, and how often it may still strike."""
+
+    __slots__ = ("fault", "left", "nth", "on", "rules")
+
+    def __init__(self, nth: int, fault: Fault, rules: Rules) -> None:
+        self.nth, self.fault, self.rules = nth, fault, rules
+        self.on = from_the_start(fault)
+        self.left = fault.times or package_of(fault, nth).times
+
+
+class Harm:
+    """What befalls one thing. `strike` and `turned` are set by whom it concerns: the device, which is switched off,
+    and its road, which is down, dark or whole again."""
+
+    __slots__ = ("_active", "_loop", "_record", "rival", "strike", "thing", "turned")
+
+    def __init__(self, thing: str, active: list[_Active], record: Record) -> None:
+        self.thing, self._active, self._record = thing, active, record
+        self._loop = asyncio.get_running_loop()
+        self.strike: Callable[[str], None] = lambda act: None
+        self.rival: Callable[[], None] = lambda: None
+        self.turned: Callable[[], None] = lambda: None
+        for one in active:
+            if one.rules.inborn:
+                self._note(one, {"nature": one.fault.fault})
+
+    # ---- the device's nature
+
+    def _rules(self) -> Iterator[Rules]:
+        return (active.rules for active in self._active)
+
+    def profile(self, profile: Profile) -> Profile:
+        """The profile, as these faults make it."""
+        for rules in self._rules():
+            profile = rules.nature(profile) if rules.nature else profile
+        return profile
+
+    @property
+    def skew_s(self) -> float:
+        """How much its clock is ahead."""
+        return sum(rules.skew_s for rules in self._rules())
+
+    @property
+    def space_bytes(self) -> int | None:
+        """Room for what it downloads; None for enough."""
+        return min((r.space_bytes for r in self._rules() if r.space_bytes is not None), default=None)
+
+    @property
+    def label(self) -> str:
+        """What its images add to their version."""
+        return "".join(rules.label for rules in self._rules())
+
+    # ---- what befalls it now
+
+    @property
+    def road(self) -> str:
+        """Whether its MQTT road is down or dark; empty when it is neither."""
+        return next((a.rules.road for a in self._active if a.on and a.rules.road), "")
+
+    def replays(self, command: Delivery) -> bool:
+        """Whether this last command comes again, now that the device is connected again."""
+        for active in self._active:
+            if active.on and active.rules.replays and active.left != 0:
+                self._spend(active, message=command.topic, retained=True)
+                return True
+        return False
+
+    def message(self, packet: Packet) -> Fate | None:
+        """What becomes of this message."""
+        for active in self._active:
+            if active.on and active.rules.message is not None and active.left != 0:
+                fate = active.rules.message(packet)
+                if fate is not None:
+                    self._spend(active, message=packet.name, size=len(packet.payload), **_said(fate))
+                    return fate
+        return None
+
+    def exchange(self, request: Request) -> Trouble | None:
+        """What becomes of this request and its response."""
+        for active in self._active:
+            if active.on and active.rules.exchange is not None and active.left != 0:
+                trouble = active.rules.exchange(request)
+                if trouble is not None:
+                    self._spend(active, request=request.method, **_said(trouble))
+                    return trouble
+        return None
+
+    def at_phase(self, phase: Phase) -> str:
+        """The device enters a phase: faults of this step begin. What befalls the device itself, if anything."""
+        struck = ""
+        for active in self._active:
+            if active.fault.step == phase and active.left != 0:
+                self._begin(active)
+                if active.fault.lasts is not None:
+                    self._loop.call_later(active.fault.lasts, self.switch, active.nth, False)
+                struck = struck or (active.rules.act if active.rules.act != "rival" else "")
+        return struck
+
+    def switch(self, nth: int, on: bool) -> None:
+        """A fault begins or ends, if it is one of this device's."""
+        for active in self._active:
+            if active.nth != nth or active.on == on:
+                continue
+            if on:
+                self._begin(active)
+                if active.rules.act in ("power-cut", "vanish"):
+                    self.strike(active.rules.act)
+            else:
+                active.on = False
+                self.turned()
+
+    def _begin(self, active: _Active) -> None:
+        active.on = True
+        if active.rules.act or active.rules.road:
+            self._spend(active, act=active.rules.act or active.rules.road)
+        if active.rules.act == "rival":
+            self.rival()
+        self.turned()
+
+    def _spend(self, active: _Active, **what: Any) -> None:
+        if active.left is not None:
+            active.left -= 1
+        self._note(active, what)
+
+    def _note(self, active: _Active, what: dict[str, Any]) -> None:
+        """What the fault changed."""
+        detail = orjson.dumps(what).decode()
+        self._record(Kind.FAULT, self.thing, status="did", phase=active.fault.fault, size=active.nth, detail=detail)
+
+
+def _said(verdict: Fate | Trouble) -> dict[str, Any]:
+    """What differs from leaving it alone."""
+    usual, said = type(verdict)()._asdict(), verdict._asdict()
+    changed = {name: value for name, value in said.items() if value != usual[name]}
+    if "answer" in changed:
+        changed["answer"] = changed["answer"].status
+    if "without" in changed:
+        changed["without"] = sorted(changed["without"])
+    return changed
+
+
+class Nemesis:
+    """The faults of a run, on the devices of one shard. Raises ScenarioError for faults that there are not."""
+
+    def __init__(self, scenario: Scenario, record: Record) -> None:
+        self._faults, self._record = scenario.faults, record
+        self._rules = [rules_of(fault, nth) for nth, fault in enumerate(scenario.faults)]
+        self._harmed = [scenario.harmed(nth) for nth in range(len(scenario.faults))]
+        self._harms: list[Harm] = []
+
+    def harm(self, ordinal: int, thing: str) -> Harm | None:
+        """What befalls this device; None for those that no fault befalls."""
+        active = [
+            _Active(nth, fault, self._rules[nth])
+            for nth, fault in enumerate(self._faults)
+            if ordinal in self._harmed[nth]
+        ]
+        if not active:
+            return None
+        self._harms.append(Harm(thing, active, self._record))
+        return self._harms[-1]
+
+    def switch(self, nth: int, on: bool) -> None:
+        """A fault begins or ends."""
+        for harm in self._harms:
+            harm.switch(nth, on)

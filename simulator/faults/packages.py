@@ -1,0 +1,244 @@
+"""The faults there are: each a number and name, its settings, the checks it may break, and what it does."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from simulator.faults.rules import ExchangeRule, Fate, MessageRule, Packet, Trouble
+from simulator.model.errors import ScenarioError
+from simulator.model.io import Request, Response
+from simulator.model.quantity import duration, share, size
+from simulator.model.scenario import Backoff, Fault, Profile
+
+
+class Rules(NamedTuple):
+    """What a fault does while it lasts; a field that is not set does nothing.
+
+    `road` is "down" (no connection can be had) or "dark" (it seems to be there, but nothing passes). `act` is what
+    befalls a device when the fault begins for it: "power-cut", "vanish" or "rival" (another client takes its id).
+    `replays`: the last delta comes again, retained, at each connection. The others are of the device's nature, from
+    the start: a profile, a clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own
+    version carries `label`.
+    """
+
+    message: MessageRule | None = None
+    exchange: ExchangeRule | None = None
+    road: str = ""
+    act: str = ""
+    replays: bool = False
+    nature: Callable[[Profile], Profile] | None = None
+    skew_s: float = 0.0
+    space_bytes: int | None = None
+    label: str = ""
+
+    @property
+    def inborn(self) -> bool:
+        """Whether it is of the device's nature: there from the start, or not at all."""
+        return bool(self.nature or self.skew_s or self.label) or self.space_bytes is not None
+
+
+class Package(NamedTuple):
+    """One fault: `make` turns its settings into rules. `breaks` are the checks that it may legitimately fail."""
+
+    name: str
+    text: str
+    make: Callable[..., Rules]
+    settings: dict[str, Any]
+    breaks: tuple[str, ...] = ()
+    times: int | None = None
+
+
+# ---- on the MQTT road
+
+
+def _duplicate(name: str, after: float) -> Rules:
+    def rule(packet: Packet) -> Fate | None:
+        return Fate(again_s=(after,)) if packet.incoming and packet.name == name else None
+
+    return Rules(message=rule)
+
+
+def _unacknowledged(name: str) -> Rules:
+    def rule(packet: Packet) -> Fate | None:
+        return Fate(unacknowledged=True, cut=True) if packet.incoming and packet.name == name else None
+
+    return Rules(message=rule)
+
+
+def _held(name: str, hold: float) -> Rules:
+    def rule(packet: Packet) -> Fate | None:
+        return Fate(delay_s=hold) if packet.incoming and packet.name == name else None
+
+    return Rules(message=rule)
+
+
+def _lost(name: str, *, incoming: bool) -> Rules:
+    def rule(packet: Packet) -> Fate | None:
+        ours = packet.incoming is incoming and packet.name == name
+        return Fate(lost=True) if ours and (incoming or b'"status"' in packet.payload) else None
+
+    return Rules(message=rule)
+
+
+# ---- on the HTTP road
+
+
+def _waits(wait: float) -> Rules:
+    return Rules(exchange=lambda request: Trouble(wait_s=wait))
+
+
+def _refuses(status: float, retry_after: float) -> Rules:
+    headers = (("retry-after", str(round(retry_after))),) if retry_after else ()
+    answer = Response(int(status), (*headers, ("content-length", "0")))
+    return Rules(exchange=lambda request: Trouble(answer=answer))
+
+
+def _cut(at: float) -> Rules:
+    return Rules(exchange=lambda request: Trouble(ends_at=at))
+
+
+def _truncated(at: float) -> Rules:
+    return Rules(exchange=lambda request: Trouble(ends_at=at, silently=True, headers=(("content-length", None),)))
+
+
+def _corrupt(at: float) -> Rules:
+    return Rules(exchange=lambda request: Trouble(flips_at=at))
+
+
+def _resumed(later: Trouble, at: float) -> Rules:
+    """The first response is cut, and what asks for the rest meets this trouble."""
+
+    def rule(request: Request) -> Trouble:
+        return later if any(name == "range" for name, _ in request.headers) else Trouble(ends_at=at)
+
+    return Rules(exchange=rule)
+
+
+def _range_ignored(at: float) -> Rules:
+    return _resumed(Trouble(without=frozenset({"range", "if-range"})), at)
+
+
+def _wrong_range(at: float) -> Rules:
+    return _resumed(Trouble(headers=(("content-range", "bytes 0-0/1"),)), at)
+
+
+def _changed(at: float) -> Rules:
+    return _resumed(Trouble(without=frozenset({"if-range"}), headers=(("etag", '"changed"'),), flips_at=0.5), at)
+
+
+# ---- of the device's nature
+
+
+def _goes_wrong(**mishaps: dict[str, float]) -> Rules:
+    def nature(profile: Profile) -> Profile:
+        return profile.model_copy(update={"mishaps": {**profile.mishaps, **mishaps}})
+
+    return Rules(nature=nature)
+
+
+def _storm(gap: float) -> Rules:
+    """Tries again at once, however often it failed."""
+    hasty = Backoff(base=gap, cap=gap, jitter=0)
+
+    def nature(profile: Profile) -> Profile:
+        retry = hasty.model_copy(update={"attempts": profile.download_retry.attempts})
+        resend = hasty.model_copy(update={"attempts": profile.resend.attempts})
+        return profile.model_copy(update={"reconnect": hasty, "resend": resend, "download_retry": retry})
+
+    return Rules(nature=nature)
+
+
+_MESSAGES = ("delta", "accepted", "get_accepted")
+_TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
+
+PACKAGES: dict[str, Package] = {
+    package.name: package
+    for package in (
+        Package("F1-duplicate", "a message comes twice, the second time under a new packet id, without DUP",
+                _duplicate, {"name": "delta", "after": "1s"}),
+        Package("F1-puback-lost", "the PUBACK of a message is lost with the connection: the broker sends it again",
+                _unacknowledged, {"name": "delta"}, times=1),
+        Package("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}),
+        Package("F3-offline", "no connection can be had", lambda: Rules(road="down"), {}),
+        Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
+                _waits, {"wait": "2h"}, times=1),
+        Package("F7-clock-skew", "the device's clock is wrong", lambda by: Rules(skew_s=by), {"by": "15m"}),
+        Package("F8-storage-refuses", "the storage refuses", _refuses,
+                {"status": 503, "retry_after": "0s"}, times=3),
+        Package("F9-cut", "a download breaks off", _cut, {"at": 0.5}, times=3),
+        Package("F9-range-ignored", "a download breaks off; asked for the rest, the storage sends it all",
+                _range_ignored, {"at": 0.5}, times=2),
+        Package("F9-wrong-range", "a download breaks off; the rest is said to be of another place",
+                _wrong_range, {"at": 0.5}, times=2),
+        Package("F9-changed", "a download breaks off; the rest is of other bytes, under another ETag",
+                _changed, {"at": 0.5}, times=2),
+        Package("F10-truncated", "a response without a length ends early, as though it were whole",
+                _truncated, {"at": 0.5}, times=1),
+        Package("F11-corrupt", "a byte is flipped on the way", _corrupt, {"at": 0.5}, times=1),
+        Package("F13-disk-full", "there is no room for what is downloaded",
+                lambda space: Rules(space_bytes=int(space)), {"space": "1KiB"}),
+        Package("F14-power-cut", "the power fails", lambda: Rules(act="power-cut"), {}, times=1),
+        Package("F15-boot-fails", "the new software does not boot", lambda: _goes_wrong(reboot={"error": 1.0}), {}),
+        Package("F16-early-success", "the device reports success before it runs the new software",
+                lambda: _goes_wrong(install={"lie": 1.0}), {}, _TRUE_SUCCESS),
+        Package("F17-report-lost", "a report is lost", lambda: _lost("update", incoming=False), {}, times=1),
+        Package("F17-answer-lost", "the answer to a report is lost",
+                lambda: _lost("accepted", incoming=True), {}, times=1),
+        Package("F18-label-mismatch", "the image calls itself by another version",
+                lambda label: Rules(label=label), {"label": "-rc"}),
+        Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
+        Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"}),
+        Package("F22-poisoned-build", "the new software does not boot, sometimes",
+                lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
+        Package("F24-blackhole", "the connection seems to be there, but nothing passes, until the keep-alive tells",
+                lambda: Rules(road="dark"), {}),
+        Package("F25-duplicate-client-id", "another client takes the device's id", lambda: Rules(act="rival"), {}),
+        Package("F26-stale-command", "the last command comes again at each connection, as a retained one would",
+                lambda: Rules(replays=True), {}),
+    )
+}  # fmt: skip
+
+_PARSED: dict[str, Callable[[Any], float]] = {
+    **dict.fromkeys(("after", "hold", "wait", "retry_after", "gap"), duration),
+    **dict.fromkeys(("at", "odds"), share),
+    "by": lambda value: -duration(value[1:]) if isinstance(value, str) and value.startswith("-") else duration(value),
+    "space": size,
+    "status": float,
+}
+
+
+def package_of(fault: Fault, nth: int) -> Package:
+    """The package that a scenario's nth fault names. Raises ScenarioError."""
+    found = PACKAGES.get(fault.fault)
+    if found is None:
+        near = difflib.get_close_matches(fault.fault, PACKAGES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PACKAGES)}"
+        raise ScenarioError(f"faults.{nth}.fault: no such fault: {fault.fault!r}; {hint}")
+    return found
+
+
+def rules_of(fault: Fault, nth: int) -> Rules:
+    """What a scenario's nth fault does. Raises ScenarioError for settings that it does not have."""
+    package = package_of(fault, nth)
+    if unknown := [name for name in fault.options if name not in package.settings]:
+        known = f"its settings are {', '.join(package.settings)}" if package.settings else "it has none"
+        raise ScenarioError(f"faults.{nth}.with.{unknown[0]}: {package.name} has no such setting; {known}")
+    settings = {name: _parsed(name, value, nth) for name, value in (package.settings | fault.options).items()}
+    rules = package.make(**settings)
+    if rules.act and fault.at is None and fault.step is None:
+        raise ScenarioError(f"faults.{nth}: {package.name} needs at or step: when it happens")
+    if rules.inborn and (fault.at is not None or fault.step is not None or fault.lasts is not None):
+        raise ScenarioError(f"faults.{nth}: {package.name} is of a device's nature: without at, step or for")
+    return rules
+
+
+def _parsed(name: str, value: Any, nth: int) -> Any:
+    if name == "name" and value not in _MESSAGES:
+        raise ScenarioError(f"faults.{nth}.with.name: {value!r} is none of {', '.join(_MESSAGES)}")
+    parse = _PARSED.get(name, str)
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ScenarioError(f"faults.{nth}.with.{name}: {error}") from None

@@ -1,0 +1,271 @@
+"""Any link and a device's Harm make a link: what reaches the device, and what leaves it, is what the faults leave."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from simulator.faults.harm import Harm
+from simulator.faults.rules import Packet, Trouble
+from simulator.links.base import Body, Delivery, HttpLink, MqttLink
+from simulator.model.errors import LinkError, TransferError
+from simulator.model.io import Request, Response
+
+_CONNECT_S = 30.0  # how long a device waits for a CONNACK that never comes
+_RIVAL_S = 1.0  # how long the other client of the same id stays
+
+
+class _Copy:
+    """A message that the fault delivers by itself; implements `Delivery`. The broker knows nothing of it."""
+
+    __slots__ = ("dup", "packet_id", "payload", "qos", "retain", "topic")
+
+    def __init__(self, original: Delivery, *, retain: bool = False) -> None:
+        self.topic, self.payload, self.qos = original.topic, original.payload, original.qos
+        self.retain, self.dup = retain or original.retain, False
+        self.packet_id: int | None = None
+
+    def ack(self) -> None:
+        """Nobody waits for it."""
+
+
+class FaultyMqtt:
+    """An MqttLink with faults. `name_of` gives a topic's name in the dialect, `rival` another client of the same id;
+    a dark road is noticed after `patience_s`."""
+
+    __slots__ = (
+        "_dark", "_harm", "_last", "_later", "_link", "_loop", "_name_of", "_patience_s", "_rival", "_rivals",
+        "_ticks", "_woken", "capabilities",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        link: MqttLink,
+        harm: Harm,
+        name_of: Callable[[str], str],
+        rival: Callable[[], MqttLink],
+        patience_s: float,
+    ) -> None:
+        self._link, self._harm, self._name_of, self._rival = link, harm, name_of, rival
+        self._patience_s = patience_s
+        self._loop = asyncio.get_running_loop()
+        self.capabilities = link.capabilities
+        self._later: list[tuple[float, int, Delivery]] = []  # by when they are delivered
+        self._ticks = itertools.count()
+        self._last: Delivery | None = None  # the last command
+        self._woken = False
+        self._dark: asyncio.TimerHandle | None = None
+        self._rivals: set[asyncio.Task[None]] = set()
+        harm.turned, harm.rival = self._turned, self._send_rival
+
+    # ---- the road as a whole
+
+    def _turned(self) -> None:
+        """A fault has begun or ended."""
+        road = self._harm.road
+        if road == "down":
+            self._link.abort()
+        elif road == "dark" and self._dark is None:
+            self._dark = self._loop.call_later(self._patience_s, self._noticed)
+        if road != "dark" and self._dark is not None:
+            self._dark.cancel()
+            self._dark = None
+
+    def _noticed(self) -> None:
+        self._dark = None
+        self._link.abort()
+
+    def _send_rival(self) -> None:
+        task = self._loop.create_task(self._compete())
+        self._rivals.add(task)
+        task.add_done_callback(self._rivals.discard)
+
+    async def _compete(self) -> None:
+        rival = self._rival()
+        try:
+            await rival.connect()
+            await asyncio.sleep(_RIVAL_S)
+        except LinkError:
+            pass
+        finally:
+            rival.abort()
+
+    async def connect(self) -> bool:
+        """Connect, where there is a road."""
+        self._later.clear()
+        if self._harm.road == "down":
+            raise LinkError("no road")
+        if self._harm.road == "dark":
+            await asyncio.sleep(_CONNECT_S)
+            raise LinkError("no answer")
+        resumed = await self._link.connect()
+        if self._last is not None and self._harm.replays(self._last):
+            self._add(_Copy(self._last, retain=True), 0.0)
+        return resumed
+
+    async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
+        """Subscribe."""
+        await self._link.subscribe(filters, qos=qos, no_local=no_local)
+
+    # ---- messages
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Publish, unless it is lost on the way."""
+        if self._harm.road == "dark":
+            return
+        fate = self._harm.message(Packet(False, self._name_of(topic), payload))
+        if fate is None or not fate.lost:
+            await self._link.publish(topic, payload, qos=qos, retain=retain)
+
+    async def receive(self, until: float | None = None) -> Delivery | None:
+        """The next message that is left, or that a fault has delayed or doubled."""
+        self._woken = False
+        while True:
+            now, wait = self._loop.time(), until
+            if self._later:
+                due = self._later[0][0]
+                if due <= now:
+                    return heapq.heappop(self._later)[2]
+                wait = due if until is None or due < until else until
+            if until is not None and now >= until:
+                return None
+            delivery = await self._link.receive(wait)
+            if delivery is None and self._woken:
+                return None
+            if delivery is not None and self._harm.road != "dark" and (left := self._meets(delivery)) is not None:
+                return left
+
+    def _meets(self, delivery: Delivery) -> Delivery | None:
+        """What is delivered now of what has arrived."""
+        name = self._name_of(delivery.topic)
+        if name == "delta":
+            self._last = delivery
+        fate = self._harm.message(Packet(True, name, delivery.payload))
+        if fate is None:
+            return delivery
+        for after_s in fate.again_s:
+            self._add(_Copy(delivery), after_s)
+        if fate.delay_s:
+            self._add(delivery, fate.delay_s)
+            return None
+        left = None if fate.lost else _Copy(delivery) if fate.unacknowledged else delivery
+        if fate.lost:
+            delivery.ack()
+        if fate.cut:
+            self._link.abort()
+        return left
+
+    def _add(self, delivery: Delivery, after_s: float) -> None:
+        heapq.heappush(self._later, (self._loop.time() + after_s, next(self._ticks), delivery))
+
+    # ---- as the link below does it
+
+    def wake(self) -> None:
+        """Let the `receive` that waits return None."""
+        self._woken = True
+        self._link.wake()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._later.clear()
+        self._link.abort()
+
+    def stall(self, on: bool) -> None:
+        """Go silent."""
+        self._link.stall(on)
+
+    async def close(self) -> None:
+        """DISCONNECT, if that passes."""
+        self._later.clear()
+        if self._harm.road:
+            self._link.abort()
+        else:
+            await self._link.close()
+
+
+class FaultyHttp:
+    """An HttpLink with faults."""
+
+    __slots__ = ("_harm", "_link")
+
+    def __init__(self, link: HttpLink, harm: Harm) -> None:
+        self._link, self._harm = link, harm
+
+    async def open(self, request: Request, *, bound: int, timeout_s: float) -> Body:
+        """The response, as the faults leave it."""
+        trouble = self._harm.exchange(request)
+        if trouble is None:
+            return await self._link.open(request, bound=bound, timeout_s=timeout_s)
+        if trouble.wait_s:
+            await asyncio.sleep(trouble.wait_s)
+        if trouble.answer is not None:
+            return _Canned(trouble.answer)
+        if trouble.without:
+            headers = tuple(header for header in request.headers if header[0] not in trouble.without)
+            request = request._replace(headers=headers)
+        return _FaultyBody(await self._link.open(request, bound=bound, timeout_s=timeout_s), trouble)
+
+    async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
+        """The whole response."""
+        body = await self.open(request, bound=bound, timeout_s=timeout_s)
+        content = b"".join([chunk async for chunk in body])
+        return Response(body.status, tuple(body.headers.items()), content)
+
+    async def close(self) -> None:
+        """As the link below does it."""
+        await self._link.close()
+
+
+class _Canned:
+    """An answer that no server gave; implements `Body`."""
+
+    __slots__ = ("_content", "headers", "status")
+
+    def __init__(self, response: Response) -> None:
+        self.status, self.headers, self._content = response.status, dict(response.headers), response.body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._content:
+            yield self._content
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _FaultyBody:
+    """A response, as the trouble leaves it; implements `Body`."""
+
+    __slots__ = ("_body", "_length", "_trouble", "headers", "status")
+
+    def __init__(self, body: Body, trouble: Trouble) -> None:
+        self._body, self._trouble = body, trouble
+        self.status, self.headers = body.status, dict(body.headers)
+        self._length = int(self.headers.get("content-length", "0"))
+        for name, value in trouble.headers:
+            if value is None:
+                self.headers.pop(name, None)
+            elif body.status < 300:
+                self.headers[name] = value
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        ends_at, flips_at = self._trouble.ends_at, self._trouble.flips_at
+        end = None if ends_at is None else int(self._length * ends_at)
+        flip = -1 if flips_at is None else int(self._length * flips_at)
+        offset = 0
+        async for chunk in self._body:
+            if offset <= flip < offset + len(chunk):
+                at = flip - offset
+                chunk = chunk[:at] + bytes((chunk[at] ^ 0xFF,)) + chunk[at + 1 :]
+            if end is not None and offset + len(chunk) >= end:
+                yield chunk[: end - offset]
+                break
+            offset += len(chunk)
+            yield chunk
+        if end is not None and not self._trouble.silently:
+            raise TransferError(f"cut after {end} bytes", received=end)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._body.close()

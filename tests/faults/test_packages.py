@@ -1,0 +1,58 @@
+"""The catalogue of faults: what may be asked for, and what is said of what may not."""
+
+import pytest
+
+from simulator.checks.judge import CHECKS
+from simulator.faults.packages import PACKAGES, package_of, rules_of
+from simulator.model.errors import ScenarioError
+from simulator.model.io import Request
+from simulator.model.scenario import Fault, Profile
+
+
+def fault(name, **more):
+    return Fault.model_validate({"fault": name, **more})
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_each_fault_does_something_and_breaks_only_checks_that_there_are(name):
+    when = {"step": "installing"} if name in ("F14-power-cut", "F19-vanish", "F25-duplicate-client-id") else {}
+    assert rules_of(fault(name, **when), 0) != rules_of(fault("F3-offline"), 0) or name == "F3-offline"
+    assert set(PACKAGES[name].breaks) <= set(CHECKS)
+    assert name.startswith("F")
+    assert PACKAGES[name].text
+
+
+def test_settings_are_written_as_everywhere():
+    assert rules_of(fault("F7-clock-skew", **{"with": {"by": "1h30m"}}), 0).skew_s == 5400
+    assert rules_of(fault("F7-clock-skew", **{"with": {"by": "-15m"}}), 0).skew_s == -900
+    assert rules_of(fault("F13-disk-full", **{"with": {"space": "2KiB"}}), 0).space_bytes == 2048
+    trouble = rules_of(fault("F8-storage-refuses", **{"with": {"status": 429, "retry_after": "7s"}}), 0).exchange(
+        Request("GET", "u")
+    )
+    assert (trouble.answer.status, trouble.answer.header("retry-after")) == (429, "7")
+    poisoned = rules_of(fault("F22-poisoned-build", **{"with": {"odds": "25%"}}), 0).nature(Profile())
+    assert poisoned.mishaps["reboot"] == {"error": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"fault": "F14-powercut", "step": "idle"}, "faults.3.fault: no such fault: 'F14-powercut'; did you mean 'F14-power-cut'"),
+        ({"fault": "gremlins"}, "faults.3.fault: no such fault: 'gremlins'; there are F1-duplicate"),
+        ({"fault": "F9-cut", "with": {"after": 1}}, "faults.3.with.after: F9-cut has no such setting; its settings are at"),
+        ({"fault": "F3-offline", "with": {"at": 1}}, "faults.3.with.at: F3-offline has no such setting; it has none"),
+        ({"fault": "F9-cut", "with": {"at": "half"}}, "faults.3.with.at: 'half' is not a share"),
+        ({"fault": "F1-duplicate", "with": {"name": "beta"}}, "faults.3.with.name: 'beta' is none of delta"),
+        ({"fault": "F14-power-cut"}, "faults.3: F14-power-cut needs at or step"),
+        ({"fault": "F15-boot-fails", "at": "5s"}, "faults.3: F15-boot-fails is of a device's nature"),
+        ({"fault": "F7-clock-skew", "for": "5s"}, "faults.3: F7-clock-skew is of a device's nature"),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_asked_for_is_said_with_its_place(made, said):
+    with pytest.raises(ScenarioError) as error:
+        rules_of(Fault.model_validate(made), 3)
+    assert str(error.value).startswith(said)
+
+
+def test_a_fault_has_its_own_number_of_strikes_unless_told():
+    assert package_of(fault("F8-storage-refuses"), 0).times == 3

@@ -1,0 +1,245 @@
+"""What a device hears and says through a harmed road, message by message."""
+
+import asyncio
+import json
+
+import pytest
+
+from simulator.broker.core import Broker
+from simulator.faults.harm import Nemesis
+from simulator.faults.wires import FaultyHttp, FaultyMqtt
+from simulator.links.base import MqttOptions
+from simulator.links.clock import run_virtual
+from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
+from simulator.model.errors import LinkError, TransferError
+from simulator.model.io import Request, Response
+from simulator.model.scenario import Scenario
+from simulator.model.update import Phase
+
+
+class Scene:
+    """A broker, a service that speaks to the device, and the device's harmed road."""
+
+    def __init__(self, *faults):
+        self.record = []
+        scenario = Scenario.model_validate({"fleet": {"devices": 1}, "faults": faults})
+        self.loop = asyncio.get_running_loop()
+        self.nemesis = Nemesis(scenario, lambda kind, thing="", **columns: self.record.append((thing, columns)))
+        self.harm = self.nemesis.harm(0, "d")
+        self.broker = MemoryBroker(Broker(lambda *who: True, lambda *what: True))
+        self.service = self.link("service")
+        self.mqtt = FaultyMqtt(self.link("d"), self.harm, lambda t: t.rpartition("/")[2], lambda: self.link("d"), 90.0)
+
+    def link(self, name):
+        return MemoryMqtt(self.broker, MqttOptions("memory", 0, name, name, "", clean_start=False, session_expiry_s=99))
+
+    async def connect(self):
+        await self.service.connect()
+        await self.mqtt.connect()
+        await self.mqtt.subscribe(["d/#"])
+        return self
+
+    async def say(self, name="delta", payload=b"x"):
+        await self.service.publish(f"d/{name}", payload)
+
+    async def heard(self, seconds=200.0):
+        """(time, name, DUP, retained) of what comes within so many seconds."""
+        found, until = [], self.loop.time() + seconds
+        while (delivery := await self.mqtt.receive(until)) is not None:
+            delivery.ack()
+            found.append((self.loop.time(), delivery.topic[2:], delivery.dup, delivery.retain))
+        return found
+
+    def did(self):
+        return [json.loads(columns["detail"]) for _, columns in self.record]
+
+
+def scene(story, *faults):
+    async def main(loop):
+        return await story(await Scene(*faults).connect())
+
+    return run_virtual(main, until_s=10_000)
+
+
+def test_a_duplicate_comes_again_and_others_do_not():
+    async def story(s):
+        await s.say("accepted")
+        await s.say("delta")
+        return await s.heard(), s.did()
+
+    heard, did = scene(story, {"fault": "F1-duplicate", "with": {"after": "3s"}})
+    assert heard == [(0, "accepted", False, False), (0, "delta", False, False), (3, "delta", False, False)]
+    assert did == [{"message": "delta", "size": 1, "again_s": [3.0]}]
+
+
+def test_a_lost_puback_brings_the_message_again_with_dup():
+    async def story(s):
+        await s.say("delta")
+        delivery = await s.mqtt.receive()
+        delivery.ack()
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        await s.mqtt.connect()
+        return await s.heard()
+
+    assert scene(story, {"fault": "F1-puback-lost"}) == [(0, "delta", True, False)]
+
+
+def test_what_is_held_back_is_passed_by_what_comes_later():
+    async def story(s):
+        await s.say("delta")
+        await s.say("accepted")
+        return await s.heard()
+
+    assert scene(story, {"fault": "F2-held", "with": {"hold": "9s"}}) == [
+        (0, "accepted", False, False),
+        (9, "delta", False, False),
+    ]
+
+
+def test_a_lost_answer_never_comes_and_is_not_sent_again():
+    async def story(s):
+        await s.say("accepted")
+        await s.say("accepted")
+        heard = await s.heard()
+        s.mqtt.abort()
+        await s.mqtt.connect()
+        return heard + await s.heard()
+
+    assert scene(story, {"fault": "F17-answer-lost", "times": 1}) == [(0, "accepted", False, False)]
+
+
+def test_a_lost_report_never_reaches_the_broker_but_other_words_do():
+    async def story(s):
+        await s.service.subscribe(["up/#"])
+        await s.mqtt.publish("up/update", b'{"status":"SUCCESS"}')
+        await s.mqtt.publish("up/update", b'{"state":{}}')
+        await s.mqtt.publish("up/get", b"")
+        return [(await s.service.receive(1.0)).payload for _ in range(2)], await s.service.receive(1.0)
+
+    assert scene(story, {"fault": "F17-report-lost"}) == ([b'{"state":{}}', b""], None)
+
+
+def test_offline_cuts_at_once_and_refuses_until_it_ends():
+    async def story(s):
+        s.nemesis.switch(0, True)
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        with pytest.raises(LinkError):
+            await s.mqtt.connect()
+        s.nemesis.switch(0, False)
+        return await s.mqtt.connect()
+
+    assert scene(story, {"fault": "F3-offline", "at": "1s"}) is True  # the session was kept
+
+
+def test_a_dark_road_swallows_everything_until_the_keep_alive_tells():
+    async def story(s):
+        await s.service.subscribe(["up/#"])
+        s.nemesis.switch(0, True)
+        await s.say("delta")
+        await s.mqtt.publish("up/update", b"x")
+        assert await s.service.receive(1.0) is None
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        noticed = s.loop.time()
+        with pytest.raises(LinkError):
+            await s.mqtt.connect()
+        refused = s.loop.time()
+        s.nemesis.switch(0, False)
+        await s.mqtt.connect()
+        return noticed, refused, await s.heard(5.0)
+
+    assert scene(story, {"fault": "F24-blackhole", "at": "1s"}) == (90.0, 120.0, [(120.0, "delta", True, False)])
+
+
+def test_another_client_of_the_same_id_takes_the_connection_over():
+    async def story(s):
+        s.harm.at_phase(Phase.INSTALLING)
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        await s.mqtt.connect()
+        return await s.heard(5.0)
+
+    assert scene(story, {"fault": "F25-duplicate-client-id", "step": "installing"}) == []
+
+
+def test_a_stale_command_comes_again_retained_at_each_connection():
+    async def story(s):
+        await s.say("delta")
+        first = await s.heard(1.0)
+        s.mqtt.abort()
+        await s.mqtt.connect()
+        return first, await s.heard(1.0)
+
+    assert scene(story, {"fault": "F26-stale-command"}) == (
+        [(0, "delta", False, False)],
+        [(1, "delta", False, True)],
+    )
+
+
+def test_who_is_woken_while_a_message_is_held_receives_nothing():
+    async def story(s):
+        await s.say("delta")
+        s.loop.call_at(2.0, s.mqtt.wake)
+        return await s.mqtt.receive(), s.loop.time(), await s.heard(30.0)
+
+    assert scene(story, {"fault": "F2-held", "with": {"hold": "9s"}}) == (None, 2.0, [(9, "delta", False, False)])
+
+
+# ---- HTTP
+
+CONTENT = bytes(range(200)) * 5
+
+
+def serve(request):
+    headers = dict(request.headers)
+    offset = int(headers["range"][6:-1]) if "range" in headers else 0
+    body = CONTENT[offset:]
+    more = (("content-range", f"bytes {offset}-999/1000"),) if offset else ()
+    return Response(206 if offset else 200, (("content-length", str(len(body))), ("etag", '"e"'), *more), body)
+
+
+def fetched(fault, *headers):
+    """(status, headers, content, error) of a request through the fault, and when it was answered."""
+
+    async def main(loop):
+        s = Scene(fault)
+        http = FaultyHttp(MemoryHttp(serve), s.harm)
+        body = await http.open(Request("GET", "u", headers), bound=1 << 20, timeout_s=10)
+        at, content, error = loop.time(), b"", None
+        try:
+            async for chunk in body:
+                content += chunk
+        except TransferError as cut:
+            error = cut.received
+        body.close()
+        return body.status, body.headers, content, error, at
+
+    return run_virtual(main)
+
+
+def test_a_storage_that_refuses_says_when_to_come_again():
+    status, headers, content, _, _ = fetched({"fault": "F8-storage-refuses", "with": {"retry_after": "7s"}})
+    assert (status, headers["retry-after"], content) == (503, "7", b"")
+
+
+def test_a_download_is_cut_truncated_corrupted_or_late():
+    assert fetched({"fault": "F9-cut", "with": {"at": "25%"}})[2:4] == (CONTENT[:250], 250)
+    _, headers, content, error, _ = fetched({"fault": "F10-truncated", "with": {"at": "25%"}})
+    assert (content, error, "content-length" in headers) == (CONTENT[:250], None, False)
+    content = fetched({"fault": "F11-corrupt"})[2]
+    assert [n for n in range(1000) if content[n] != CONTENT[n]] == [500]
+    assert fetched({"fault": "F6-late-download", "with": {"wait": "5s"}})[2:] == (CONTENT, None, 5.0)
+
+
+def test_the_rest_of_a_download_is_whole_or_wrong_or_of_another_content():
+    rest = (("range", "bytes=400-"), ("if-range", '"e"'))
+    assert fetched({"fault": "F9-range-ignored"}, *rest)[0::2][:2] == (200, CONTENT)
+    assert fetched({"fault": "F9-wrong-range"}, *rest)[1]["content-range"] == "bytes 0-0/1"
+    status, headers, content, _, _ = fetched({"fault": "F9-changed"}, *rest)
+    assert (status, headers["etag"]) == (206, '"changed"')
+    assert content != CONTENT[400:]
+    assert len(content) == 600
+    for name in ("F9-range-ignored", "F9-wrong-range", "F9-changed"):
+        assert fetched({"fault": name})[3] == 500  # the first is cut, so that there is a rest

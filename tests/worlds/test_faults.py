@@ -1,0 +1,164 @@
+"""Faults in whole runs: each strikes whom it should, breaks what it says it may, and nothing else."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from simulator.checks.judge import judge
+from simulator.faults.packages import PACKAGES
+from simulator.model.events import Kind
+from simulator.model.verdict import Verdict
+from tests.worlds.running import fleetsim, latest
+from tests.worlds.running import scenario as written
+from tests.worlds.virtually import run, scenario
+
+FAILS = {"F11-corrupt", "F13-disk-full", "F15-boot-fails"}  # the update fails, and the device says so
+SOMETIMES = {"F22-poisoned-build"}
+GONE = {"F19-vanish"}
+
+
+def asked(name, **more):
+    """A fault with a time, where it needs one."""
+    made = {"fault": name, **more}
+    if name in ("F3-offline", "F24-blackhole"):
+        made |= {"step": "installing", "for": "2m"}
+    elif PACKAGES[name].settings == {} and PACKAGES[name].make().act:
+        made |= {"step": "downloading"}
+    return made
+
+
+def harmed_run(*faults, **blocks):
+    """(trace, the harmed things, check -> finding that is not PASS) of a run of 12 devices."""
+    blocks = {"rollout": {"timeoutConfig": {"inProgressTimeout": "3h"}}, "target": {"url_ttl": "10m"}, **blocks}
+    made = scenario(devices=12, profile="wifi", run_time="12h", faults=faults, **blocks)
+    trace = run(made)
+    harmed = {made.fleet.name(o) for nth in range(len(faults)) for o in made.harmed(nth)}
+    return trace, harmed, {f.check: f for f in judge(trace, made) if f.verdict is not Verdict.PASS}
+
+
+def ends(trace):
+    return dict(zip(trace.kind(Kind.EXECUTION).texts("thing"), trace.kind(Kind.EXECUTION).texts("status"), strict=True))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
+    trace, harmed, findings = harmed_run(asked(name, count=4))
+    did = trace.kind(Kind.FAULT).where("status", "did")
+    assert set(did.texts("thing")) == harmed
+    assert set(did.texts("phase")) == {name}
+    assert all(json.loads(detail) for detail in did.texts("detail"))
+    broken = {check for check, found in findings.items() if found.verdict is Verdict.FAIL}
+    assert broken == set(PACKAGES[name].breaks)
+    for check in broken:
+        assert set(findings[check].things) == harmed
+    states = ends(trace)
+    well = {thing for thing in states if thing not in harmed}
+    assert {states[thing] for thing in well} == {"SUCCEEDED"}
+    found = {states[thing] for thing in harmed}
+    if name in SOMETIMES:
+        assert found <= {"SUCCEEDED", "FAILED"}
+    else:
+        assert found == {"FAILED" if name in FAILS else "TIMED_OUT" if name in GONE else "SUCCEEDED"}
+
+
+@pytest.mark.parametrize(
+    "step", ["downloading", "verifying", "installing", "rebooting", "confirming", "reporting", "idle"]
+)
+@pytest.mark.parametrize("profile", ["perfect", "wifi"])
+def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
+    made = scenario(devices=6, profile=profile, faults=[{"fault": "F14-power-cut", "step": step}], settle="1m")
+    trace = run(made)
+    cuts = trace.kind(Kind.BOOT).where("status", "power-cut")
+    assert Counter(cuts.texts("thing")) == {f"device-{i}": 1 for i in range(6)}
+    assert set(ends(trace).values()) == {"SUCCEEDED"}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+def test_a_power_cut_goes_no_further_than_the_boundary():
+    made = scenario(devices=1, faults=[{"fault": "F14-power-cut", "step": "installing"}])
+    trace = run(made)
+    kinds = trace.table["kind"].to_pylist()
+    cut = next(n for n, s in enumerate(trace.table["status"].to_pylist()) if s == "power-cut" and kinds[n] == "boot")
+    assert "commit" not in kinds[:cut]
+    assert kinds.count("commit") == 1
+
+
+def test_a_fault_has_its_time_and_ends_with_it():
+    faults = [{"fault": "F3-offline", "share": "50%", "at": "3s", "for": "40s"}]
+    trace, harmed, findings = harmed_run(*faults)
+    turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
+    began = trace.kind(Kind.STAGE).where("phase", "rollout")["t_us"][0]
+    assert [(s, round((t - began) / 1e6)) for s, t in zip(turns.texts("status"), turns["t_us"], strict=True)] == [
+        ("begin", 3),
+        ("end", 43),
+    ]
+    assert len(harmed) == 6
+    assert findings == {}
+    assert trace.kind(Kind.STAGE).texts("phase") == ["ramp", "rollout", "heal", "settle"]
+
+
+def test_what_is_left_is_healed_when_the_rollout_has_ended():
+    trace, _, _ = harmed_run({"fault": "F17-answer-lost", "count": 1, "times": 100}, rollout={})
+    turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
+    assert turns.texts("status") == ["begin", "end"]
+    heal = trace.kind(Kind.STAGE).where("phase", "heal")["t_us"][0]
+    assert turns["t_us"][1] == heal
+
+
+def test_leaving_out_a_fault_harms_no_other_device_of_the_rest():
+    faults = [asked("F9-cut", count=3), asked("F1-duplicate", count=3), asked("F9-cut", count=2)]
+    full = scenario(devices=40, faults=faults)
+    without = scenario(devices=40, faults=[faults[0], faults[2]])
+    assert full.harmed(0) == without.harmed(0)
+    assert full.harmed(2) == without.harmed(1)
+    assert full.harmed(0) != full.harmed(2)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_swarm_of_harmless_faults_raises_no_alarm(seed):
+    """Each seed has its own faults; those that break nothing must break nothing together either."""
+    names = [name for name, package in PACKAGES.items() if not package.breaks]
+    chosen = {names[(seed * 7 + n * 5) % len(names)] for n in range(3)}
+    _, _, findings = harmed_run(*(asked(name, share="40%") for name in sorted(chosen)), seed=seed)
+    failed = {check: found for check, found in findings.items() if found.verdict is Verdict.FAIL}
+    assert failed == {}, chosen
+
+
+# ---- the live world
+
+
+def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
+    faults = [
+        {"fault": "F11-corrupt", "count": 2},  # of several on one message, the first takes it
+        {"fault": "F1-duplicate", "count": 5, "with": {"after": "100ms"}},
+        {"fault": "F1-puback-lost", "count": 5},
+        {"fault": "F9-range-ignored", "count": 5},
+        {"fault": "F14-power-cut", "count": 5, "step": "rebooting"},
+        {"fault": "F17-answer-lost", "count": 3},
+        {"fault": "F3-offline", "count": 5, "at": "500ms", "for": "1s"},
+        {"fault": "F25-duplicate-client-id", "count": 3, "at": "1s"},
+    ]
+    profiles = {"quick": {"install": "200ms", "reboot": "100ms", "reconnect": {"base": "100ms", "cap": "1s"},
+                          "resend": {"base": "1s", "cap": "2s"}, "download_retry": {"base": "50ms"}}}  # fmt: skip
+    file = written(tmp_path, faults=faults, profiles=profiles, run_time="60s")
+    struck, states = {}, {}
+    for world in ("live", "virtual"):
+        code, text, err = fleetsim(
+            "run", file, "--world", world, "--out", tmp_path / world, "--processes", "2" if world == "live" else "1"
+        )
+        assert code == 0, text + err
+        trace = latest(tmp_path / world).trace
+        did = trace.kind(Kind.FAULT).where("status", "did")
+        struck[world] = set(zip(did.texts("phase"), did.texts("thing"), strict=True))
+        states[world] = ends(trace)
+    assert struck["live"] == struck["virtual"]
+    assert states["live"] == states["virtual"]
+    assert Counter(states["live"].values()) == {"SUCCEEDED": 28, "FAILED": 2}
+
+
+def test_a_fault_that_there_is_not_is_refused_before_anything_starts(tmp_path):
+    code, _, err = fleetsim("run", written(tmp_path, faults=[{"fault": "F9-cutt"}]), "--out", tmp_path / "out")
+    assert code == 3
+    assert "faults.0.fault: no such fault: 'F9-cutt'; did you mean 'F9-cut'?" in err
+    assert not (tmp_path / "out").exists()
