@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.summary import Seconds, began_s, cohorts, converged_s
+from reports.summary import Seconds, began_s, cohorts, converged_s, faults
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Targets
@@ -45,6 +45,7 @@ def convergence(trace: Trace) -> str:
             style: dict[str, Any] = {"color": _COLOURS[nth % 6], "linestyle": _STYLES[nth // 6 % 4], "label": label}
             axes.step(x / size, y, where="post", gid=f"cohort-{nth}", **style)
         _dress(axes, unit, end / size)
+        _shade(axes, trace, targets, size)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         plt.close(figure)
@@ -77,6 +78,17 @@ def _dress(axes: Any, unit: str, end: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if 1 < len(axes.lines) <= _LEGEND_MAX:
         axes.legend(loc="lower right", title="cohort (targets)", frameon=True)
+
+
+def _shade(axes: Any, trace: Trace, targets: Targets, size: float) -> None:
+    """The windows of faults that began while the rollout ran."""
+    timed = [fault for fault in faults(trace, targets) if fault["begin_s"] is not None and fault["begin_s"] > 0]
+    for nth, fault in enumerate(timed):
+        begin, end = (
+            fault[turn] / size if fault[turn] is not None else axes.get_xlim()[1] for turn in ("begin_s", "end_s")
+        )
+        axes.axvspan(begin, end, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
+        axes.text(begin, 100 - 7 * (nth % 8), f" {_printable(fault['fault'])}", fontsize=8, va="top")
 
 
 def _printable(text: str) -> str:

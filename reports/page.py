@@ -58,6 +58,7 @@ def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: di
         f"<p>{_CONVERGED}</p>{convergence(trace)}" if summary["targets"] else "<p>No rollout began.</p>",
         _shares(summary),
         _outcomes(summary),
+        _faults(summary),
         _phases(summary),
         _limits(summary),
         _stories(trace),
@@ -131,6 +132,25 @@ def _outcomes(summary: dict[str, Any]) -> str:
     rows = [(state.lower().replace("_", " "), *(_share(part, state) for part in parts.values())) for state in states]
     rows.append(("all", *(f"{part['targets']:,}" for part in parts.values())))
     return "<h2>Outcomes</h2>" + _table(("state of the last attempt", *parts), rows)
+
+
+def _faults(summary: dict[str, Any]) -> str:
+    """What was done to the fleet on purpose."""
+    if not summary["faults"]:
+        return ""
+    heads = ("fault", "devices struck", "strikes", "began after", "ended after")
+    rows = [
+        (f["fault"], f"{f['devices']:,}", f"{f['strikes']:,}", *(_since(f[turn]) for turn in ("begin_s", "end_s")))
+        for f in summary["faults"]
+    ]
+    return "<h2>Faults, since the rollout began</h2>" + _table(heads, rows)
+
+
+def _since(at_s: float | None) -> str:
+    """When a fault turned; before the rollout is from the start."""
+    if at_s is None:
+        return "by the device's step"
+    return "from the start" if at_s <= 0 else seconds(at_s)
 
 
 def _few(parts: dict[str, Any]) -> dict[str, Any]:

@@ -103,12 +103,35 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "converged_s": to_share(times),
         "rollouts": {name: _part(targets, times, ours) for name, ours in targets.rollouts().items()},
         "cohorts": {name: _part(targets, times, ours) for name, ours in cohorts(trace, targets).items()},
+        "faults": faults(trace, targets),
         "phases_s": {name: quantiles(values) for name, values in durations(trace, targets).items()},
         "events": len(trace),
         "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
         "bytes_served": int(served["size"].clip(min=0).sum()),
         "repeat": manifest.get("repeat", ""),
     }
+
+
+def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
+    """Each fault that was asked for: how many devices it struck, how often, and from when to when, in seconds since
+    the first rollout began; None for a time that never came."""
+    since = began_s(trace, targets)
+    zero_s = float(np.nanmin(since)) if not np.isnan(since).all() else 0.0
+    turns, found = trace.kind(Kind.FAULT), []
+    for nth in np.unique(turns["size"]).tolist():
+        ours = turns.only(turns["size"] == nth)
+        did = ours.where("status", "did")
+        begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero_s for turn in ("begin", "end"))
+        found.append(
+            {
+                "fault": ours.texts("phase")[0],
+                "devices": len(np.unique(did["thing"])),
+                "strikes": len(did),
+                "begin_s": float(begin[0]) if len(begin) else None,
+                "end_s": float(end[-1]) if len(end) else None,
+            }
+        )
+    return found
 
 
 def cohorts(trace: Trace, targets: Targets) -> dict[str, Mask]:
@@ -171,6 +194,7 @@ def text(summary: dict[str, Any], report: str) -> str:
     if len(summary["rollouts"]) > 1:
         parts = summary["rollouts"].items()
         lines += [f"    {name}: {spelled(part)}" for name, part in parts]
+    lines += [f"  {f['fault']}: {f['devices']:,} devices, {f['strikes']:,} strikes" for f in summary["faults"]]
     times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
     lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']:,} stuck)" if summary["stuck"] else ""))
     lines += ["", f"  {'seconds':<14}{'count':>10}" + "".join(f"{h:>10}" for h in QUANTILES)]
