@@ -81,14 +81,15 @@ def _dress(axes: Any, unit: str, end: float) -> None:
 
 
 def _shade(axes: Any, trace: Trace, targets: Targets, size: float) -> None:
-    """The windows of faults that began while the rollout ran."""
-    timed = [fault for fault in faults(trace, targets) if fault["begin_s"] is not None and fault["begin_s"] > 0]
-    for nth, fault in enumerate(timed):
-        begin, end = (
-            fault[turn] / size if fault[turn] is not None else axes.get_xlim()[1] for turn in ("begin_s", "end_s")
-        )
-        axes.axvspan(begin, end, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
-        axes.text(begin, 100 - 7 * (nth % 8), f" {_printable(fault['fault'])}", fontsize=8, va="top")
+    """The windows of faults that began while the rollout ran, as far as they are in the picture."""
+    last = axes.get_xlim()[1]
+    turns = [(f["fault"], f["begin_s"], f["end_s"]) for f in faults(trace, targets) if f["begin_s"] is not None]
+    timed = [turn for turn in turns if 0 < turn[1] / size < last]
+    for nth, (name, begin, end) in enumerate(timed):
+        until = last if end is None else min(end / size, last)
+        axes.axvspan(begin / size, until, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
+        label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {_printable(name)}", fontsize=8, va="top")
+        label.set_in_layout(False)
 
 
 def _printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -55,9 +56,11 @@ def app(
     now: Callable[[], float],
     token: str,
     max_artifact_bytes: int,
+    keep: Callable[[str, str, bytes], None] = lambda name, version, content: None,
 ) -> App:
     """The whole face as one ASGI application. `serve(request, address)` answers a device's download; `read(thing)`
-    gives a thing's committed row; `now()` is Unix time; all else but /health wants the token."""
+    gives a thing's committed row; `now()` is Unix time; `keep(name, version, content)`, in a thread, makes an upload
+    last; all else but /health wants the token."""
     face = guarded("fleetsim backend", token)
 
     @face.exception_handler(ScenarioError)
@@ -80,7 +83,12 @@ def app(
     @face.put("/artifacts/{name}/{version}")
     async def upload(name: str, version: str, request: Request) -> ArtifactFacts:
         """Keep the body as an artifact: 409 where other bytes have that name and version, 413 past the bound."""
-        artifact = storage.put(name, version, await _whole(request, max_artifact_bytes))
+        content = await _whole(request, max_artifact_bytes)
+        artifact = storage.put(name, version, content)
+        try:
+            await asyncio.to_thread(keep, name, version, content)
+        except OSError as failure:
+            raise HTTPException(507, f"the artifact cannot be kept: {failure.strerror or failure}") from None
         return ArtifactFacts(url=artifact.url, size=artifact.size_bytes or 0, sha256=artifact.sha256 or "")
 
     @face.post("/artifacts/{name}/{version}/url")

@@ -86,7 +86,7 @@ class Mosquitto:
         self._directory, self._binary = directory.resolve(), binary or find_mosquitto()
         self._websocket_port = websocket_port
         self._key, self._services, self._root = run_key, dict(services), root
-        self._things = things
+        self._things = tuple(things)
         self._process: subprocess.Popen[bytes] | None = None
         self.version = ""
 
@@ -136,7 +136,7 @@ class Mosquitto:
         return self._process.pid if self._process else 0
 
     def poll(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
+        """Its exit code, negative for a signal; None while it runs, and where it was killed on purpose."""
         return self._process.poll() if self._process else None
 
     def last_words(self) -> str:
@@ -182,6 +182,13 @@ class Mosquitto:
                         road.sendall(mqtt5.PingReqPacket().write())  # is answered behind what has changed
             road.sendall(mqtt5.DisconnectPacket().write())
         return found
+
+    def kill(self) -> None:
+        """End it as `kill -9` does; it can be started again."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def stop(self) -> None:
         """Ask it to end, and kill it when it does not. Safe to call twice."""

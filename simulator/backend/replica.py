@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,6 +105,14 @@ class Replica:
             note = Note(Kind.CREDENTIAL, request.thing, {"status": str(code), "job": request.job, "detail": message})
         return Decision(None, (self._dialect.rejected(request, code, message, now),), (note,))
 
+    def outstanding(self, now: float) -> Iterator[Decision]:
+        """The deltas of all rows that differ, to be published after a start: whoever died between a commit and its
+        delta cannot know that it did, and a device that stays connected does not ask."""
+        for row in self.rows.values():
+            outputs, notes = self._delta(row, now)
+            if outputs:
+                yield Decision(None, outputs, notes)
+
     # ---- update
 
     def _update(self, request: UpdateRequest, now: float) -> Decision:
@@ -163,13 +171,18 @@ class Replica:
                 {"doc": row.version, "job": request.job or None, "status": sections, "version": version},
             )
         ]
-        outputs = [answer] if answer is not None else []
-        if different := self._different(row):
-            download = self._download(row, different, now)
-            outputs.append(self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download))
-            wanted = _version(row.desired)
-            notes.append(Note(Kind.SENT_DELTA, row.thing, {"doc": row.version, "job": row.job, "version": wanted}))
-        return Decision(row, tuple(outputs), tuple(notes))
+        delta, more = self._delta(row, now)
+        return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *more))
+
+    def _delta(self, row: Row, now: float) -> tuple[tuple[Publish, ...], tuple[Note, ...]]:
+        """The delta to publish, and its note; nothing where nothing differs."""
+        different = self._different(row)
+        if not different:
+            return (), ()
+        download = self._download(row, different, now)
+        said = self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download)
+        fields = {"doc": row.version, "job": row.job, "version": _version(row.desired)}
+        return (said,), (Note(Kind.SENT_DELTA, row.thing, fields),)
 
     def _different(self, row: Row) -> Document:
         """The minimal delta; wherever software differs, its URL stands in it."""

@@ -19,6 +19,10 @@ from simulator.trace.recorder import Record
 _NOTHING = Decision(None, (), ())
 
 
+def _nobody() -> None:
+    """Nobody asked."""
+
+
 class Leaves:
     """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs.
 
@@ -79,6 +83,7 @@ class BackendService:
         self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
         self._idle: asyncio.Future[None] | None = None  # what the committer waits for
         replica.rows.update((row.thing, row) for row in database.load())
+        self._resumes = bool(replica.rows)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""
@@ -105,6 +110,10 @@ class BackendService:
                 for output in self._dialect.open().outputs:
                     if isinstance(output, Subscribe):
                         await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+                if self._resumes:
+                    self._resumes = False
+                    for decision in self._replica.outstanding(self._loop.time() + self._epoch):
+                        self._line_up(decision, _nobody)
                 ready.set()
                 attempts = 0
                 while True:

@@ -136,8 +136,9 @@ class Broker:
             if session.conn is None and session.expires <= now and self._sessions.get(session.client_id) is session:
                 self._forget(session)
 
-    def restart(self, *, durable: bool) -> None:
-        """Lose all connections and, unless durable, all sessions and retained messages."""
+    def restart(self, *, durable: bool) -> list[Conn]:
+        """Lose all connections, which are returned, and, unless durable, all sessions and retained messages."""
+        lost = list(self._conns)
         for session in list(self._sessions.values()):
             session.conn = None
             session.will = None
@@ -146,6 +147,7 @@ class Broker:
             for session in list(self._sessions.values()):
                 self._forget(session)
             self._retained.clear()
+        return lost
 
     # ---- connections
 

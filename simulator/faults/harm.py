@@ -10,7 +10,6 @@ import orjson
 
 from simulator.faults.packages import Rules, package_of, rules_of
 from simulator.faults.rules import Fate, Packet, Trouble
-from simulator.faults.schedule import from_the_start
 from simulator.links.base import Delivery
 from simulator.model.events import Kind
 from simulator.model.io import Request
@@ -26,7 +25,7 @@ class _Active:
 
     def __init__(self, nth: int, fault: Fault, rules: Rules) -> None:
         self.nth, self.fault, self.rules = nth, fault, rules
-        self.on = from_the_start(fault)
+        self.on = fault.from_the_start
         self.left = fault.times or package_of(fault, nth).times
 
 
@@ -167,7 +166,8 @@ class Nemesis:
     def __init__(self, scenario: Scenario, record: Record) -> None:
         self._faults, self._record = scenario.faults, record
         self._rules = [rules_of(fault, nth) for nth, fault in enumerate(scenario.faults)]
-        self._harmed = [scenario.harmed(nth) for nth in range(len(scenario.faults))]
+        nobody: frozenset[int] = frozenset()
+        self._harmed = [nobody if rules.server else scenario.harmed(nth) for nth, rules in enumerate(self._rules)]
         self._harms: list[Harm] = []
 
     def harm(self, ordinal: int, thing: str) -> Harm | None:

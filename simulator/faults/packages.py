@@ -20,7 +20,8 @@ class Rules(NamedTuple):
     befalls a device when the fault begins for it: "power-cut", "vanish" or "rival" (another client takes its id).
     `replays`: the last delta comes again, retained, at each connection. The others are of the device's nature, from
     the start: a profile, a clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own
-    version carries `label`.
+    version carries `label`. Not on devices at all: a `server` that is killed, and started again when the fault ends
+    ("broker" or "backend"), or "rollout", which an operator aborts.
     """
 
     message: MessageRule | None = None
@@ -32,6 +33,7 @@ class Rules(NamedTuple):
     skew_s: float = 0.0
     space_bytes: int | None = None
     label: str = ""
+    server: str = ""
 
     @property
     def inborn(self) -> bool:
@@ -150,6 +152,15 @@ def _storm(gap: float) -> Rules:
     return Rules(nature=nature)
 
 
+def _herd(gap: float) -> Rules:
+    """Comes back as all others do, at the same moment."""
+
+    def nature(profile: Profile) -> Profile:
+        return profile.model_copy(update={"reconnect": Backoff(base=gap, cap=gap, jitter=0)})
+
+    return Rules(nature=nature)
+
+
 _MESSAGES = ("delta", "accepted", "get_accepted")
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
 
@@ -162,11 +173,16 @@ PACKAGES: dict[str, Package] = {
                 _unacknowledged, {"name": "delta"}, times=1),
         Package("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}),
         Package("F3-offline", "no connection can be had", lambda: Rules(road="down"), {}),
+        Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
+                lambda: Rules(server="broker"), {}),
+        Package("F5-herd", "the device comes back at once and without jitter", _herd, {"gap": "1s"}),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
         Package("F7-clock-skew", "the device's clock is wrong", lambda by: Rules(skew_s=by), {"by": "15m"}),
         Package("F8-storage-refuses", "the storage refuses", _refuses,
                 {"status": 503, "retry_after": "0s"}, times=3),
+        Package("F8-backend-killed", "replica and storage are killed, and started again with what was committed",
+                lambda: Rules(server="backend"), {}),
         Package("F9-cut", "a download breaks off", _cut, {"at": 0.5}, times=3),
         Package("F9-range-ignored", "a download breaks off; asked for the rest, the storage sends it all",
                 _range_ignored, {"at": 0.5}, times=2),
@@ -189,6 +205,7 @@ PACKAGES: dict[str, Package] = {
         Package("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Rules(label=label), {"label": "-rc"}),
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
+        Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"}),
         Package("F22-poisoned-build", "the new software does not boot, sometimes",
                 lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
@@ -227,10 +244,12 @@ def rules_of(fault: Fault, nth: int) -> Rules:
         raise ScenarioError(f"faults.{nth}.with.{unknown[0]}: {package.name} has no such setting; {known}")
     settings = {name: _parsed(name, value, nth) for name, value in (package.settings | fault.options).items()}
     rules = package.make(**settings)
-    if rules.act and fault.at is None and fault.step is None:
-        raise ScenarioError(f"faults.{nth}: {package.name} needs at or step: when it happens")
-    if rules.inborn and (fault.at is not None or fault.step is not None or fault.lasts is not None):
-        raise ScenarioError(f"faults.{nth}: {package.name} is of a device's nature: without at, step or for")
+    if (rules.act or rules.server) and fault.from_the_start:
+        raise ScenarioError(f"faults.{nth}: {package.name} needs at, converged or step: when it happens")
+    if rules.inborn and (not fault.from_the_start or fault.lasts is not None):
+        raise ScenarioError(f"faults.{nth}: {package.name} is of a device's nature: without at, converged, step or for")
+    if rules.server and (fault.step is not None or fault.count is not None or fault.share != 1.0 or fault.times):
+        raise ScenarioError(f"faults.{nth}: {package.name} befalls no device: without step, share, count or times")
     return rules
 
 

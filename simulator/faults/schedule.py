@@ -1,4 +1,4 @@
-"""When a run's faults begin and end, as a timeline. Pure."""
+"""When a run's faults begin and end. Pure: what a share has converged is told to it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,47 @@ from simulator.model.scenario import Fault
 
 
 class Turn(NamedTuple):
-    """Seconds after the rollout began, the fault's place in the scenario, and whether it begins or ends."""
+    """The fault's place in the scenario, and whether it begins or ends."""
 
-    at_s: float
     nth: int
     on: bool
 
 
-def from_the_start(fault: Fault) -> bool:
-    """Whether it is there before anything else is."""
-    return fault.at is None and fault.step is None
+class Timeline:
+    """The turns of the faults that begin or end by the clock or at a share converged; a step is each device's own."""
 
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self._due: list[tuple[float, int, bool]] = []
+        self._shares = {nth: fault.converged for nth, fault in enumerate(faults) if fault.converged is not None}
+        for nth, fault in enumerate(faults):
+            if fault.at is not None:
+                self._due.append((fault.at, nth, True))
+            if fault.lasts is not None and (fault.at is not None or fault.from_the_start):
+                self._due.append(((fault.at or 0.0) + fault.lasts, nth, False))
+        self._due.sort()
 
-def timeline(faults: Sequence[Fault]) -> list[Turn]:
-    """The turns of the faults that have a time, in order; those of a step are each device's own."""
-    turns = []
-    for nth, fault in enumerate(faults):
-        if fault.step is not None:
-            continue
-        if fault.at is not None:
-            turns.append(Turn(fault.at, nth, True))
-        if fault.lasts is not None:
-            turns.append(Turn((fault.at or 0.0) + fault.lasts, nth, False))
-    return sorted(turns)
+    @property
+    def waits_for_share(self) -> bool:
+        """Whether a fault still waits for a share of the targets."""
+        return bool(self._shares)
+
+    @property
+    def next_s(self) -> float | None:
+        """When the next turn is due by the clock, in seconds since the rollout began; None for never."""
+        return self._due[0][0] if self._due else None
+
+    def turns(self, now_s: float, converged: float) -> list[Turn]:
+        """The turns that have come, in order."""
+        found = []
+        for nth, share in sorted(self._shares.items(), key=lambda item: (item[1], item[0])):
+            if converged >= share:
+                del self._shares[nth]
+                found.append(Turn(nth, True))
+                lasts_s = self._faults[nth].lasts
+                if lasts_s is not None:
+                    self._due.append((now_s + lasts_s, nth, False))
+                    self._due.sort()
+        while self._due and self._due[0][0] <= now_s:
+            found.append(Turn(*self._due.pop(0)[1:]))
+        return found

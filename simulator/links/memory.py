@@ -49,6 +49,16 @@ class MemoryBroker:
             to.arrived(said)  # type: ignore[attr-defined]
         self.watch()
 
+    def kill(self) -> None:
+        """The broker dies with all that it knows; nobody can connect until it is revived."""
+        self.down = True
+        for client in self.core.restart(durable=False):
+            client.lose("the broker is gone")  # type: ignore[attr-defined]
+
+    def revive(self) -> None:
+        """The broker is there again, and knows nobody."""
+        self.down = False
+
     def watch(self) -> None:
         """A session may have been left: forget it when it expires."""
         due = self.core.wake_at
@@ -263,17 +273,14 @@ class MemoryBody:
 class MemoryHttp:
     """HTTP by calling `serve`, a pure function; implements `HttpLink`."""
 
-    __slots__ = ("_serve", "down")
+    __slots__ = ("_serve",)
 
     def __init__(self, serve: Callable[[Request], Response]) -> None:
         self._serve = serve
-        self.down = False
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> MemoryBody:
         """One turn of the loop, then the response. Raises LinkError."""
         await asyncio.sleep(0)
-        if self.down:
-            raise LinkError("connection refused")
         for _ in range(REDIRECTS_MAX + 1):
             response = self._serve(request)
             onward = redirected(request, response.status, response.header("location"))

@@ -487,13 +487,14 @@ class RolloutSpec(Words):
 
 
 class Fault(Part):
-    """Harm done on purpose: what, to whom, when, and until when. Without `at` and `step` it is there from the start;
-    without `for` until the rollout has ended."""
+    """Harm done on purpose: what, to whom, when, and until when. Without `at`, `converged` and `step` it is there from
+    the start; without `for` until the rollout has ended."""
 
     fault: str = Field(description="number and name, such as F1-duplicate")
     share: Share = 1.0
     count: int | None = Field(None, ge=0, description="this many devices, instead of a share")
     at: Duration | None = Field(None, description="since the rollout began")
+    converged: Share | None = Field(None, description="when this share of the targets has succeeded")
     step: PhaseName | None = Field(None, description="when a device enters this phase")
     lasts: Duration | None = Field(None, alias="for", description="how long; with step, for each device by itself")
     times: int | None = Field(None, ge=1, description="how often to each device, at most")
@@ -501,10 +502,15 @@ class Fault(Part):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @property
+    def from_the_start(self) -> bool:
+        """Whether it is there before anything else is."""
+        return self.at is None and self.converged is None and self.step is None
+
     @model_validator(mode="after")
     def _one_time(self) -> Fault:
-        if self.at is not None and self.step is not None:
-            raise ValueError("give at or step, not both")
+        if sum(when is not None for when in (self.at, self.converged, self.step)) > 1:
+            raise ValueError("give one of at, converged and step")
         if self.count is not None and self.share != 1.0:
             raise ValueError("give count or share, not both")
         return self

@@ -98,6 +98,11 @@ class Child:
         words = self.last_words()
         return f"{self.name} died: {how}" + (f": {words}" if words else "")
 
+    async def kill(self) -> None:
+        """Have it write its record, and kill itself in the same turn: nothing else of it is told goodbye."""
+        self.send({"command": "die"})
+        await self.ended
+
     async def stop(self) -> None:
         """Close its stdin and wait for its end; kill it when that does not come. Safe to call twice."""
         process = self._process

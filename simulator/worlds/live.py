@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.application.rollout import WrongState
+from simulator.faults.packages import rules_of
 from simulator.fleet.pacer import length
 from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
@@ -20,6 +23,7 @@ from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.io import Request
 from simulator.model.scenario import Scenario
+from simulator.model.update import State
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits, setting
 from simulator.worlds.health import cpu_s, resident_bytes
@@ -42,9 +46,18 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
     if target.artifact_url is not None:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
+    _refuse_killing_what_is_not_ours(scenario)
     limit = limits.raise_open_files()
     limits.check_files(fleet.devices, options.processes, embedded=target.broker == "embedded", limit=limit)
     return limits.sources(fleet.devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
+
+
+def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
+    ours = {"broker": scenario.target.own_broker, "backend": scenario.target.kind == "reference"}
+    for nth, fault in enumerate(scenario.faults):
+        server = rules_of(fault, nth).server
+        if not ours.get(server, True):
+            raise ScenarioError(f"faults.{nth}: {fault.fault}: the {server} is not fleetsim's own, and is left alone")
 
 
 def _host(url: str) -> str:
@@ -90,6 +103,7 @@ class _World:
         self._scenario, self._options, self._stack = scenario, options, stack
         self._record, self._line, self._sources = record, line, sources
         self._began = time.monotonic()
+        self._succeeded = 0.0
         self._cpu: dict[str, float] = {}
         self._chores: list[asyncio.Task[None]] = []
         stack.hear = self._heard
@@ -128,13 +142,14 @@ class _World:
         http = LeanHttp(HttpOptions(pooled=True))
         try:
             artifact = await self._upload(http)
-            rollouts = RemoteRollouts(http, self._stack.application_url, self._options.token)
+            rollouts = self._rollouts(http)
             targets = [TargetFacts(thing=t, cohort=c) for t, c in setting.targets(self._scenario)]
             spec = self._scenario.rollout
             state = await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
             while state.status != "ended":
                 await asyncio.sleep(_POLL_S)
                 state = await rollouts.state(spec.name)
+                self._succeeded = state.states.get(State.SUCCEEDED, 0) / state.size
         finally:
             await http.close()
 
@@ -153,10 +168,29 @@ class _World:
             raise ScenarioError(f"the storage refused the artifact: {said.get('error', response.status)}")
         return ArtifactFacts(version=version, **said)
 
-    def harm(self, nth: int, on: bool) -> None:
-        """Each shard on its own devices."""
-        for index in range(self._options.processes):
-            self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
+    async def harm(self, nth: int, on: bool) -> None:
+        """Each shard on its own devices; or on a server."""
+        server = rules_of(self._scenario.faults[nth], nth).server
+        if server == "rollout":
+            await self._abort() if on else None
+        elif server and on:
+            await self._stack.kill(server)
+        elif server:
+            await self._stack.revive(server)
+        else:
+            for index in range(self._options.processes):
+                self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
+
+    async def _abort(self) -> None:
+        with contextlib.suppress(WrongState):
+            await self._rollouts(LeanHttp()).abort(self._scenario.rollout.name)
+
+    def _rollouts(self, http: LeanHttp) -> RemoteRollouts:
+        return RemoteRollouts(http, self._stack.application_url, self._options.token)
+
+    def succeeded(self) -> float:
+        """As the application last said."""
+        return self._succeeded
 
     async def watch(self) -> None:
         """Raise PartDied as soon as a part ends."""
@@ -167,7 +201,7 @@ class _World:
         while True:
             await asyncio.sleep(1.0)
             self._line.show(time.monotonic() - self._began)
-            if self._stack.mosquitto is not None:
+            if self._stack.mosquitto is not None and self._stack.mosquitto.pid:
                 self._note_server("mosquitto", self._stack.mosquitto.pid)
 
     def _note_server(self, name: str, pid: int) -> None:

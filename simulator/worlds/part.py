@@ -101,6 +101,9 @@ async def _obey(part: Part) -> None:
             part.go.set()
         elif said["command"] == "fault":
             part.switch(said["nth"], said["on"])
+        elif said["command"] == "die":
+            part.record.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def _flush(part: Part, record: Recorder, tally: _Tally) -> None:

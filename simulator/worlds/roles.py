@@ -17,6 +17,7 @@ from simulator.backend import api as backend_api
 from simulator.backend.broker import BrokerServer
 from simulator.backend.database import SqliteDatabase
 from simulator.backend.service import BackendService, recording
+from simulator.backend.shelf import Shelf
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
@@ -61,7 +62,8 @@ async def backend(part: Part) -> None:
     """Replica, database, storage and their HTTP face."""
     config, scenario = part.config, part.scenario
     loop = asyncio.get_running_loop()
-    storage = Storage("", setting.storage_key(scenario))
+    storage, shelf = Storage("", setting.storage_key(scenario)), Shelf(Path(f"{config['database']}.artifacts"))
+    shelf.load(storage)
     dialect, replica = setting.replica_of(scenario.target, storage)
     database = SqliteDatabase(Path(config["database"]))
     link, options = _service_link(part, setting.BACKEND)
@@ -75,6 +77,7 @@ async def backend(part: Part) -> None:
         health=lambda: {"replicas": len(replica.rows), "subscribed": ready.is_set()},
         token=config["token"],
         max_artifact_bytes=scenario.target.artifact_bound,
+        keep=shelf.keep,
     )
     try:
         await _reach(link, options)

@@ -102,6 +102,7 @@ class Stack:
         self.mosquitto: Mosquitto | None = None
         self.broker: dict[str, Any] = {}
         self.backend_url = self.application_url = ""
+        self._lives: dict[str, int] = {}  # of a server that was killed: how often it was started
         self.broker_said: dict[str, Any] = {}
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
         self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
@@ -161,8 +162,7 @@ class Stack:
     async def _start_broker(self) -> None:
         how = self.scenario.target.broker
         if how == "embedded":
-            config = self.config("broker", "broker", SHARDS["broker"], port=self.options.broker_port)
-            ready = await self.child("broker", config)
+            ready = await self.child("broker", self._broker_config())
             self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"]}
         elif how == "mosquitto":
             self.mosquitto = self._new_mosquitto()
@@ -171,6 +171,9 @@ class Stack:
         else:
             self.broker = broker_address(how, self.options)
         self.broker = {"path": "/mqtt", "user": None, "password": None} | self.broker
+
+    def _broker_config(self) -> dict[str, Any]:
+        return self.config("broker", "broker", SHARDS["broker"], port=self.broker.get("port", self.options.broker_port))
 
     def _new_mosquitto(self) -> Mosquitto:
         scenario = self.scenario
@@ -185,7 +188,8 @@ class Stack:
 
     def _backend_config(self) -> dict[str, Any]:
         (self._directory / "backend").mkdir(exist_ok=True)
-        more = {"http_port": self.options.backend_port, "database": str(self._database)}
+        port = urlsplit(self.backend_url).port or self.options.backend_port
+        more = {"http_port": port, "database": str(self._database)}
         return self.config("backend", "backend", SHARDS["backend"], **more)
 
     async def describe_broker(self) -> dict[str, Any]:
@@ -204,6 +208,27 @@ class Stack:
         if self.mosquitto is not None:
             pids["mosquitto"] = self.mosquitto.pid
         return pids
+
+    async def kill(self, name: str) -> None:
+        """Kill the broker or the backend as `kill -9` does. Raises ScenarioError for one that is not ours."""
+        if name == "broker" and self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.kill)
+        else:
+            await self.children.pop(name).kill()
+
+    async def revive(self, name: str) -> None:
+        """Start it again, where it was and over what it had on disk."""
+        if name == "broker" and self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.start)
+            return
+        self._lives[name] = life = self._lives.get(name, 1) + 1
+        config = self._broker_config() if name == "broker" else self._backend_config()
+        if self._traced:
+            config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
+        child = Child(name, self._directory / "parts" / f"{name}-{life}.log", self._heard)
+        await child.spawn()
+        await child.start(config)
+        self.children[name] = child
 
     async def watch(self) -> None:
         """Raise PartDied as soon as one of them ends."""

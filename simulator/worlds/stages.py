@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import orjson
 
-from simulator.faults.schedule import from_the_start, timeline
+from simulator.faults.schedule import Timeline
 from simulator.model.errors import PartDied
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.trace.recorder import Record
+
+_LOOK_S = 0.5  # between two looks at the share that has succeeded
 
 
 class World(Protocol):
@@ -28,8 +31,11 @@ class World(Protocol):
     async def roll_out(self) -> None:
         """Begin the rollout; return when it has ended."""
 
-    def harm(self, nth: int, on: bool) -> None:
-        """A fault of the scenario begins or ends, on the devices that it befalls."""
+    async def harm(self, nth: int, on: bool) -> None:
+        """A fault of the scenario begins or ends, on the devices or the server that it befalls."""
+
+    def succeeded(self) -> float:
+        """The share of the rollout's targets that has succeeded, as far as it is known."""
 
     async def watch(self) -> None:
         """Return never; raise PartDied, or a part's own exception, when one ends unasked."""
@@ -80,7 +86,7 @@ async def _stages(world: World, scenario: Scenario, record: Record) -> str:
         async with asyncio.timeout(scenario.run_time):
             record(Kind.STAGE, phase="ramp")
             for nth, fault in enumerate(scenario.faults):
-                if from_the_start(fault):
+                if fault.from_the_start:
                     record(Kind.FAULT, status="begin", phase=fault.fault, size=nth)
             await world.ramp()
             await asyncio.sleep(scenario.rollout.start_after)
@@ -96,22 +102,24 @@ async def _stages(world: World, scenario: Scenario, record: Record) -> str:
 
 @contextlib.asynccontextmanager
 async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIterator[None]:
-    """Faults begin and end by their times; at the end those that are left are healed, before liveness counts."""
+    """Faults begin and end when their time comes; at the end those that are left are healed, before liveness counts."""
     faults, loop = scenario.faults, asyncio.get_running_loop()
-    there = {nth for nth, fault in enumerate(faults) if from_the_start(fault)}
+    there = {nth for nth, fault in enumerate(faults) if fault.from_the_start}
 
-    def turn(nth: int, on: bool) -> None:
+    async def turn(nth: int, on: bool) -> None:
         (there.add if on else there.discard)(nth)
         record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth)
-        world.harm(nth, on)
+        await world.harm(nth, on)
 
-    async def by_the_clock() -> None:
-        began = loop.time()
-        for at_s, nth, on in timeline(faults):
-            await asyncio.sleep(began + at_s - loop.time())
-            turn(nth, on)
+    async def keep_time() -> None:
+        began, timeline = loop.time(), Timeline(faults)
+        while timeline.waits_for_share or timeline.next_s is not None:
+            wait_s = math.inf if timeline.next_s is None else began + timeline.next_s - loop.time()
+            await asyncio.sleep(min(wait_s, _LOOK_S) if timeline.waits_for_share else wait_s)
+            for nth, on in timeline.turns(loop.time() - began, world.succeeded()):
+                await turn(nth, on)
 
-    clock = loop.create_task(by_the_clock(), name="nemesis")
+    clock = loop.create_task(keep_time(), name="nemesis")
     try:
         yield
     finally:
@@ -120,4 +128,4 @@ async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIte
         if faults:
             record(Kind.STAGE, phase="heal")
         for nth in [nth for nth, fault in enumerate(faults) if nth in there or fault.step is not None]:
-            turn(nth, False)
+            await turn(nth, False)

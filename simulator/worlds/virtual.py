@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 
 from simulator import __version__
 from simulator.application.drivers import Application
-from simulator.application.rollout import Rollout
+from simulator.application.rollout import Rollout, WrongState
 from simulator.backend.database import MemoryDatabase
 from simulator.backend.replica import Replica
 from simulator.backend.service import BackendService, recording
@@ -20,6 +21,7 @@ from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasApplication
 from simulator.faults.harm import Nemesis
+from simulator.faults.packages import rules_of
 from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.pacer import length
 from simulator.fleet.shard import Shard
@@ -27,8 +29,11 @@ from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
 from simulator.model.dice import draw
+from simulator.model.errors import LinkError
 from simulator.model.events import Kind
+from simulator.model.io import Request, Response
 from simulator.model.scenario import Profile, Scenario
+from simulator.model.update import State
 from simulator.trace.recorder import Recorder, Sink
 from simulator.worlds import setting
 from simulator.worlds.stages import Outcome, conduct
@@ -78,7 +83,12 @@ class _World:
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
         self._storage = parts.storage("http://storage.test", setting.storage_key(scenario))
         self._serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
-        self._http = MemoryHttp(lambda request: self._serve(request, ""))
+        self._http = MemoryHttp(lambda request: self._ask(request, ""))
+        commits = iter(range(1 << 62))
+        delay, seed = scenario.target.commit_latency, scenario.seed
+        self._database = MemoryDatabase(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
+        self._backend: asyncio.Task[None] | None = None
+        self._rollout: Rollout | None = None
         self._application = parts.application(
             self._service(setting.APPLICATION),
             AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),
@@ -93,17 +103,24 @@ class _World:
 
     async def start(self) -> None:
         """Backend and application, each until it is subscribed."""
-        scenario = self._scenario
-        target, seed = scenario.target, scenario.seed
-        dialect, replica = setting.replica_of(target, self._storage, self._parts.replica)
-        commits = iter(range(1 << 62))
-        database = MemoryDatabase(lambda: target.commit_latency.at(draw(seed, "backend", "commit", next(commits))))
-        backend = BackendService(self._service(setting.BACKEND), dialect, replica, database, self._record, EPOCH)
-        ready = [asyncio.Event(), asyncio.Event()]
-        self._keep(backend.run(ready[0]), "backend")
-        self._keep(self._application.run(ready[1]), "application")
-        for event in ready:
-            await event.wait()
+        ready = asyncio.Event()
+        await self._start_backend()
+        self._keep(self._application.run(ready), "application")
+        await ready.wait()
+
+    async def _start_backend(self) -> None:
+        """A replica over what the database holds."""
+        link, ready = self._service(setting.BACKEND), asyncio.Event()
+        dialect, replica = setting.replica_of(self._scenario.target, self._storage, self._parts.replica)
+        service = BackendService(link, dialect, replica, self._database, self._record, EPOCH)
+        self._backend = self._keep(service.run(ready), "backend")
+        self._backend.add_done_callback(lambda task: link.abort())
+        await ready.wait()
+
+    def _ask(self, request: Request, address: str) -> Response:
+        if self._backend is None:
+            raise LinkError("connection refused")
+        return self._serve(request, address)
 
     async def ramp(self) -> None:
         """The whole fleet, as one shard."""
@@ -118,7 +135,7 @@ class _World:
         options = MqttOptions("memory", 0, client_id, thing, thing_password(self._key, thing))
         mqtt = MemoryMqtt(self._fabric, setting.session_options(options, profile))
         if self._scenario.target.bind_address:  # here a thing's address is its name
-            return Wires(mqtt, MemoryHttp(lambda request: self._serve(request, thing)), thing)
+            return Wires(mqtt, MemoryHttp(lambda request: self._ask(request, thing)), thing)
         return Wires(mqtt, self._http)
 
     async def roll_out(self) -> None:
@@ -126,21 +143,40 @@ class _World:
         scenario = self._scenario
         spec = scenario.rollout
         artifact = self._storage.put(spec.name, spec.version, setting.artifact_bytes(scenario))
-        rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
-        await self._application.add(rollout).wait()
+        self._rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
+        await self._application.add(self._rollout).wait()
 
-    def harm(self, nth: int, on: bool) -> None:
-        """On the whole fleet."""
-        self._nemesis.switch(nth, on)
+    async def harm(self, nth: int, on: bool) -> None:
+        """On the whole fleet, or on a server."""
+        server = rules_of(self._scenario.faults[nth], nth).server
+        if server == "broker":
+            self._fabric.kill() if on else self._fabric.revive()
+        elif server == "backend" and on and self._backend is not None:
+            self._backend.cancel()
+            self._backend = None
+        elif server == "backend" and not on:
+            await self._start_backend()
+        elif server == "rollout" and on and self._rollout is not None:
+            with contextlib.suppress(WrongState):
+                self._rollout.abort()
+            self._application.stir()
+        else:
+            self._nemesis.switch(nth, on)
+
+    def succeeded(self) -> float:
+        """As the application counts."""
+        rollout = self._rollout
+        return rollout.counts_by_state()[State.SUCCEEDED] / rollout.size if rollout is not None else 0.0
 
     async def watch(self) -> None:
         """All parts run until they are cancelled; one that ends before has failed."""
         await self._broken
 
-    def _keep(self, part: Coroutine[Any, Any, None], name: str) -> None:
+    def _keep(self, part: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(part, name=name)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and not self._broken.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -34,7 +35,7 @@ ROW = Row("d 1", 3, {"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, "job", ())
 @contextlib.asynccontextmanager
 async def backend():
     """The face on a port of loopback; `.clock` is its Unix time."""
-    made = SimpleNamespace(storage=Storage("", b"key"), clock=1000.0, served=[])
+    made = SimpleNamespace(storage=Storage("", b"key"), clock=1000.0, served=[], kept=[], full=False)
 
     def record(kind, thing, **columns):
         made.served.append((thing, columns["status"], columns["size"]))
@@ -42,7 +43,13 @@ async def backend():
     async def read(thing):
         return ROW if thing == ROW.thing else None
 
+    def keep(*artifact):
+        if made.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made.kept.append(artifact)
+
     face = app(
+        keep=keep,
         storage=made.storage,
         serve=recording(made.storage, record, lambda: made.clock),
         read=read,
@@ -136,6 +143,15 @@ async def test_an_artifact_is_kept_once_listed_and_never_changed(made):
     status, _, said = await ask(made, "PUT", "/artifacts/app/2.0.0%2B1", b"changed")
     assert (status, said) == (409, {"error": "artifact app 2.0.0+1 is there already, with other bytes"})
     assert (await ask(made, "GET", "/artifacts"))[2] == [facts]
+
+
+@against_it
+async def test_an_artifact_that_cannot_be_kept_is_refused(made):
+    await ask(made, "PUT", "/artifacts/app/1", b"one")
+    made.full = True
+    status, _, said = await ask(made, "PUT", "/artifacts/app/2", b"two")
+    assert (status, said) == (507, {"error": "the artifact cannot be kept: No space left on device"})
+    assert made.kept == [("app", "1", b"one")]
 
 
 @against_it

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulator.backend.database import MemoryDatabase
-from simulator.backend.replica import Replica
+from simulator.backend.replica import Replica, Row
 from simulator.backend.service import BackendService, Leaves
 from simulator.backend.storage import Storage
 from simulator.dialects.atlas import AtlasReplica
@@ -279,3 +279,28 @@ def test_whatever_is_said_the_backend_goes_on(messages):
         assert link.topics().count("puback") == len(messages) + 1
 
     served(main, make=lambda: MemoryDatabase(lambda: 0.0), storage=storage)
+
+
+def test_a_replica_that_starts_again_publishes_what_still_differs_once():
+    """It may have died between a commit and its delta, and a device that stays connected does not ask."""
+
+    def left():
+        database = HeldDatabase()
+        behind = {"software": {"version": "2", "softwareURL": "u2"}}
+        database.rows = {
+            "behind": Row("behind", 4, behind, {}, "j", ()),
+            "level": Row("level", 2, behind, behind, "k", ()),
+        }
+        return database
+
+    async def main(service, link, database):
+        await settled()
+        first = list(link.said)
+        link.cut()
+        await asyncio.sleep(10.0)
+        return first, link.topics(), database.batches
+
+    first, topics, batches = served(main, left)
+    assert [(topic, said["version"], said["jobID"]) for topic, said in first] == [("behind/update/delta", 4, "j")]
+    assert topics.count("behind/update/delta") == 1
+    assert batches == []

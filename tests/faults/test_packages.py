@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.checks.judge import CHECKS
-from simulator.faults.packages import PACKAGES, package_of, rules_of
+from simulator.faults.packages import PACKAGES, Rules, package_of, rules_of
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Request
 from simulator.model.scenario import Fault, Profile
@@ -15,8 +15,11 @@ def fault(name, **more):
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_each_fault_does_something_and_breaks_only_checks_that_there_are(name):
-    when = {"step": "installing"} if name in ("F14-power-cut", "F19-vanish", "F25-duplicate-client-id") else {}
-    assert rules_of(fault(name, **when), 0) != rules_of(fault("F3-offline"), 0) or name == "F3-offline"
+    rules = PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    assert rules != Rules()
+    when = {"at": "5s"} if rules.act or rules.server else {}
+    assert bool(rules.act) + bool(rules.server) + rules.inborn < 2
+    rules_of(fault(name, **when), 0)
     assert set(PACKAGES[name].breaks) <= set(CHECKS)
     assert name.startswith("F")
     assert PACKAGES[name].text
@@ -43,9 +46,12 @@ def test_settings_are_written_as_everywhere():
         ({"fault": "F3-offline", "with": {"at": 1}}, "faults.3.with.at: F3-offline has no such setting; it has none"),
         ({"fault": "F9-cut", "with": {"at": "half"}}, "faults.3.with.at: 'half' is not a share"),
         ({"fault": "F1-duplicate", "with": {"name": "beta"}}, "faults.3.with.name: 'beta' is none of delta"),
-        ({"fault": "F14-power-cut"}, "faults.3: F14-power-cut needs at or step"),
+        ({"fault": "F14-power-cut"}, "faults.3: F14-power-cut needs at, converged or step"),
         ({"fault": "F15-boot-fails", "at": "5s"}, "faults.3: F15-boot-fails is of a device's nature"),
         ({"fault": "F7-clock-skew", "for": "5s"}, "faults.3: F7-clock-skew is of a device's nature"),
+        ({"fault": "F4-broker-killed", "for": "5s"}, "faults.3: F4-broker-killed needs at, converged or step"),
+        ({"fault": "F4-broker-killed", "at": "5s", "share": "10%"}, "faults.3: F4-broker-killed befalls no device"),
+        ({"fault": "F20-cancel", "step": "idle"}, "faults.3: F20-cancel befalls no device"),
     ],
 )  # fmt: skip
 def test_what_may_not_be_asked_for_is_said_with_its_place(made, said):

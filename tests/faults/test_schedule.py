@@ -1,6 +1,6 @@
 """When faults begin and end."""
 
-from simulator.faults.schedule import Turn, from_the_start, timeline
+from simulator.faults.schedule import Timeline, Turn
 from simulator.model.scenario import Fault
 
 
@@ -8,7 +8,25 @@ def made(*faults):
     return [Fault.model_validate({"fault": "F3-offline", **fault}) for fault in faults]
 
 
-def test_turns_come_in_the_order_of_time():
-    faults = made({"at": "30s", "for": "1m"}, {"at": "10s"}, {"for": "40s"}, {}, {"step": "installing", "for": "5s"})
-    assert timeline(faults) == [Turn(10, 1, True), Turn(30, 0, True), Turn(40, 2, False), Turn(90, 0, False)]
-    assert [from_the_start(fault) for fault in faults] == [False, False, True, True, False]
+def test_turns_come_when_their_time_has_come_and_but_once():
+    line = Timeline(
+        made({"at": "30s", "for": "1m"}, {"at": "10s"}, {"for": "40s"}, {}, {"step": "installing", "for": "5s"})
+    )
+    assert line.next_s == 10
+    assert line.turns(9.9, 0.0) == []
+    assert line.turns(30, 0.0) == [Turn(1, True), Turn(0, True)]
+    assert line.turns(30, 0.0) == []
+    assert line.next_s == 40
+    assert line.turns(1000, 1.0) == [Turn(2, False), Turn(0, False)]
+    assert line.next_s is None
+
+
+def test_a_fault_waits_for_a_share_and_lasts_from_then_on():
+    line = Timeline(made({"converged": "50%", "for": "20s"}, {"converged": "20%"}))
+    assert line.waits_for_share
+    assert line.turns(5, 0.1) == []
+    assert line.turns(6, 0.2) == [Turn(1, True)]
+    assert line.turns(9, 0.7) == [Turn(0, True)]
+    assert not line.waits_for_share
+    assert line.next_s == 29
+    assert line.turns(29, 0.9) == [Turn(0, False)]

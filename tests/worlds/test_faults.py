@@ -41,7 +41,10 @@ def ends(trace):
     return dict(zip(trace.kind(Kind.EXECUTION).texts("thing"), trace.kind(Kind.EXECUTION).texts("status"), strict=True))
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+SERVERS = {"F4-broker-killed", "F8-backend-killed", "F20-cancel"}
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS))
 def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
     trace, harmed, findings = harmed_run(asked(name, count=4))
     did = trace.kind(Kind.FAULT).where("status", "did")
@@ -118,14 +121,87 @@ def test_leaving_out_a_fault_harms_no_other_device_of_the_rest():
 @pytest.mark.parametrize("seed", range(25))
 def test_a_swarm_of_harmless_faults_raises_no_alarm(seed):
     """Each seed has its own faults; those that break nothing must break nothing together either."""
-    names = [name for name, package in PACKAGES.items() if not package.breaks]
+    names = [name for name, package in PACKAGES.items() if not package.breaks and name not in SERVERS]
     chosen = {names[(seed * 7 + n * 5) % len(names)] for n in range(3)}
     _, _, findings = harmed_run(*(asked(name, share="40%") for name in sorted(chosen)), seed=seed)
     failed = {check: found for check, found in findings.items() if found.verdict is Verdict.FAIL}
     assert failed == {}, chosen
 
 
+# ---- servers and operators
+
+
+@pytest.mark.parametrize("profile", ["wifi", "nb-iot", "perfect"])
+@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+def test_a_server_that_is_killed_costs_time_and_nothing_else(name, profile):
+    made = scenario(
+        devices=60, profile=profile, run_time="12h", faults=[{"fault": name, "at": "6s", "for": "20s"}],
+        rollout={"maximumPerMinute": 120},
+    )  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 60}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    turns = trace.kind(Kind.FAULT).where("status", "begin", "end")["t_us"]
+    accepted = trace.kind(Kind.ACCEPTED)["t_us"]
+    assert not ((accepted > turns[0] + 10_000) & (accepted < turns[1])).any()
+    lost = trace.kind(Kind.LOST).where("status", "lost")
+    assert (len(lost) > 0) == (name == "F4-broker-killed")
+
+
+def test_what_the_replica_had_committed_is_there_again():
+    made = scenario(devices=40, faults=[{"fault": "F8-backend-killed", "at": "3s", "for": "2s"}],
+                    rollout={"maximumPerMinute": 300})  # fmt: skip
+    accepted = run(made).kind(Kind.ACCEPTED)
+    versions = {}
+    for thing, doc in zip(accepted.texts("thing"), accepted["doc"].tolist(), strict=True):
+        versions.setdefault(thing, []).append(doc)
+    assert all(docs == sorted(set(docs)) for docs in versions.values())
+    assert max(len(docs) for docs in versions.values()) >= 3
+
+
+def test_an_operator_cancels_at_a_share():
+    made = scenario(devices=60, profile="wifi", faults=[{"fault": "F20-cancel", "converged": "30%"}],
+                    rollout={"maximumPerMinute": 120})  # fmt: skip
+    trace = run(made)
+    states = Counter(ends(trace).values())
+    assert states["SUCCEEDED"] + states["CANCELED"] == 60
+    assert 18 <= states["SUCCEEDED"] < 40
+    assert trace.kind(Kind.ROLLOUT).where("status", "abort").texts("detail") == ["by an operator"]
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
 # ---- the live world
+
+
+@pytest.mark.parametrize("broker", ["embedded", "mosquitto"])
+def test_servers_are_killed_and_come_back_in_the_live_world(tmp_path, broker):
+    faults = [
+        {"fault": "F4-broker-killed", "at": "1s", "for": "500ms"},
+        {"fault": "F8-backend-killed", "at": "3s", "for": "1s"},
+    ]
+    profiles = {"quick": {"install": {"uniform": ["200ms", "2s"]}, "reboot": "100ms",
+                          "reconnect": {"base": "200ms", "cap": "1s"}, "resend": {"base": "1s", "cap": "2s"},
+                          "download_retry": {"base": "500ms", "cap": "1s"}, "answer_timeout": "2s"}}  # fmt: skip
+    rollout = {"maximumPerMinute": 400, "timeoutConfig": {"inProgressTimeout": "20s"}}
+    file = written(tmp_path, faults=faults, profiles=profiles, rollout=rollout, run_time="90s")
+    code, text, err = fleetsim("run", file, "--broker", broker, "--out", tmp_path / "out")
+    assert code == 0, text + err
+    left = latest(tmp_path / "out")
+    assert left.manifest["complete"]
+    turns = left.trace.kind(Kind.FAULT)
+    assert turns.texts("status") == ["begin", "end", "begin", "end"]
+    assert len(left.trace.kind(Kind.LOST).where("status", "lost")) > 0
+    running = left.trace.kind(Kind.RETIRED)
+    assert set(running.texts("version")) == {"2.0.0"}
+    served = left.trace.kind(Kind.SERVED)["t_us"]
+    assert (served > turns["t_us"][3]).any()  # the storage that came back has the artifact
+
+
+def test_what_is_not_ours_is_not_killed(tmp_path):
+    file = written(tmp_path, faults=[{"fault": "F4-broker-killed", "at": "1s"}])
+    code, _, err = fleetsim("run", file, "--broker", "mqtt://127.0.0.1:1", "--out", tmp_path / "out")
+    assert code == 3
+    assert "faults.0: F4-broker-killed: the broker is not fleetsim's own, and is left alone" in err
 
 
 def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
