@@ -112,7 +112,7 @@ def served(main, make=HeldDatabase, storage=None, credential=False):
         ready = asyncio.Event()
         running = asyncio.ensure_future(service.run(ready))
         await ready.wait()
-        link.said.clear()
+        link.said.remove(("connect", ""))
         try:
             return await main(service, link, database)
         finally:
