@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import device, fleet
+from simulator.checks import device, fleet, rollout
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -13,11 +13,17 @@ from simulator.trace.reader import Trace
 
 CHECKS: dict[str, Check] = {
     "L2-convergence": fleet.convergence,
+    "L4-timeout": rollout.timeout,
+    "L7-rollout-ends": rollout.ends,
+    "L10-no-starvation": rollout.no_starvation,
     "S8-counters": fleet.counters,
     "S10-integrity": device.integrity,
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,
     "S13-at-most-once": device.at_most_once,
+    "S16-limits": rollout.limits,
+    "S17-abort": rollout.abort,
+    "S18-gate": rollout.gates,
     "S23-targeting": device.targeting,
 }
 

@@ -21,6 +21,8 @@ def update(thing="d-0", job="r.d-0.0", rollout="rollout-1", version="2", digest=
     soft = {"version": version, "digest": digest}
     events = {
         "target": ("target", thing, {"job": rollout, **soft}),
+        "started": ("rollout", "", {"job": rollout, "status": "begin", "size": 1, **soft}),
+        "wave": ("rollout", "", {"job": rollout, "status": "wave", "size": 1, "detail": "wave 1", **soft}),
         "boot": ("boot", thing, {"status": "cold", "version": "1", "digest": OLD}),
         "connect": ("connect", thing, {"status": "new"}),
         "initial": ("report", thing, {"status": "initial", "version": "1", "digest": OLD}),
