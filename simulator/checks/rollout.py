@@ -225,8 +225,11 @@ def ends(trace: Trace, scenario: Scenario) -> Finding:
         return draft.decide(course.told(int(over[0])) or "it ended", "target", "had not ended when the rollout did")
     if course.broken_off():
         return draft.unknown(course.broken_off())
-    if course.paused_at(len(trace)) and (why := course.told(int(course.moved("pause")[-1]))):
-        return draft.passed(f"paused: {why}")
+    if course.paused_at(len(trace)):
+        pause = course.moved("pause")[-1:]
+        if why := course.told(int(pause[0])):
+            return draft.passed(f"paused: {why}")
+        draft.offend(pause)
     return _unended(draft, course, left)
 
 
