@@ -11,6 +11,7 @@ from simulator.model.update import State
 from tests.worlds.virtually import judged, scenario
 
 SLOW = {"profile": "slow", "profiles": {"slow": {"install": {"uniform": ["20s", "40s"]}}}}
+LONG = {"profile": "long", "profiles": {"long": {"install": {"uniform": ["80s", "100s"]}}}}
 BAD = {"profile": "bad", "profiles": {"bad": {"mishaps": {"reboot": {"error": "40%"}}}}}
 HALF = [{"share": "50%"}, {"share": "50%"}]
 
@@ -105,6 +106,13 @@ class Patient(Rollout):
         self._deadlines.clear()
 
 
+class Deaf(Rollout):
+    """Does not hear that an update is under way: silence counts from the offer."""
+
+    def observe(self, outcome, now):
+        return super().observe(outcome, now) if outcome.state.ended else False
+
+
 class Endless(Rollout):
     """Does not see that all of its targets have ended."""
 
@@ -173,6 +181,8 @@ PLANTED = {
     "an eighth of the timeout": (
         "L4-timeout", misread(timeout_config=TimeoutConfig(in_progress_timeout=15)), {**SLOW, "settle": "2m"},
         {"timeoutConfig": {"inProgressTimeout": "2m"}}),
+    "no ear for RUNNING": (
+        "L4-timeout", Deaf, {**LONG, "settle": "5m"}, {"timeoutConfig": {"inProgressTimeout": "1m"}}),
     "no end": ("L7-rollout-ends", Endless, {}, {}),
     "a target forgotten": ("L10-no-starvation", Forgetful, {}, {"maximumConcurrent": 2}),
     "a slot never used": ("L10-no-starvation", misread(maximum_concurrent=1), SLOW, {"maximumConcurrent": 2}),
