@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.checks.course import Course
+from simulator.checks.outages import after
 from simulator.trace.reader import Codes
 from simulator.trace.targets import Mask
 
@@ -20,7 +21,7 @@ def idle(course: Course, bound_us: int) -> Codes:
     breaks = np.flatnonzero(offers | ~free)
     t_us = course.trace.column("t_us")[rows]
     until_us = np.append(t_us[breaks], course.seen_us())[np.searchsorted(breaks, begins, side="right")]
-    due_us = np.maximum(t_us[begins], _paced_us(course, rows[begins]))
+    due_us = after(course.trace, np.maximum(t_us[begins], _paced_us(course, rows[begins])), bound_us)
     return np.asarray(rows[begins[until_us - due_us > bound_us]])
 
 

@@ -8,6 +8,7 @@ from simulator.checks.base import Draft, many
 from simulator.checks.course import Course
 from simulator.checks.criteria import gate_open, held_back, must_abort
 from simulator.checks.offering import idle
+from simulator.checks.outages import after
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
@@ -162,7 +163,7 @@ def timeout(trace: Trace, scenario: Scenario) -> Finding:
     since_us = _last_word(course, end, _words(trace))
     seen_us = course.seen_us()
     end_us = np.append(course.t_us, seen_us)[end]
-    late = begun & (end_us > since_us + silence_us + _TIMEOUT_BOUND_US)
+    late = begun & (end_us > after(trace, since_us + silence_us, _TIMEOUT_BOUND_US) + _TIMEOUT_BOUND_US)
     draft.offend(np.append(course.rows, 0)[np.where(end < 0, np.arange(len(end)), end)][late], _things(course, late))
     timed = course.moved_to(State.TIMED_OUT)
     ended_so = begun & np.append(timed, False)[end]

@@ -300,7 +300,7 @@ KINDS: dict[str, Meaning] = {
             "phase": "the fault's number and name",
             "size": "its place in the scenario, from 0",
             "job": _JOB,
-            "detail": "JSON: what (of a device), as sent and as delivered",
+            "detail": "JSON: of a device, what it did as sent and as delivered; of a server, which",
         },
     ),
     Kind.BROKER: Meaning(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from simulator.faults.packages import rules_of
 from simulator.faults.schedule import Timeline
 from simulator.model.errors import PartDied
 from simulator.model.events import Kind
@@ -108,7 +109,9 @@ async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIte
 
     async def turn(nth: int, on: bool) -> None:
         (there.add if on else there.discard)(nth)
-        record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth)
+        server = rules_of(faults[nth], nth).server
+        detail = orjson.dumps({"server": server}).decode() if server else None
+        record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth, detail=detail)
         await world.harm(nth, on)
 
     async def keep_time() -> None:

@@ -1,0 +1,34 @@
+"""When a server was down on purpose: nobody is late who could not be heard."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from simulator.model.events import Kind
+from simulator.trace.reader import Codes, Trace
+
+
+def outages(trace: Trace) -> list[tuple[int, int]]:
+    """From when to when, in microseconds, servers were killed by faults; one that never came back lasts to the end."""
+    turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
+    down, found = {}, []
+    for nth, status, detail, t_us in zip(
+        turns["size"].tolist(), turns.texts("status"), turns.texts("detail"), turns["t_us"].tolist(), strict=True
+    ):
+        if not detail or json.loads(detail).get("server") not in ("broker", "backend"):
+            continue
+        if status == "begin":
+            down[nth] = t_us
+        elif nth in down:
+            found.append((down.pop(nth), t_us))
+    last_us = int(trace.column("t_us")[-1]) if len(trace) else 0
+    return sorted([*found, *((begin, last_us) for begin in down.values())])
+
+
+def after(trace: Trace, due_us: Codes, bound_us: int) -> Codes:
+    """What is due within `bound_us` of `due_us` is due within it of the end of any outage that comes in between."""
+    for begin, end in outages(trace):
+        due_us = np.where((due_us < end) & (due_us + bound_us > begin), end, due_us)
+    return due_us
