@@ -263,6 +263,7 @@ KINDS: dict[str, Meaning] = {
             "job": _JOB,
             "status": "desired, reported, both or none: which section it changed",
             "version": "the software version it carried",
+            "detail": "the URL of the software that this section then names; desired's of both",
         },
     ),
     Kind.REJECTED: Meaning(
