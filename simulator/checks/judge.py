@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import device, fleet, replica
+from simulator.checks import device, executions, fleet, replica
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -16,7 +16,10 @@ CHECKS: dict[str, Check] = {
     "S1-version": replica.version,
     "S3-delta": replica.delta,
     "S5-durability": replica.durability,
+    "S6-states": executions.states,
+    "S7-idempotence": executions.idempotence,
     "S8-counters": fleet.counters,
+    "S9-binding": executions.binding,
     "S10-integrity": device.integrity,
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,

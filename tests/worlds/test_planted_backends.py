@@ -2,8 +2,12 @@
 
 import pytest
 
+from simulator.application.drivers import Application
+from simulator.application.rollout import Changed, Rollout
 from simulator.backend.replica import Decision, Replica
+from simulator.device.agent import Reaction, UpdateAgent
 from simulator.model.events import Kind
+from simulator.model.update import State
 from tests.worlds.test_planted import fails, passes
 from tests.worlds.virtually import scenario
 
@@ -77,4 +81,71 @@ class Premature(Replica):
 def test_s5_a_replica_that_takes_back_what_it_accepted(bug, things):
     made = scenario(devices=3, rollout={"maximumPerMinute": 60})
     assert fails("S5-durability", made, replica=bug) == things
+    passes(made)
+
+
+class Relenting(Rollout):
+    """Takes a late end for one that has timed out, and says so; nothing else changes."""
+
+    def observe(self, outcome, now):
+        taken = super().observe(outcome, now)
+        if not taken and outcome.state.ended:
+            self._news.append(Changed(outcome.thing, outcome.execution, outcome.state, None))
+        return True
+
+
+def test_s6_an_application_that_ends_what_has_timed_out():
+    made = scenario(
+        devices=3, profile="slow", profiles={"slow": {"reboot": "2m"}},
+        rollout={"timeoutConfig": {"inProgressTimeout": "1m"}}, settle="5m",
+    )  # fmt: skip
+    assert fails("S6-states", made, rollout=Relenting) == THREE
+    passes(made)
+
+
+class Echoing(Rollout):
+    """Ends an execution as often as it hears of its end."""
+
+    def _end(self, i, state, reason, now):
+        super()._end(i, state, reason, now)
+        if state is State.SUCCEEDED:
+            self._news.append(Changed(self.things[i], self._job(i), state, 0.0))
+
+
+def test_s7_an_application_that_ends_an_execution_twice():
+    made = scenario(devices=3)
+    assert fails("S7-idempotence", made, rollout=Echoing) == THREE
+    passes(made)
+
+
+def test_s7_a_device_that_applies_a_repeated_delta(monkeypatch):
+    made = scenario(devices=3, profile="clumsy", profiles={"clumsy": {"mishaps": {"reboot": {"error": "100%"}}}})
+    passes(made)
+    careful = UpdateAgent.consider
+
+    def eager(self, request):
+        reaction = careful(self, request)
+        return Reaction.START if reaction is Reaction.DUPLICATE else reaction
+
+    monkeypatch.setattr(UpdateAgent, "consider", eager)
+    assert fails("S7-idempotence", made) == THREE
+
+
+def test_s9_an_application_that_gives_one_job_to_two_things(monkeypatch):
+    made = scenario(devices=3, rollout={"timeoutConfig": {"inProgressTimeout": "5m"}})
+    passes(made)
+    monkeypatch.setattr(Rollout, "_job", lambda self, i: f"job-{i // 2}")
+    assert fails("S9-binding", made) == {"device-1"}
+
+
+class Changeable(Application):
+    """Records another artifact at each second look at an execution."""
+
+    def _note_change(self, news, artifact):
+        super()._note_change(news, artifact._replace(sha256="0" * 64) if news.state.ended else artifact)
+
+
+def test_s9_an_application_that_changes_the_artifact_of_a_job():
+    made = scenario(devices=3)
+    assert fails("S9-binding", made, application=Changeable) == THREE
     passes(made)
