@@ -7,14 +7,12 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import nth
-from simulator.checks.base import Draft, many
+from simulator.checks.base import BACKEND, Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask, Targets
-
-_BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
 
 
 def _announced(trace: Trace) -> Codes:
@@ -100,7 +98,7 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
         return np.concatenate([values, others])[order]
 
     thing, nothing = line(pieces["thing"], commits["thing"]), np.zeros(len(commits), np.int64)
-    offset, etag = (line(values, nothing) for values in _places(trace, pieces))
+    offset, etag = (line(values, nothing) for values in places(trace, pieces))
     end = offset + line(pieces["size"], nothing)
     fresh = ~installs & (offset == 0)
     joins = np.zeros(len(order), bool)
@@ -116,7 +114,7 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
     return whole
 
 
-def _places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
+def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
     """Offset and number of the ETag of each piece; each distinct text is parsed once."""
     details, which = np.unique(pieces["detail"], return_inverse=True)
     words, etags = trace.words("detail"), {"": 0}
@@ -220,7 +218,7 @@ def _own_leave(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
     base = pieces["thing"] * span
     before = np.searchsorted(order, base + pieces.rows) - np.searchsorted(order, base)
     lent = nth(pieces["thing"]) >= before
-    backend = trace.kind(*_BACKEND).rows
+    backend = trace.kind(*BACKEND).rows
     covered = pieces.rows < backend[-1]
     draft.offend(pieces.rows[lent & covered])
     if (lent & ~covered).any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import device, executions, fleet, replica
+from simulator.checks import device, executions, fleet, replica, storage
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -24,6 +24,8 @@ CHECKS: dict[str, Check] = {
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,
     "S13-at-most-once": device.at_most_once,
+    "S14-url": storage.url,
+    "S15-range": storage.ranges,
     "S23-targeting": device.targeting,
 }
 

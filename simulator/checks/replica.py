@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.checks.arrays import Mask, carried, follows, grouped, taken
-from simulator.checks.base import Draft, many
+from simulator.checks.base import BACKEND, Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 
-BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
 _LACKS = "the trace holds nothing of the backend: no replica.accepted"
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simulator.model.errors import ScenarioError
+from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
@@ -234,7 +235,8 @@ def describe(event: dict[str, Any], *, named: bool = True) -> str:
     """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
-        rest["took"] = f"{rest.pop('span_us') / 1e6:.6f}s"
+        said = "leave-for" if event["kind"] == Kind.DELTA else "took"
+        rest[said] = f"{rest.pop('span_us') / 1e6:.6f}s"
     if "digest" in rest:
         rest["digest"] = rest["digest"][:12]
     said = "  ".join(f"{k}={v}" for k, v in rest.items())

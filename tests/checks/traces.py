@@ -73,7 +73,8 @@ def with_after(events, kind, *more):
 
 def backed(thing="d-0", job="r.d-0.0", made=update, **changed):
     """The events of one update with all that the backend records of it: its documents 1 to 3."""
-    events = made(thing, job, accepted=changed.pop("accepted", {"detail": "u2"}), **changed)
+    changed = {"accepted": {"detail": "u2"}, "delta": {"size": 9, "span_us": 3_600_000_000}, **changed}
+    events = made(thing, job, **changed)
     initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1"})
     desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2"})
     command = ("replica.delta", thing, {"doc": 2, "job": job, "version": "2"})

@@ -5,6 +5,7 @@ import pytest
 from simulator.application.drivers import Application
 from simulator.application.rollout import Changed, Rollout
 from simulator.backend.replica import Decision, Replica
+from simulator.backend.storage import Storage
 from simulator.device.agent import Reaction, UpdateAgent
 from simulator.model.events import Kind
 from simulator.model.update import State
@@ -148,4 +149,78 @@ class Changeable(Application):
 def test_s9_an_application_that_changes_the_artifact_of_a_job():
     made = scenario(devices=3)
     assert fails("S9-binding", made, application=Changeable) == THREE
+    passes(made)
+
+
+class Timeless(Storage):
+    """Looks at no clock: a URL is good for ever."""
+
+    def serve(self, request, now, address=""):
+        return super().serve(request, 0, address)
+
+
+class Suspicious(Storage):
+    """Refuses device-1, whatever it shows."""
+
+    def _who(self, request, path, query, now, address):
+        thing, why_not = super()._who(request, path, query, now, address)
+        return ("", "expired") if thing == "device-1" else (thing, why_not)
+
+
+def broken_off(**blocks):
+    """Three devices whose downloads outlast their connections, and their URLs."""
+    profile = {"bandwidth": "64kbit", "online": {"uniform": ["8s", "15s"]}, "offline": "5s"}
+    return scenario(devices=3, profile="away", profiles={"away": profile}, rollout={"size": "256KiB"}, **blocks)
+
+
+@pytest.mark.parametrize(("bug", "things"), [(Timeless, THREE), (Suspicious, {"device-1"})])
+def test_s14_a_storage_that_does_not_heed_the_leave(bug, things):
+    made = broken_off(target={"url_ttl": "10s"})
+    assert fails("S14-url", made, storage=bug) == things
+    passes(made)
+
+
+def test_s14_a_storage_that_does_not_heed_the_end_of_a_credential():
+    made = broken_off(target={"url_ttl": "10s", "access": "credential"})
+    assert fails("S14-url", made, storage=Timeless) == THREE
+    passes(made)
+
+
+class Shifted(Storage):
+    """Answers a range with one that begins elsewhere."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        headers = tuple((k, v.replace("-", "0-", 1) if k == "content-range" else v) for k, v in response.headers)
+        return response._replace(headers=headers), served
+
+
+class Curt(Storage):
+    """Has no ranges to give."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if response.status != 206:
+            return response, served
+        total = dict(response.headers)["content-range"].rpartition("/")[2]
+        headers = (("content-range", f"bytes */{total}"), ("content-length", "0"))
+        return response._replace(status=416, headers=headers, body=b""), served._replace(status=416, size=0)
+
+
+class Halving(Storage):
+    """Sends device-1 half of an artifact as the whole."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if response.status != 200 or served.thing != "device-1":
+            return response, served
+        body = response.body[: len(response.body) // 2]
+        headers = tuple((k, str(len(body)) if k == "content-length" else v) for k, v in response.headers)
+        return response._replace(headers=headers, body=body), served._replace(size=len(body))
+
+
+@pytest.mark.parametrize(("bug", "things"), [(Shifted, THREE), (Curt, THREE), (Halving, {"device-1"})])
+def test_s15_a_storage_with_wrong_ranges(bug, things):
+    made = broken_off()
+    assert fails("S15-range", made, storage=bug) == things
     passes(made)
