@@ -45,6 +45,11 @@ def carried(joined: Mask, given: Mask) -> Codes:
     return np.where(last >= begin, last, -1)
 
 
+def shifted(values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    """For each place the value of the one before it; `first` at the first."""
+    return np.append(np.array([first], values.dtype), values[:-1])[: len(values)]
+
+
 def streak(joined: Mask) -> Codes:
     """For each place how many places before it are joined to it without a break."""
     places = np.arange(len(joined))
@@ -54,3 +59,15 @@ def streak(joined: Mask) -> Codes:
 def taken(values: npt.NDArray[Any], places: Codes, missing: int = -1) -> npt.NDArray[Any]:
     """The values at these places; `missing` where a place is -1."""
     return np.where(places >= 0, np.append(values, missing)[places], missing)
+
+
+def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
+    """For each of the rows, which of `past` (its position there), whose groups are `of`, came last before it in its
+    own group; -1 where none did."""
+    span = np.int64(len(past.trace) + 1)
+    order = np.argsort(of, kind="stable")
+    places = of[order].astype(np.int64) * span + past.rows[order]
+    base = groups.astype(np.int64) * span
+    at = np.searchsorted(places, base + rows) - 1
+    found = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
+    return np.where(found, order[at] if len(order) else -1, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, nth, taken
+from simulator.checks.arrays import Mask, carried, follows, grouped, nth, shifted, taken
 from simulator.checks.base import Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -30,7 +30,7 @@ def states(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown(_NO_EXECUTIONS)
     to = moves["status"]
     queued = trace.code("status", State.QUEUED)
-    held = np.where(follows(moves, "job"), np.append(queued, to[:-1]), queued)
+    held = np.where(follows(moves, "job"), shifted(to, queued), queued)
     legal = np.zeros(len(moves), bool)
     for state, onward in _MOVES.items():
         allowed = [trace.code("status", one) for one in onward]

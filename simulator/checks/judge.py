@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import device, executions, fleet, replica, storage
+from simulator.checks import backoff, device, executions, fleet, learning, replica, storage
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -13,6 +13,7 @@ from simulator.trace.reader import Trace
 
 CHECKS: dict[str, Check] = {
     "L2-convergence": fleet.convergence,
+    "L3-learns": learning.learns,
     "S1-version": replica.version,
     "S3-delta": replica.delta,
     "S5-durability": replica.durability,
@@ -20,6 +21,7 @@ CHECKS: dict[str, Check] = {
     "S7-idempotence": executions.idempotence,
     "S8-counters": fleet.counters,
     "S9-binding": executions.binding,
+    "L9-backoff": backoff.patience,
     "S10-integrity": device.integrity,
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, taken
+from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
 from simulator.checks.base import BACKEND, Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -28,7 +28,7 @@ def version(trace: Trace, scenario: Scenario) -> Finding:
         draft.doubt(f"{many(unversioned, 'accepted update')} without a version")
     versions = grouped(accepted.only(accepted["doc"] >= 0), "thing")
     doc = versions["doc"]
-    draft.offend(versions.rows[follows(versions, "thing") & (doc != np.append(0, doc[:-1] + 1)[: len(doc)])])
+    draft.offend(versions.rows[follows(versions, "thing") & (doc != shifted(doc, 0) + 1)])
     return draft.decide(f"{many(len(accepted), 'accepted update')}, each the next version", "update", "out of turn")
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, taken
+from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.device import places
 from simulator.model.events import Kind
@@ -103,7 +103,8 @@ def _received(draft: Draft, trace: Trace, pieces: View) -> None:
     offset, _ = places(trace, pieces)
     brought = _is(pieces, "200", "206") & (pieces["size"] > 0)
     joined = follows(pieces, "thing")
-    reached = taken(offset + pieces["size"], _before(carried(joined, brought), joined), 0)
+    last = np.where(joined, shifted(carried(joined, brought), -1), -1)
+    reached = taken(offset + pieces["size"], last, 0)
     partial, beyond = _is(pieces, "206"), _is(pieces, "416")
     announced = _announced(trace, pieces)
     draft.offend(pieces.rows[partial & brought & (offset != reached)])
@@ -116,11 +117,6 @@ def _received(draft: Draft, trace: Trace, pieces: View) -> None:
 
 def _is(view: View, *statuses: str) -> Mask:
     return np.isin(view["status"], [view.trace.code("status", status) for status in statuses])
-
-
-def _before(places: Codes, joined: Mask) -> Codes:
-    """For each place what stands at the one before it, in its group; -1 at a group's first."""
-    return np.where(joined, np.append(-1, places[:-1])[: len(places)], -1)
 
 
 def _announced(trace: Trace, pieces: View) -> Codes:

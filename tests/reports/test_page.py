@@ -96,7 +96,7 @@ def test_one_file_with_nothing_from_outside(left):
 def test_the_verdict_comes_first():
     for verdict, findings in (("PASS", ()), ("FAIL", ({"commit": {"digest": "x"}},))):
         changed = findings[0] if findings else {}
-        made = trace(*backed(**changed))
+        made = trace(*backed("device-0", "r.device-0.0", **changed))
         numbers = summary.summarise({"scenario": {"name": "s"}}, made, Judgement(judge(made, scenario())))
         head = page._head({}, numbers)
         assert f"{verdict}: s</h1>" in head

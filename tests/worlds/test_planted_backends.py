@@ -1,16 +1,22 @@
 """The checks of replica, storage and executions each catch a bug planted in the party that can break its promise."""
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 import pytest
 
 from simulator.application.drivers import Application
 from simulator.application.rollout import Changed, Rollout
 from simulator.backend.replica import Decision, Replica
 from simulator.backend.storage import Storage
+from simulator.checks.judge import judge
 from simulator.device.agent import Reaction, UpdateAgent
+from simulator.device.profile import Draws
 from simulator.model.events import Kind
+from simulator.model.io import Response
 from simulator.model.update import State
-from tests.worlds.test_planted import fails, passes
-from tests.worlds.virtually import scenario
+from tests.worlds.test_planted import DeafBroker, fails, passes
+from tests.worlds.virtually import judged, run, scenario
 
 THREE = {"device-0", "device-1", "device-2"}
 
@@ -224,3 +230,58 @@ def test_s15_a_storage_with_wrong_ranges(bug, things):
     made = broken_off()
     assert fails("S15-range", made, storage=bug) == things
     passes(made)
+
+
+def test_l3_a_broker_that_loses_deltas():
+    made = scenario(devices=6, rollout={"timeoutConfig": {"inProgressTimeout": "5m"}})
+    assert fails("L3-learns", made, broker=DeafBroker) == {"device-3"}
+    passes(made)
+
+
+class HardOfHearing(Replica):
+    """Does not hear an outcome before it was said three times."""
+
+    def _update(self, request, now):
+        self.said = getattr(self, "said", Counter())
+        self.said[request.thing, request.token] += 1
+        if request.status == "SUCCESS" and self.said[request.thing, request.token] < 4:
+            return Decision(None, (), ())
+        return super()._update(request, now)
+
+
+@dataclass
+class Busy(Storage):
+    """Has no time for anybody before the third request."""
+
+    asked: Counter = field(default_factory=Counter)
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        self.asked[served.thing] += 1
+        if self.asked[served.thing] > 2:
+            return response, served
+        return Response(503, (("content-length", "0"),), b""), served._replace(status=503, size=0)
+
+
+UNREACHABLE = {"profile": "unlucky", "profiles": {"unlucky": {"mishaps": {"connect": {"error": "60%"}}}}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "blocks"), [({"replica": HardOfHearing}, {}), ({"storage": Busy}, {}), ({}, UNREACHABLE)],
+    ids=["reports", "downloads", "connections"],
+)  # fmt: skip
+def test_l9_a_device_that_does_not_wait(monkeypatch, parts, blocks):
+    made = scenario(devices=3, **blocks)
+    passes(made, **parts)
+    monkeypatch.setattr(Draws, "delay", lambda self, purpose, backoff, nth: 0.01)
+    assert fails("L9-backoff", made, **parts)
+
+
+def test_l9_a_device_that_says_it_too_often():
+    told = {"profile": "calm", "profiles": {"calm": {"resend": {"base": "5s", "attempts": 2}}}}
+    heeds = scenario(devices=3, **told, rollout={"timeoutConfig": {"inProgressTimeout": "5m"}})
+    _, findings = judged(heeds, replica=HardOfHearing)
+    assert "L9-backoff" not in findings
+    trace = run(scenario(devices=3), replica=HardOfHearing)
+    found = {f.check: f for f in judge(trace, heeds)}["L9-backoff"]
+    assert (found.verdict, set(found.things)) == ("FAIL", THREE)
