@@ -14,6 +14,7 @@ from simulator.trace.reader import Trace
 CHECKS: dict[str, Check] = {
     "L2-convergence": fleet.convergence,
     "L3-learns": learning.learns,
+    "L9-backoff": backoff.patience,
     "S1-version": replica.version,
     "S3-delta": replica.delta,
     "S5-durability": replica.durability,
@@ -21,7 +22,6 @@ CHECKS: dict[str, Check] = {
     "S7-idempotence": executions.idempotence,
     "S8-counters": fleet.counters,
     "S9-binding": executions.binding,
-    "L9-backoff": backoff.patience,
     "S10-integrity": device.integrity,
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,
@@ -30,8 +30,6 @@ CHECKS: dict[str, Check] = {
     "S15-range": storage.ranges,
     "S23-targeting": device.targeting,
 }
-
-
 _OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability")
 """What only the backend's own events tell: one that is already there records none."""
 
