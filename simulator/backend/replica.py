@@ -164,13 +164,9 @@ class Replica:
         state = request.state if isinstance(request, UpdateRequest) else {"reported": row.reported}
         sections = "both" if len(state) == 2 else next(iter(state), "none")
         version = _version(state.get("desired") or state.get("reported") or {})
-        notes = [
-            Note(
-                Kind.ACCEPTED,
-                row.thing,
-                {"doc": row.version, "job": request.job or None, "status": sections, "version": version},
-            )
-        ]
+        changed = row.desired if "desired" in state else row.reported if state else {}
+        note = {"doc": row.version, "job": request.job or None, "status": sections, "version": version}
+        notes = [Note(Kind.ACCEPTED, row.thing, {**note, "detail": _url(changed)})]
         delta, more = self._delta(row, now)
         return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *more))
 
@@ -242,6 +238,11 @@ def _section(held: Document, state: Document, name: str) -> Document:
 def _version(document: Document) -> str | None:
     version = _software(document).get("version")
     return version if isinstance(version, str) else None
+
+
+def _url(document: Document) -> str | None:
+    url = _software(document).get("softwareURL")
+    return url if isinstance(url, str) else None
 
 
 def _software(document: Document) -> Document:

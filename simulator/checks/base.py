@@ -14,6 +14,8 @@ from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace
 
 Check = Callable[[Trace, Scenario], Finding]
+BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
+"""What the backend alone records."""
 _NAMED = 20
 _SAID = 3
 

@@ -6,14 +6,13 @@ import json
 
 import numpy as np
 
-from simulator.checks.base import Draft, many
+from simulator.checks.arrays import nth
+from simulator.checks.base import BACKEND, Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask, Targets
-
-_BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
 
 
 def _announced(trace: Trace) -> Codes:
@@ -99,7 +98,7 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
         return np.concatenate([values, others])[order]
 
     thing, nothing = line(pieces["thing"], commits["thing"]), np.zeros(len(commits), np.int64)
-    offset, etag = (line(values, nothing) for values in _places(trace, pieces))
+    offset, etag = (line(values, nothing) for values in places(trace, pieces))
     end = offset + line(pieces["size"], nothing)
     fresh = ~installs & (offset == 0)
     joins = np.zeros(len(order), bool)
@@ -115,7 +114,7 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
     return whole
 
 
-def _places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
+def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
     """Offset and number of the ETag of each piece; each distinct text is parsed once."""
     details, which = np.unique(pieces["detail"], return_inverse=True)
     words, etags = trace.words("detail"), {"": 0}
@@ -156,22 +155,12 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     if unnamed := int((commits["job"] < 0).sum()):
         draft.doubt(f"{many(unnamed, 'installation')} without a job's name")
     pairs = (commits["thing"].astype(np.int64) << 32) | commits["job"]
-    draft.offend(commits.rows[(_nth(pairs) > 0) & (commits["job"] >= 0)])
+    draft.offend(commits.rows[(nth(pairs) > 0) & (commits["job"] >= 0)])
     retry = scenario.rollout.retry_config
     of = targets.of_jobs(commits)
     ours = (of >= 0) & (targets.rollout[of] == trace.code("job", scenario.rollout.name)) if len(targets) else of >= 0
-    draft.offend(commits.rows[ours & (_nth(of) > retry.failed + retry.timed_out)])
+    draft.offend(commits.rows[ours & (nth(of) > retry.failed + retry.timed_out)])
     return draft.decide(f"{many(len(commits), 'installation')}, no job twice", "repeated installation")
-
-
-def _nth(values: Codes) -> Codes:
-    """For each value how many like it stand before it."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else order
-    nth = np.empty(len(values), np.int64)
-    nth[order] = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.append(begins, len(ordered))))
-    return nth
 
 
 def targeting(trace: Trace, scenario: Scenario) -> Finding:
@@ -228,8 +217,8 @@ def _own_leave(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
     order = np.sort(served["thing"] * span + served.rows)
     base = pieces["thing"] * span
     before = np.searchsorted(order, base + pieces.rows) - np.searchsorted(order, base)
-    lent = _nth(pieces["thing"]) >= before
-    backend = trace.kind(*_BACKEND).rows
+    lent = nth(pieces["thing"]) >= before
+    backend = trace.kind(*BACKEND).rows
     covered = pieces.rows < backend[-1]
     draft.offend(pieces.rows[lent & covered])
     if (lent & ~covered).any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import device, fleet, rollout
+from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, storage
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -13,19 +13,39 @@ from simulator.trace.reader import Trace
 
 CHECKS: dict[str, Check] = {
     "L2-convergence": fleet.convergence,
+    "L3-learns": learning.learns,
     "L4-timeout": rollout.timeout,
     "L7-rollout-ends": rollout.ends,
+    "L9-backoff": backoff.patience,
     "L10-no-starvation": rollout.no_starvation,
+    "S1-version": replica.version,
+    "S3-delta": replica.delta,
+    "S5-durability": replica.durability,
+    "S6-states": executions.states,
+    "S7-idempotence": executions.idempotence,
     "S8-counters": fleet.counters,
+    "S9-binding": executions.binding,
     "S10-integrity": device.integrity,
     "S11-true-success": device.true_success,
     "S12-no-regress": device.no_regress,
     "S13-at-most-once": device.at_most_once,
+    "S14-url": storage.url,
+    "S15-range": storage.ranges,
     "S16-limits": rollout.limits,
     "S17-abort": rollout.abort,
     "S18-gate": rollout.gates,
     "S23-targeting": device.targeting,
 }
+_OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability")
+"""What only the backend's own events tell: one that is already there records none."""
+
+
+def chosen(scenario: Scenario) -> dict[str, Check]:
+    """The checks that the scenario names; if none, all that its kind of backend leaves evidence for."""
+    checks = named(scenario.checks)
+    if scenario.checks or scenario.target.kind == "reference":
+        return checks
+    return {name: check for name, check in checks.items() if name not in _OF_THE_BACKEND}
 
 
 def named(names: tuple[str, ...]) -> dict[str, Check]:
@@ -40,7 +60,7 @@ def named(names: tuple[str, ...]) -> dict[str, Check]:
 
 def judge(trace: Trace, scenario: Scenario) -> tuple[Finding, ...]:
     """The findings of the scenario's checks and thresholds."""
-    findings = [_run(name, check, trace, scenario) for name, check in named(scenario.checks).items()]
+    findings = [_run(name, check, trace, scenario) for name, check in chosen(scenario).items()]
     return (*findings, *fleet.thresholds(trace, scenario))
 
 

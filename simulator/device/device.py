@@ -41,6 +41,7 @@ from simulator.trace.recorder import Record
 _NEVER = math.inf
 _TRY_AGAIN = (429, 500)  # the replica's codes that say nothing about the request
 _DARK_S = 1.0  # no power cut is shorter: one at every start would let no virtual time pass
+_AGES_S = 1e9  # whatever a backend says of its leave, the record can hold it
 _ASK_FRESH_S = 5.0  # leave that expires sooner than this is not worth a request
 
 
@@ -319,6 +320,7 @@ class _Device:
         if request.source == "get":
             self._ask_at = _NEVER
         reaction = agent.consider(request)
+        expires = request.download.expires_at
         self._record(
             Kind.DELTA,
             self._thing,
@@ -328,6 +330,7 @@ class _Device:
             digest=execution.artifact.sha256,
             doc=request.doc,
             size=execution.artifact.size_bytes,
+            span_us=None if expires is None else self._until(expires),
             detail=request.source,
         )
         if reaction is Reaction.RUNNING:
@@ -615,6 +618,9 @@ class _Device:
 
     def _since(self, then: float) -> int:
         return round((self._loop.time() - then) * 1e6)
+
+    def _until(self, wall_s: float) -> int:
+        return round(max(-_AGES_S, min(wall_s - self._session.wall(), _AGES_S)) * 1e6)
 
     def _enter(self, phase: Phase) -> None:
         """Move to another phase, by the table, and record how long the last one took."""

@@ -31,7 +31,7 @@ class Leave(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """How one request went, for the record. `status` is 0 where no response came."""
+    """How one request went, for the record. `status` is 0 where no response came; `error` is why it was not enough."""
 
     status: int
     offset: int
@@ -138,7 +138,7 @@ class _Transfer:
             headers.append(("range", f"bytes={had.received}-"))
             if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
                 headers.append(("if-range", had.etag))
-        status, began, error = 0, asyncio.get_running_loop().time(), ""
+        status, began, error, again = 0, asyncio.get_running_loop().time(), "", None
         try:
             self._reach()
             request = Request("GET", leave.url, tuple(headers))
@@ -157,7 +157,7 @@ class _Transfer:
             now = self.partial
             offset = had.received if status == 206 else 0
             received = max(0, now.received - offset) if status in (200, 206) else 0
-            self._record(Piece(status, offset, received, now.etag, began, error))
+            self._record(Piece(status, offset, received, now.etag, began, error or (again.reason if again else "")))
         return again or self._end()
 
     def _head(self, status: int, headers: dict[str, str]) -> _Again | None:

@@ -27,7 +27,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "digest": ("string", "sha256 in hex of the software concerned"),
     "doc": ("int64", "version of the replica's document"),
     "size": ("int64", "bytes, or a count"),
-    "span_us": ("int64", "how long it took, in microseconds, from when it was due"),
+    "span_us": ("int64", "how long it took, in microseconds, from when it was due; of a delta: how long yet"),
     "detail": ("string", "the reason, or JSON with what no column holds"),
 }
 
@@ -124,6 +124,7 @@ KINDS: dict[str, Meaning] = {
             "digest": "the hash announced",
             "doc": "the document's version",
             "size": "the size announced",
+            "span_us": "how long the leave to download is still good, as announced",
             "detail": "delta or get: how it learned it",
         },
     ),
@@ -145,7 +146,7 @@ KINDS: dict[str, Meaning] = {
             "status": "HTTP status, or 0 where none came",
             "size": "bytes received by this request",
             "span_us": "its duration",
-            "detail": "JSON: offset, etag, total; error where it failed",
+            "detail": "JSON: offset, etag; error: why it was not enough",
         },
     ),
     Kind.COMMIT: Meaning(
@@ -266,6 +267,7 @@ KINDS: dict[str, Meaning] = {
             "job": _JOB,
             "status": "desired, reported, both or none: which section it changed",
             "version": "the software version it carried",
+            "detail": "the URL of the software that this section then names; desired's of both",
         },
     ),
     Kind.REJECTED: Meaning(

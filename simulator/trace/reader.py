@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simulator.model.errors import ScenarioError
+from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
@@ -100,45 +101,45 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 class View:
-    """Some rows of a trace, in order: `rows` are their numbers, `view["column"]` their values."""
+    """Some rows of a trace, in order: `rows` are their numbers in `trace`, `view["column"]` their values."""
 
-    __slots__ = ("_trace", "rows")
+    __slots__ = ("rows", "trace")
 
     def __init__(self, trace: Trace, rows: Codes) -> None:
-        self._trace, self.rows = trace, rows
+        self.rows, self.trace = rows, trace
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, column: str) -> npt.NDArray[Any]:
         """Numbers as they are (null: -1), text as codes (null: -1); `trace.words` turns codes into text."""
-        return self._trace.column(column)[self.rows]
+        return self.trace.column(column)[self.rows]
 
     def texts(self, column: str) -> list[str]:
         """The column as text; null is empty."""
-        codes, words = self[column], self._trace.words(column)
+        codes, words = self[column], self.trace.words(column)
         return [words[code] if code >= 0 else "" for code in codes.tolist()]
 
     def distinct(self, column: str) -> list[str]:
         """The texts that stand in the column, each once, in no order; without null."""
-        words = self._trace.words(column)
+        words = self.trace.words(column)
         return [words[code] for code in np.unique(self[column]).tolist() if code >= 0]
 
     def where(self, column: str, *values: str) -> View:
         """The rows in which this text column has one of these values."""
-        codes = [self._trace.code(column, value) for value in values]
+        codes = [self.trace.code(column, value) for value in values]
         return self.only(np.isin(self[column], codes))
 
     def only(self, mask: npt.NDArray[np.bool_]) -> View:
         """The rows for which the mask, one value a row, is true."""
-        return View(self._trace, self.rows[mask])
+        return View(self.trace, self.rows[mask])
 
     def latest(self, past: View, *by: str) -> Codes:
         """For each row, which row of `past` (its position there) came last before it with the same values in the one
         or two columns `by`; -1 where none did."""
         ours, theirs = _keys(self, by), _keys(past, by)
         ids = np.unique(np.concatenate([ours, theirs]), return_inverse=True)[1]
-        span = len(self._trace)
+        span = len(self.trace)
         key = ids[: len(self)] * span
         order = np.argsort(ids[len(self) :], kind="stable")
         places = ids[len(self) :][order] * span + past.rows[order]
@@ -234,7 +235,8 @@ def describe(event: dict[str, Any], *, named: bool = True) -> str:
     """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
-        rest["took"] = f"{rest.pop('span_us') / 1e6:.6f}s"
+        said = "leave-for" if event["kind"] == Kind.DELTA else "took"
+        rest[said] = f"{rest.pop('span_us') / 1e6:.6f}s"
     if "digest" in rest:
         rest["digest"] = rest["digest"][:12]
     said = "  ".join(f"{k}={v}" for k, v in rest.items())

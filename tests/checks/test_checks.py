@@ -10,7 +10,7 @@ from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
 from tests.checks.traces import NEW, OLD, failure, trace, update, with_after
 
-L2, S8, S10, S11, S12, S13, S23 = (
+HERE = L2, S8, S10, S11, S12, S13, S23 = (
     "L2-convergence", "S8-counters", "S10-integrity", "S11-true-success", "S12-no-regress", "S13-at-most-once",
     "S23-targeting",
 )  # fmt: skip
@@ -226,7 +226,7 @@ LACKS = {
 
 
 def cases(of):
-    return [pytest.param(check, case, id=f"{check}: {name}") for check in of for name, case in of[check].items()]
+    return [pytest.param(check, case, id=f"{check}: {name}") for check in HERE for name, case in of[check].items()]
 
 
 @pytest.mark.parametrize(("check", "events"), cases(PASSES))
@@ -333,7 +333,7 @@ def second(**changed):
     return update(job="q.d-0.0", rollout="rollout-2", doc=5, **THIRD, **changed)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", HERE)
 def test_two_rollouts_one_after_the_other_pass(check):
     found = CHECKS[check](trace(*update(retired=None), *second()), Scenario())
     assert found.verdict == "PASS", found.summary

@@ -71,3 +71,26 @@ def with_after(events, kind, *more):
     """The events, with more of them behind the first of this kind, or with this status."""
     at = next(i for i, event in enumerate(events) if kind in (event[0], event[2].get("status"))) + 1
     return [*events[:at], *more, *events[at:]]
+
+
+def backed(thing="d-0", job="r.d-0.0", made=update, **changed):
+    """The events of one update with all that the backend records of it: its documents 1 to 3."""
+    changed = {"accepted": {"detail": "u2"}, "delta": {"size": 9, "span_us": 3_600_000_000}, **changed}
+    events = made(thing, job, **changed)
+    initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1"})
+    desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2"})
+    command = ("replica.delta", thing, {"doc": 2, "job": job, "version": "2"})
+    answered = ("offer", thing, {"job": job, "status": "accepted", "version": "2", "digest": NEW})
+    events = with_after(events, "sent", desired, command, answered)
+    return with_after(events, "initial", initial)
+
+
+def without(events, *what):
+    """The events, without those whose kind and status are these."""
+    return [event for event in events if (event[0], event[2].get("status")) not in what]
+
+
+def altered(events, kind, status, **fields):
+    """The events, with these columns in those of this kind and status."""
+    return [(k, at, {**had, **fields}) if (k, had.get("status")) == (kind, status) else (k, at, had)
+            for k, at, had in events]  # fmt: skip

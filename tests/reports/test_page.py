@@ -10,7 +10,7 @@ from reports import files, page, summary
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
 from simulator.worlds import runs
-from tests.checks.traces import failure, trace, update
+from tests.checks.traces import backed, failure, trace, update
 from tests.worlds.virtually import run, scenario
 
 
@@ -96,7 +96,7 @@ def test_one_file_with_nothing_from_outside(left):
 def test_the_verdict_comes_first():
     for verdict, findings in (("PASS", ()), ("FAIL", ({"commit": {"digest": "x"}},))):
         changed = findings[0] if findings else {}
-        made = trace(*update(**changed))
+        made = trace(*backed("device-0", "r.device-0.0", **changed))
         numbers = summary.summarise({"scenario": {"name": "s"}}, made, Judgement(judge(made, scenario())))
         head = page._head({}, numbers)
         assert f"{verdict}: s</h1>" in head

@@ -1,0 +1,113 @@
+"""Checks on executions: legal moves, repetition that changes nothing, and one job id for one thing and one artifact."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.checks.arrays import Mask, carried, follows, grouped, nth, shifted, taken
+from simulator.checks.base import Draft, many
+from simulator.model.events import Kind
+from simulator.model.scenario import Scenario
+from simulator.model.update import State
+from simulator.model.verdict import Finding
+from simulator.trace.reader import Codes, Trace, View
+
+_ENDS = tuple(state for state in State if state.ended)
+# from -> to. Each execution begins QUEUED, which nobody records. An end is final, TIMED_OUT too: what comes late for
+# it changes nothing.
+_MOVES: dict[State, tuple[State, ...]] = {
+    State.QUEUED: (State.IN_PROGRESS, State.CANCELED),
+    State.IN_PROGRESS: _ENDS,
+}
+_NO_EXECUTIONS = "the trace holds no executions"
+
+
+def states(trace: Trace, scenario: Scenario) -> Finding:
+    """S6: an execution goes from QUEUED to IN_PROGRESS to one end, or is CANCELED while it waits; an end is final."""
+    draft = Draft("S6-states", "an execution makes legal moves only", trace)
+    moves = grouped(trace.kind(Kind.EXECUTION), "job")
+    if not len(moves):
+        return draft.unknown(_NO_EXECUTIONS)
+    to = moves["status"]
+    queued = trace.code("status", State.QUEUED)
+    held = np.where(follows(moves, "job"), shifted(to, queued), queued)
+    legal = np.zeros(len(moves), bool)
+    for state, onward in _MOVES.items():
+        allowed = [trace.code("status", one) for one in onward]
+        legal |= (held == trace.code("status", state)) & np.isin(to, allowed)
+    legal |= (to == queued) & ~follows(moves, "job")
+    named = moves["job"] >= 0
+    if unnamed := int((~named).sum()):
+        draft.doubt(f"{many(unnamed, 'move')} without a job's name")
+    draft.offend(moves.rows[~legal & named])
+    return draft.decide(f"{many(len(moves), 'move')}, each a legal one", "move", "against the rules")
+
+
+# ---- idempotence
+
+
+def idempotence(trace: Trace, scenario: Scenario) -> Finding:
+    """S7: what is said again changes nothing. No execution ends twice, however often its end was reported, and no device
+    starts a job again that it has been told already: once more only after a power cut, before the job was reported."""
+    draft = Draft("S7-idempotence", "a repeated report or delta changes nothing", trace)
+    deltas, ends = trace.kind(Kind.DELTA), trace.kind(Kind.EXECUTION).where("status", *_ENDS)
+    if not len(deltas) and not len(ends):
+        return draft.unknown("the trace holds neither deltas nor ends of executions")
+    if not len(deltas):
+        draft.doubt("the trace holds nothing of what devices made of a delta")
+    if not len(ends):
+        draft.doubt("the trace holds no ends of executions")
+    ends = ends.only(ends["job"] >= 0)
+    draft.offend(ends.rows[nth(ends["job"]) > 0])
+    starts = deltas.where("status", "start", "supersede", "installed")
+    starts = starts.only(starts["job"] >= 0)
+    draft.offend(starts.rows[_again(trace, starts)])
+    good = f"{many(len(starts), 'start')} and {many(len(ends), 'end')}, none for the second time"
+    return draft.decide(good, "event", "for the second time")
+
+
+def _again(trace: Trace, starts: View) -> Mask:
+    """Which starts repeat one of the same job on the same thing, though no power cut made the device forget it, or
+    though its report was answered or given up."""
+    before = starts.latest(starts, "thing", "job")
+    begun = taken(starts.rows, before)
+    cuts = trace.kind(Kind.BOOT).where("status", "power-cut")
+    cut = taken(cuts.rows, starts.latest(cuts, "thing"))
+    told = trace.kind(Kind.ANSWER).where("status", "accepted", "given-up")
+    carried_through = starts.latest(told, "thing", "job") >= 0
+    return np.asarray((before >= 0) & ((cut < begun) | carried_through))
+
+
+# ---- binding
+
+
+def binding(trace: Trace, scenario: Scenario) -> Finding:
+    """S9: each job id that the application gave means one thing and one artifact, whoever names it and for ever."""
+    draft = Draft("S9-binding", "a job id means one thing and one artifact", trace)
+    given = trace.kind(Kind.OFFER, Kind.EXECUTION)
+    uses = trace.kind(Kind.OFFER, Kind.DELTA, Kind.COMMIT, Kind.EXECUTION)
+    if not len(given):
+        return draft.unknown("the application named no jobs")
+    uses = uses.only(np.isin(uses["job"], np.unique(given["job"])) & (uses["job"] >= 0))
+    named = grouped(uses, "job")
+    joined = follows(named, "job")
+    for column in ("thing", "digest"):
+        draft.offend(named.rows[_rebound(named[column], joined)])
+    if not (uses["digest"] >= 0).any():
+        draft.doubt("no hash of an artifact is in the trace")
+    jobs = len(np.unique(uses["job"]))
+    return draft.decide(f"{many(jobs, 'job')}, each of one thing and one artifact", "use", "of a job id for another")
+
+
+def _rebound(values: Codes, joined: Mask) -> Mask:
+    """Which values differ from the first one that their group tells."""
+    told = values >= 0
+    first = carried(joined, told & (_seen(joined, told) == 1))
+    return np.asarray(told & (first >= 0) & (values != taken(values, first)))
+
+
+def _seen(joined: Mask, told: Mask) -> Codes:
+    """For each place how many up to it, in its group, are told."""
+    total = np.cumsum(told)
+    begin = np.maximum.accumulate(np.where(joined, 0, np.arange(len(joined)))) if len(joined) else total
+    return np.asarray(total - np.append(0, total)[begin])

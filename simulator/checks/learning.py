@@ -1,0 +1,123 @@
+"""A check that devices learn what is desired of them: soon after they are connected, if they stay so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.checks.arrays import Mask, follows, grouped, newest, taken
+from simulator.checks.base import Draft, many, torn
+from simulator.checks.profiles import Profiles
+from simulator.model.events import Kind
+from simulator.model.scenario import Profile, Scenario
+from simulator.model.verdict import Finding
+from simulator.trace.reader import Codes, Trace, View
+
+LEARN_S = 30.0  # to subscribe, to ask and to be answered, beside the road's own delay: twice the profile's longest
+_LARGEST_DRAW = 1.0 - 2.0**-53
+_NEVER_US = np.iinfo(np.int64).max
+
+
+def learns(trace: Trace, scenario: Scenario) -> Finding:
+    """L3: a device that stays connected has heard of the job that is desired of it within LEARN_S and twice the longest
+    latency of its profile, counted from when it connected or the offer was accepted, whichever is later; or it runs, or
+    says that it runs, that software already."""
+    draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
+    offers = trace.kind(Kind.OFFER).where("status", "accepted")
+    sessions = _sessions(trace)
+    if not len(offers):
+        return draft.unknown("no offer was accepted")
+    if not len(sessions.start):
+        return draft.unknown("no device was ever connected")
+    profiles = Profiles(trace, scenario)
+    waits = _waits(trace, offers, sessions)
+    bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
+    lasts = waits.since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
+    deadline_us = np.where(lasts, waits.since_us + bound_us, waits.since_us)
+    at = np.searchsorted(trace.column("t_us"), deadline_us, "right")
+    meant = View(trace, offers.rows[waits.offer])
+    ignorant = lasts & ~_heard(trace, meant, at) & ~_runs(trace, meant, at)
+    hidden = torn(trace)[meant["thing"]]
+    draft.offend(np.unique(meant.rows[ignorant & ~hidden]))
+    if unsure := len(np.unique(meant.rows[ignorant & hidden])):
+        draft.doubt(f"{many(unsure, 'offer')} to devices whose record breaks off")
+    if not lasts.any() and not _heard(trace, offers, np.full(len(offers), len(trace))).any():
+        draft.doubt("nobody heard of an offer, and nobody was connected long enough")
+    said = f"{many(len(np.unique(meant.rows[lasts])), 'accepted offer')} to devices that stayed connected, all heard"
+    return draft.decide(said, "offer", "that its connected device did not hear of")
+
+
+def _bound_us(profile: Profile) -> float:
+    return (LEARN_S + 2 * profile.latency.at(_LARGEST_DRAW)) * 1e6
+
+
+class _Sessions(NamedTuple):
+    """Connections: the events that begin them, in the order of the record, and when each ended."""
+
+    start: View
+    end_us: Codes
+
+
+def _sessions(trace: Trace) -> _Sessions:
+    """Each ends with the next event that says so, or with the record."""
+    links = trace.kind(Kind.CONNECT, Kind.LOST, Kind.BOOT, Kind.RETIRED)
+    links = grouped(links.only(links["status"] != trace.code("status", "failed")), "thing")
+    t_us = links["t_us"]
+    last = np.append(~follows(links, "thing")[1:], True) if len(links) else np.zeros(0, bool)
+    end_us = np.where(last, trace.column("t_us").max(initial=0), np.append(t_us[1:], 0)[: len(links)])
+    connects = links["kind"] == trace.code("kind", Kind.CONNECT)
+    order = np.argsort(links.rows[connects])
+    return _Sessions(View(trace, links.rows[connects][order]), end_us[connects][order])
+
+
+class _Waits(NamedTuple):
+    """Spans of time in which a device was connected and an offer stood: which offer, and from when until when."""
+
+    offer: Codes
+    since_us: Codes
+    until_us: Codes
+
+
+def _waits(trace: Trace, offers: View, sessions: _Sessions) -> _Waits:
+    """For each offer the connection in which it was accepted; for each connection the offer that stood when it began."""
+    held = offers.latest(sessions.start, "thing")
+    standing = sessions.start.latest(offers, "thing")
+    joined, met = np.flatnonzero(held >= 0), np.flatnonzero(standing >= 0)
+    offer = np.concatenate([joined, standing[met]])
+    session = np.concatenate([held[joined], met])
+    since_us = np.concatenate([offers["t_us"][joined], sessions.start["t_us"][met]])
+    until_us = np.minimum(sessions.end_us[session], _replaced_us(trace, offers)[offer])
+    return _Waits(offer, since_us, until_us)
+
+
+def _replaced_us(trace: Trace, offers: View) -> Codes:
+    """For each offer when another job was offered to its thing, after which it may be desired no more."""
+    jobs = grouped(trace.kind(Kind.OFFER), "thing", "job")
+    firsts = View(trace, np.sort(jobs.rows[~follows(jobs, "thing", "job")]))
+    turns = grouped(firsts, "thing")
+    joined = follows(turns, "thing")
+    next_us = np.full(len(firsts), _NEVER_US)
+    next_us[np.searchsorted(firsts.rows, turns.rows[:-1][joined[1:]])] = turns["t_us"][1:][joined[1:]]
+    return taken(next_us, offers.latest(firsts, "thing", "job"), _NEVER_US)
+
+
+def _heard(trace: Trace, meant: View, at: Codes) -> Mask:
+    """Whether each offer's device had heard of its job before the row `at`."""
+    deltas = trace.kind(Kind.DELTA)
+    pairs = np.concatenate([_pair(meant), _pair(deltas)])
+    groups = np.unique(pairs, return_inverse=True)[1]
+    return np.asarray(newest(groups[: len(meant)], at, deltas, groups[len(meant) :]) >= 0)
+
+
+def _pair(view: View) -> Codes:
+    return (view["thing"].astype(np.int64) << 32) | (view["job"].astype(np.int64) + 1)
+
+
+def _runs(trace: Trace, meant: View, at: Codes) -> Mask:
+    """Whether each offer's device ran that software before the row `at`, or had last said so."""
+    facts, reports = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK), trace.kind(Kind.REPORT)
+    digest = taken(facts["digest"], newest(meant["thing"], at, facts, facts["thing"]))
+    version = taken(reports["version"], newest(meant["thing"], at, reports, reports["thing"]))
+    runs = (digest >= 0) & (digest == meant["digest"])
+    return np.asarray(runs | ((version >= 0) & (version == meant["version"])))

@@ -1,0 +1,147 @@
+"""Checks on the device state replica: versions, deltas, what was accepted, and whether devices learn of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
+from simulator.checks.base import BACKEND, Draft, many
+from simulator.model.events import Kind
+from simulator.model.scenario import Scenario
+from simulator.model.verdict import Finding
+from simulator.trace.reader import Codes, Trace, View
+
+_LACKS = "the trace holds nothing of the backend: no replica.accepted"
+
+
+def version(trace: Trace, scenario: Scenario) -> Finding:
+    """S1: each accepted update of a thing gets the next version of its document: none twice, none left out, and in the
+    order of the record none goes back. A thing's first version in the trace may be any: a database may be older."""
+    draft = Draft("S1-version", "each accepted update is the document's next version", trace)
+    accepted = trace.kind(Kind.ACCEPTED)
+    if not len(accepted):
+        return draft.unknown(_LACKS)
+    if unversioned := int((accepted["doc"] < 0).sum()):
+        draft.doubt(f"{many(unversioned, 'accepted update')} without a version")
+    versions = grouped(accepted.only(accepted["doc"] >= 0), "thing")
+    doc = versions["doc"]
+    draft.offend(versions.rows[follows(versions, "thing") & (doc != shifted(doc, 0) + 1)])
+    return draft.decide(f"{many(len(accepted), 'accepted update')}, each the next version", "update", "out of turn")
+
+
+# ---- deltas
+
+
+class _Software(NamedTuple):
+    """What one section of a document names, by accepted update: codes of version and URL (-1: none). `event` is the
+    update that set it last, -1 where none did; `known`: whether the trace tells."""
+
+    event: Codes
+    version: Codes
+    url: Codes
+    known: Mask
+
+
+def delta(trace: Trace, scenario: Scenario) -> Finding:
+    """S3: after an accepted update a delta is published if and only if the desired software differs from the reported
+    one; it carries that update's document version, and job and version of the thing's last desired state."""
+    draft = Draft("S3-delta", "a delta is published where and only where software differs", trace)
+    accepted = grouped(trace.kind(Kind.ACCEPTED), "thing")
+    deltas = trace.kind(Kind.SENT_DELTA)
+    if not len(accepted):
+        return draft.unknown(_LACKS)
+    desired, reported = (_software(accepted, section) for section in ("desired", "reported"))
+    differs, agrees = _compared(desired, reported)
+    cause = deltas.latest(accepted, "thing")
+    caused = taken(accepted["doc"], cause, -2) == deltas["doc"]
+    wrong = ~caused | taken(agrees, cause, 0).astype(bool)
+    draft.offend(deltas.rows[wrong | _misnamed(accepted, desired, deltas, cause)])
+    published = np.zeros(len(accepted), bool)
+    published[cause[caused]] = True
+    recorded = accepted.rows < trace.kind(*BACKEND).rows[-1]  # the record may break off between the two events
+    draft.offend(accepted.rows[differs & ~published & recorded])
+    if unsure := int((differs & ~published & ~recorded).sum() + (~differs & ~agrees).sum()):
+        draft.doubt(f"whether a delta was due is not in the trace for {many(unsure, 'accepted update')}")
+    good = f"{many(int(differs.sum()), 'difference')} among {many(len(accepted), 'accepted update')}, each published"
+    return draft.decide(good, "update", "without its delta, or delta without its difference")
+
+
+def _software(accepted: View, section: str) -> _Software:
+    """What the section names after each accepted update, grouped by thing."""
+    status, joined = accepted["status"], follows(accepted, "thing")
+    own, both = (status == accepted.trace.code("status", name) for name in (section, "both"))
+    told = own | both if section == "desired" else own  # of both the record holds what is desired
+    event, last = carried(joined, told), carried(joined, own | both)
+    version = taken(accepted["version"], carried(joined, told & (accepted["version"] >= 0)))
+    begun = carried(joined, ~joined)
+    whole = accepted["doc"][begun] == 1  # the trace holds the thing's document from its beginning
+    known = np.where(last >= 0, event == last, whole)
+    url = taken(accepted["detail"], event)
+    known &= (url >= 0) | (taken(accepted["version"], event) < 0)  # without either no software is named
+    return _Software(event, np.where(url >= 0, version, -1), url, known)
+
+
+def _compared(desired: _Software, reported: _Software) -> tuple[Mask, Mask]:
+    """Whether desired differs from reported, and whether they agree, after each accepted update."""
+    wanted = desired.url >= 0
+    other = (desired.version != reported.version) | (desired.url != reported.url)
+    known = desired.known & (reported.known | ~wanted)
+    return known & wanted & other, known & ~(wanted & other)
+
+
+def _misnamed(accepted: View, desired: _Software, deltas: View, cause: Codes) -> Mask:
+    """Which deltas name another job or version than the last desired state of their thing."""
+    wanted = taken(desired.event, cause)
+    job, version = taken(accepted["job"], wanted), taken(desired.version, cause)
+    other_job = (job >= 0) & (deltas["job"] != job)
+    return np.asarray(other_job | ((version >= 0) & (deltas["version"] != version)))
+
+
+# ---- what was accepted stays accepted
+
+
+def durability(trace: Trace, scenario: Scenario) -> Finding:
+    """S5: whatever a device or the application was told to be accepted had been committed before, and no later accepted
+    update of that thing gets a version as low as one that was told."""
+    draft = Draft("S5-durability", "what was answered as accepted is never taken back", trace)
+    accepted = trace.kind(Kind.ACCEPTED)
+    if not len(accepted):
+        return draft.unknown(_LACKS)
+    answers, offers = (trace.kind(kind).where("status", "accepted") for kind in (Kind.ANSWER, Kind.OFFER))
+    answers = answers.only(answers["doc"] >= 0)
+    if not len(answers) and not len(offers):
+        return draft.unknown("nobody was told that anything was accepted")
+    desires = accepted.where("status", "desired", "both")
+    basis = offers.latest(desires, "thing", "job")
+    held = _committed(accepted, answers)
+    reach = trace.kind(*BACKEND).rows[-1]
+    for told, committed in ((answers, held), (offers, basis >= 0)):
+        draft.offend(told.rows[~committed & (told.rows < reach)])
+        if unsure := int((~committed & (told.rows >= reach)).sum()):
+            draft.doubt(f"{many(unsure, 'answer')} past the backend's record")
+    docs = np.concatenate([answers["doc"], taken(desires["doc"], basis)])
+    draft.offend(_taken_back(accepted, View(trace, np.concatenate([answers.rows, offers.rows])), docs))
+    good = f"{many(len(answers) + len(offers), 'answer')}, each of what is kept"
+    return draft.decide(good, "event", "that contradicts what was accepted")
+
+
+def _committed(accepted: View, answers: View) -> Mask:
+    """Which answers name a version that their thing's document had got before."""
+    last = answers.latest(accepted, "thing", "doc")
+    return np.asarray(last >= 0)
+
+
+def _taken_back(accepted: View, told: View, docs: npt.NDArray[Any]) -> Codes:
+    """Rows of accepted updates with a version not above one that was told before."""
+    events = View(told.trace, np.concatenate([told.rows, accepted.rows]))
+    known = np.concatenate([docs, np.full(len(accepted), -1)])
+    order = np.lexsort((events.rows, events["thing"]))
+    span = np.int64(max(int(docs.max(initial=0)), int(accepted["doc"].max(initial=0))) + 2)
+    base = events["thing"][order].astype(np.int64) * span
+    highest = np.maximum.accumulate(base + known[order] + 1) - base - 1  # within one thing: each thing's begin above
+    later = order >= len(told)
+    doc = events["doc"][order]
+    return np.sort(events.rows[order][later & (doc >= 0) & (doc <= highest)])

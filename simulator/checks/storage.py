@@ -1,0 +1,149 @@
+"""Checks on the storage: whom it serves and until when, and whether ranges and sizes are right."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
+from simulator.checks.base import Draft, many, torn
+from simulator.checks.device import places
+from simulator.model.events import Kind
+from simulator.model.scenario import Scenario
+from simulator.model.verdict import Finding
+from simulator.trace.reader import Codes, Trace, View
+
+SKEW_US = 1_000_000  # between two clocks; the end of a leave is told in whole seconds
+
+
+def url(trace: Trace, scenario: Scenario) -> Finding:
+    """S14: the storage serves only whom a signature or a credential names, and not past its end; and no device is
+    refused with 403 as long as the leave that it was told is good.
+
+    A leave's end is at the latest the time it was heard (a credential's: granted) and the scenario's url_ttl. Refusals
+    are judged where URLs are pre-signed and not bound to an address.
+    """
+    draft = Draft("S14-url", "whoever has leave is served, and nobody else", trace)
+    served, pieces = trace.kind(Kind.SERVED), trace.kind(Kind.DOWNLOAD)
+    if not len(served) and not len(pieces):
+        return draft.unknown("nothing was downloaded")
+    given = served.where("status", "200", "206")
+    _served(draft, trace, scenario, given)
+    if not len(served) and scenario.target.artifact_url is None:
+        draft.doubt("whom the storage served is not in the trace")
+    refused = pieces.where("status", "403")
+    if scenario.target.access == "presigned" and not scenario.target.bind_address:
+        _refused(draft, trace, refused)
+    good = f"{many(len(given), 'answer')} with leave, {many(len(refused), 'refusal')} without"
+    return draft.decide(good, "answer", "against the leave")
+
+
+def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None:
+    """Served without a name, or later than the newest leave of that thing can have been good."""
+    named = given["thing"] != trace.code("thing", "")
+    draft.offend(given.rows[~named])
+    given = given.only(named)
+    by_url = scenario.target.access == "presigned"
+    leaves = trace.kind(Kind.DELTA) if by_url else trace.kind(Kind.CREDENTIAL).where("status", "granted")
+    if not len(leaves):
+        if len(given):
+            draft.doubt("when leave to download was given is not in the trace")
+        return
+    newest = given.latest(leaves, "thing")
+    ttl_us = round(scenario.target.url_ttl * 1e6)
+    late = (newest < 0) | (given["t_us"] > taken(leaves["t_us"], newest) + ttl_us + SKEW_US)
+    hidden = torn(trace)[given["thing"]] & by_url
+    draft.offend(given.rows[late & ~hidden])
+    if unsure := int((late & hidden).sum()):
+        draft.doubt(f"{many(unsure, 'answer')} to devices whose record breaks off")
+
+
+def _refused(draft: Draft, trace: Trace, refused: View) -> None:
+    """Refused before the end of a leave no newer than the one that the device used."""
+    heard = trace.kind(Kind.DELTA)
+    starts = heard.where("status", "start", "supersede")
+    leaves = heard.where("status", "start", "supersede", "running")
+    start = taken(starts.rows, refused.latest(starts, "thing", "job"))
+    again = refused.latest(refused, "thing", "job")
+    fresh = taken(refused.rows, again) > start  # a refusal before: the device has asked anew since then
+    asked = taken(refused.latest(leaves, "thing", "job"), again)
+    used = np.where(fresh, asked, np.searchsorted(leaves.rows, start))
+    used = np.where(start >= 0, used, -1)
+    span = taken(leaves["span_us"], used)
+    end = taken(leaves["t_us"], used) + span
+    draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US)])
+    if unsure := int((span == -1).sum()):
+        draft.doubt(f"the end of the leave is not in the trace for {many(unsure, 'refusal')}")
+
+
+# ---- ranges and sizes
+
+
+def ranges(trace: Trace, scenario: Scenario) -> Finding:
+    """S15: a 206 begins where the device's bytes end, a 416 comes only when nothing is left, no device gets more bytes
+    than announced, and what the storage sends is the artifact or a part of it."""
+    draft = Draft("S15-range", "ranges and sizes are right", trace)
+    served, pieces = trace.kind(Kind.SERVED), grouped(trace.kind(Kind.DOWNLOAD), "thing")
+    if not len(served) and not len(pieces):
+        return draft.unknown("nothing was downloaded")
+    if len(pieces):
+        _received(draft, trace, pieces)
+    else:
+        draft.doubt("the trace holds no downloads of devices")
+    if len(served):
+        _sent(draft, trace, served)
+    elif scenario.target.artifact_url is None:
+        draft.doubt("what the storage sent is not in the trace")
+    return draft.decide(f"{many(len(pieces), 'download')}, each of the range asked for", "answer", "of a wrong range")
+
+
+def _received(draft: Draft, trace: Trace, pieces: View) -> None:
+    """What devices got, grouped by thing: is it what they asked for, and no more than there is?"""
+    offset, _ = places(trace, pieces)
+    brought = _is(pieces, "200", "206") & (pieces["size"] > 0)
+    joined = follows(pieces, "thing")
+    last = np.where(joined, shifted(carried(joined, brought), -1), -1)
+    reached = taken(offset + pieces["size"], last, 0)
+    partial, beyond = _is(pieces, "206"), _is(pieces, "416")
+    announced = _announced(trace, pieces)
+    draft.offend(pieces.rows[partial & brought & (offset != reached)])
+    draft.offend(pieces.rows[partial & _refuted(trace, pieces)])
+    draft.offend(pieces.rows[brought & (announced >= 0) & (offset + pieces["size"] > announced)])
+    draft.offend(pieces.rows[beyond & (reached < announced)])
+    if unknown := int(((brought | beyond) & (announced < 0)).sum()):
+        draft.doubt(f"no size was announced for {many(unknown, 'download')}")
+
+
+def _is(view: View, *statuses: str) -> Mask:
+    return np.isin(view["status"], [view.trace.code("status", status) for status in statuses])
+
+
+def _announced(trace: Trace, pieces: View) -> Codes:
+    """For each download the size that the device was told for its job; -1 where nobody told one."""
+    told = trace.kind(Kind.DELTA)
+    return taken(told["size"], pieces.latest(told, "thing", "job"))
+
+
+def _refuted(trace: Trace, pieces: View) -> Mask:
+    """Which 206 the device did not take: of another range, another content or another length."""
+    words = trace.words("detail")
+    details, which = np.unique(pieces["detail"], return_inverse=True)
+    wrong = [code >= 0 and json.loads(words[code]).get("error", "").startswith("206 ") for code in details.tolist()]
+    return np.array(wrong, bool)[which]
+
+
+def _sent(draft: Draft, trace: Trace, served: View) -> None:
+    """What the storage says that it sent: the whole artifact (to a HEAD: nothing), or a part of it."""
+    heard = trace.kind(Kind.DELTA)
+    heard = heard.only((heard["digest"] >= 0) & (heard["size"] >= 0))
+    totals = np.full(len(trace.words("digest")) + 1, -1)
+    totals[heard["digest"]] = heard["size"]
+    total, size = totals[served["digest"]], served["size"]
+    whole, part, beyond = (_is(served, status) for status in ("200", "206", "416"))
+    known = total >= 0
+    draft.offend(served.rows[whole & known & (size != total) & (size != 0)])
+    draft.offend(served.rows[part & ((size <= 0) | (known & (size > total)))])
+    draft.offend(served.rows[beyond & (size != 0)])
+    if unknown := int(((whole | part) & ~known).sum()):
+        draft.doubt(f"the artifact's size is not in the trace for {many(unknown, 'answer')}")

@@ -1,0 +1,123 @@
+"""Checks on the replica: traces they pass, traces they fail, and where; traces they must call UNKNOWN."""
+
+import pytest
+
+from simulator.checks.judge import CHECKS, judge
+from simulator.model.scenario import Scenario
+from tests.checks.tables import assert_fails, assert_passes, assert_unknown, cases
+from tests.checks.traces import altered, backed, failure, trace, update, with_after, without
+
+S1, S3, S5 = "S1-version", "S3-delta", "S5-durability"
+JOB, RETRY = "r.d-0.0", "r.d-0.1"
+ACCEPTED, DELTA = "replica.accepted", "replica.delta"
+
+
+def failed():
+    """An update that failed, after which the replica says the delta again."""
+    events = altered(backed(made=failure), ACCEPTED, "reported", version="1", detail="u1")
+    at = max(n for n, event in enumerate(events) if event[0] == ACCEPTED) + 1
+    return [*events[:at], (DELTA, "d-0", {"doc": 3, "job": JOB, "version": "2"}), *events[at:]]
+
+
+def accepted(doc, status="reported", thing="d-0", **fields):
+    return (ACCEPTED, thing, {"doc": doc, "status": status, **fields})
+
+
+PASSES = {
+    S1: {
+        "success": backed(),
+        "two things": [*backed(), *backed("d-1", "r.d-1.0")],
+        "a database that is older": [accepted(7), accepted(8), accepted(9)],
+    },
+    S3: {
+        "success": backed(),
+        "failure, and the delta again": failed(),
+        "desired by another URL alone": altered(
+            altered(altered(backed(), ACCEPTED, "desired", version="1"), DELTA, None, version="1"),
+            ACCEPTED, "reported", version="1"
+        )[:7],
+        "what runs is desired": [
+            accepted(1, version="1", detail="u1"), accepted(2, "desired", job=JOB, version="1", detail="u1")],
+        "nothing is desired any more": [*failed(), accepted(4, "desired"), accepted(5, version="1", detail="u1")],
+        "nothing was ever reported": [
+            accepted(1, "desired", job=JOB, version="2", detail="u2"), (DELTA, "d-0", {"doc": 1, "job": JOB, "version":
+            "2"}), accepted(2, "none"), (DELTA, "d-0", {"doc": 2, "job": JOB, "version": "2"})],
+    },
+    S5: {
+        "success": backed(),
+        "the same answer again": with_after(backed(), "answer", ("answer", "d-0", {"status": "accepted", "doc": 3})),
+        "an offer's alone": without(backed(), ("answer", "accepted")),
+    },
+}  # fmt: skip
+FAILS = {
+    S1: {
+        "a version twice": ([*backed(), accepted(3)], ["d-0"], {"kind": ACCEPTED, "doc": 3}),
+        "a version left out": ([*backed(), accepted(5)], ["d-0"], {"doc": 5}),
+        "a version that goes back": ([*backed(), *backed("d-1", "r.d-1.0"), accepted(2, thing="d-1"), accepted(4)],
+                                     ["d-1"], {"doc": 2}),
+    },
+    S3: {
+        "no delta": (without(backed(), (DELTA, None)), ["d-0"], {"kind": ACCEPTED, "status": "desired"}),
+        "no delta for another URL": (
+            [accepted(1, version="1", detail="u1"), accepted(2, "desired", job=JOB, version="1", detail="u2"),
+             *backed("d-1", "r.d-1.0")], ["d-0"], {"status": "desired"}),
+        "a delta where they agree": ([*backed(), (DELTA, "d-0", {"doc": 3, "job": JOB, "version": "2"})], ["d-0"],
+                                     {"kind": DELTA, "doc": 3}),
+        "of another document": (altered(backed(), DELTA, None, doc=1), ["d-0"], {"status": "desired"}),
+        "under another job": (altered(backed(), DELTA, None, job=RETRY), ["d-0"], {"kind": DELTA}),
+        "of another version": (altered(backed(), DELTA, None, version="3"), ["d-0"], {"kind": DELTA}),
+        "to a thing of which nothing was accepted": ([*backed(), (DELTA, "d-7", {"doc": 2, "job": JOB})], ["d-7"],
+                                                     {"kind": DELTA}),
+    },
+    S5: {
+        "a version that was told, again": ([*backed(), accepted(3)], ["d-0"], {"kind": ACCEPTED, "doc": 3}),
+        "back to before an offer": ([*without(backed(), ("answer", "accepted")), accepted(1)], ["d-0"], {"doc": 1}),
+        "told, and never committed": ([*backed(answer={"doc": 9}), accepted(4)], ["d-0"], {"kind": "answer"}),
+        "an offer that was never committed": (without(backed(), (ACCEPTED, "desired")), ["d-0"],
+                                              {"kind": "offer", "status": "accepted"}),
+        "told before it was committed": (
+            with_after(backed(), "SUCCESS", ("answer", "d-0", {"status": "accepted", "doc": 3})), ["d-0"],
+            {"kind": "answer"}),
+    },
+}  # fmt: skip
+BACKENDLESS = without(update(), (ACCEPTED, "reported"), ("storage.served", "200"))
+LACKS = {
+    S1: {"the backend": BACKENDLESS, "versions": [*backed(), accepted(None)]},
+    S3: {
+        "the backend": BACKENDLESS,
+        "the delta of the last update": [*backed(), accepted(4, "desired", job=RETRY, version="3", detail="u3")],
+        "what an older database desires": [accepted(7, version="1", detail="u1")],
+        "what both sections hold": [*backed(), accepted(4, "both", version="2", detail="u2")],
+        "URLs": altered(backed(accepted={"detail": None}), ACCEPTED, "desired", detail=None),
+    },
+    S5: {
+        "the backend": BACKENDLESS,
+        "answers": without(backed(answer=None), ("offer", "accepted")),
+        "the end of the backend's record": backed(accepted={"doc": 0, "thing": "d-9", "detail": None}),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "case"), cases(PASSES))
+def test_passes(check, case):
+    assert_passes(check, case)
+
+
+@pytest.mark.parametrize(("check", "case"), cases(FAILS))
+def test_fails_and_says_where_and_who(check, case):
+    assert_fails(check, case)
+
+
+@pytest.mark.parametrize(("check", "case"), cases(LACKS))
+def test_unknown_without(check, case):
+    assert_unknown(check, case)
+
+
+def test_of_a_backend_that_is_already_there_only_the_checks_that_are_named_ask():
+    external = Scenario.model_validate({"target": {"kind": "external"}})
+    by_default = [f.check for f in judge(trace(*update()), external)]
+    assert "S11-true-success" in by_default
+    assert not {S1, S3, S5} & set(by_default)
+    named = judge(trace(*BACKENDLESS), external.model_copy(update={"checks": (S1,)}))
+    assert [(f.check, f.verdict) for f in named] == [(S1, "UNKNOWN")]
+    assert list(CHECKS) == [f.check for f in judge(trace(), Scenario())]
