@@ -96,7 +96,12 @@ def run(
     }
     loaded = load_scenario(find(scenario), {key: value for key, value in given.items() if value is not None})
     if check_determinism:
-        raise typer.Exit(_twice(loaded))
+        from simulator.worlds import replay as replaying
+
+        differs = replaying.twice(loaded)
+        same = f"same trace twice, seed {loaded.seed}"
+        print(same if differs is None else replaying.differing(differs, "first", "second"))
+        raise typer.Exit(differs is not None)
     from simulator.worlds import runs
     from simulator.worlds.stack import Options
 
@@ -174,18 +179,6 @@ def _without(words: list[str], flag: str) -> list[str]:
     return [w for w in kept if not w.startswith(f"{flag}=")]
 
 
-def _twice(scenario: Scenario) -> int:
-    from simulator.trace.reader import first_difference
-    from simulator.worlds import runs
-
-    differs = first_difference(runs.trace_of(scenario), runs.trace_of(scenario))
-    if differs is None:
-        print(f"same trace twice, seed {scenario.seed}")
-        return 0
-    print(f"the traces differ at event {differs[0]}:\n  first:  {differs[1]}\n  second: {differs[2]}")
-    return 1
-
-
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
     from reports import files, page, summary
@@ -219,6 +212,18 @@ def check(
     judgement = runs.judge_again(opened, tuple(only or ()))
     print(summary.text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
     raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def replay(run: RunPath) -> None:
+    """Run a recorded virtual run again and compare: SAME (exit code: the original's), DIFFERENT (2) with the first event
+    that differs, or FIXED (0): what had failed passes."""
+    from simulator.trace import rundir
+    from simulator.worlds import replay as replaying
+
+    found = replaying.replay(rundir.open_run(run))
+    print(replaying.text(found))
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()
