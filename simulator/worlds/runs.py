@@ -9,7 +9,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -24,9 +24,11 @@ from simulator.model.verdict import Judgement
 from simulator.trace import rundir
 from simulator.trace.reader import Trace
 from simulator.trace.recorder import Sink, StreamFile
-from simulator.worlds import live, setting, virtual
+from simulator.worlds import setting, virtual
 from simulator.worlds.progress import Line, follow
-from simulator.worlds.stack import Options
+
+if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
+    from simulator.worlds.stack import Options
 
 
 def masked(text: str) -> str:
@@ -66,7 +68,10 @@ def sensible(scenario: Scenario) -> None:
 def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
     """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
     sensible(scenario)
-    sources = live.prepare(scenario, options) if scenario.world == "live" else []
+    if scenario.world == "live":
+        from simulator.worlds import live
+
+        sources = live.prepare(scenario, options)
     path = rundir.create(out, scenario.name)
     manifest = manifest_of(scenario, repeat)
     rundir.write_json(path / "manifest.json", manifest)
