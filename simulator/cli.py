@@ -49,8 +49,7 @@ def run(
     broker: Broker = None,
     database: Database = None,
     storage: Annotated[
-        str | None,
-        typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or the artifact's URL in a storage of yours"),
+        str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or an artifact's URL")
     ] = None,
     link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
     processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
