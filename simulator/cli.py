@@ -48,9 +48,7 @@ def run(
     world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="live or virtual")] = None,
     broker: Broker = None,
     database: Database = None,
-    storage: Annotated[
-        str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or an artifact's URL")
-    ] = None,
+    storage: Annotated[str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or artifact's URL")] = None,
     link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
     processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
     pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,

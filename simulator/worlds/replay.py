@@ -156,7 +156,10 @@ def text(found: Replay) -> str:
         lines.append(f"  all {found.compared:,} events are the same")
     if found.difference is not None:
         lines += [f"  {line}" for line in differing(found.difference, "recorded", "replayed").splitlines()]
-    for side, judgement in (("recorded", found.recorded), ("replayed", found.new.judgement)):
+    sides = {"recorded": found.recorded, "replayed": found.new.judgement}
+    if found.whole and found.difference is None:
+        del sides["replayed"]  # the same trace, the same judgement
+    for side, judgement in sides.items():
         lines.append(f"  {side}: {judgement.verdict}")
         lines += [f"    ✗ {f.check:<20} {f.summary}" for f in judgement.failed]
         lines += [f"    {reason}" for reason in (*judgement.died, *judgement.incomplete)]
