@@ -1,4 +1,4 @@
-"""What other tools read of a run: devices.csv and junit.xml."""
+"""The files of a finished run: what other tools read, devices.csv and junit.xml, beside the summary and the report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,27 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 
-from reports.summary import began_s, converged_s, reasons
+from reports import page
+from reports.summary import began_s, converged_s, reasons, summarise
 from simulator.model.events import Kind
 from simulator.model.update import State
+from simulator.model.verdict import Judgement
 from simulator.trace.reader import Trace
+from simulator.trace.rundir import Run, write_json
 from simulator.trace.targets import Targets
 
 DEVICE_COLUMNS = ("thing", "rollout", "cohort", "outcome", "reason", "offered_s", "converged_s", "attempts", "bytes")
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+
+
+def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
+    """Write all of a run's files into its directory; what summary.json holds."""
+    numbers = summarise(run.manifest, run.trace, judgement)
+    write_json(run.path / "summary.json", numbers)
+    write_devices(run.path / "devices.csv", run.trace)
+    write_junit(run.path / "junit.xml", numbers)
+    page.write_report(run.path / "report.html", run.manifest, run.trace, numbers)
+    return numbers
 
 
 def write_devices(path: Path, trace: Trace) -> None:

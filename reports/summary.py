@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -210,6 +212,8 @@ def text(summary: dict[str, Any], report: str) -> str:
     lines += ["", f"  report  {report}"]
     if summary["verdict"] != "PASS":
         lines.append(f"  repeat  {summary['repeat']}")
+        if summary["world"] == "virtual":
+            lines.append(f"  replay  {shlex.join(['fleetsim', 'replay', str(Path(report).parent)])}")
     return "\n".join([*lines, f"  seed    {summary['seed']}"])
 
 

@@ -15,25 +15,12 @@ import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario, load_scenario, parse_scenario
+from simulator.worlds.shipped import SHIPPED, find
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
-
 ScenarioName = Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")]
 RunPath = Annotated[Path, typer.Argument(help="a run directory")]
-
-
-def find(name: str) -> Path:
-    """The scenario's file: a path, or a shipped one's name. Raises ScenarioError."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = SHIPPED / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
-    raise ScenarioError(f"no such scenario: {name!r}; give a file, or one of {known}")
 
 
 Broker = Annotated[
@@ -61,10 +48,7 @@ def run(
     world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="live or virtual")] = None,
     broker: Broker = None,
     database: Database = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or the artifact's URL in a storage of yours"),
-    ] = None,
+    storage: Annotated[str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or artifact's URL")] = None,
     link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
     processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
     pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,
@@ -96,7 +80,11 @@ def run(
     }
     loaded = load_scenario(find(scenario), {key: value for key, value in given.items() if value is not None})
     if check_determinism:
-        raise typer.Exit(_twice(loaded))
+        from simulator.worlds.replay import differing, twice
+
+        differs = twice(loaded)
+        print(f"same trace twice, seed {loaded.seed}" if differs is None else differing(differs, "first", "second"))
+        raise typer.Exit(differs is not None)
     from simulator.worlds import runs
     from simulator.worlds.stack import Options
 
@@ -126,6 +114,28 @@ def run(
         if copy:
             shutil.copyfile(path / name, copy)
     raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def explore(
+    scenario: ScenarioName,
+    seeds: Annotated[int, typer.Option(envvar="FLEETSIM_SEEDS", min=1, help="how many")] = 1000,
+    first_seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_SEED", min=0)] = None,
+    processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the runs")] = 1,
+    out: Annotated[Path | None, typer.Option(envvar="FLEETSIM_OUT", help="not runs/explore/SCENARIO")] = None,
+    as_json: Annotated[bool, typer.Option("--json", envvar="FLEETSIM_JSON", help="print JSON alone")] = False,
+) -> None:
+    """Run a scenario in virtual time under many seeds, those known to fail first; group what fails and keep it in
+    corpus.json. Exit codes: 1 something failed, 2 nothing did but not every run proves it, 0 all passed."""
+    from simulator.trace.rundir import folder
+    from simulator.worlds import explore as exploring
+
+    loaded = load_scenario(find(scenario), {"world": "virtual"})
+    first = loaded.seed if first_seed is None else first_seed
+    where = out or Path("runs", "explore", folder(loaded.name))
+    found = exploring.explore(loaded, scenario, range(first, first + seeds), processes, where, quiet=as_json).summary()
+    print(json.dumps(found, indent=2) if as_json else exploring.text(found))
+    raise typer.Exit(found["exit_code"])
 
 
 @app.command()
@@ -174,29 +184,12 @@ def _without(words: list[str], flag: str) -> list[str]:
     return [w for w in kept if not w.startswith(f"{flag}=")]
 
 
-def _twice(scenario: Scenario) -> int:
-    from simulator.trace.reader import first_difference
-    from simulator.worlds import runs
-
-    differs = first_difference(runs.trace_of(scenario), runs.trace_of(scenario))
-    if differs is None:
-        print(f"same trace twice, seed {scenario.seed}")
-        return 0
-    print(f"the traces differ at event {differs[0]}:\n  first:  {differs[1]}\n  second: {differs[2]}")
-    return 1
-
-
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
-    from reports import files, page, summary
+    from reports import files, summary
     from simulator.trace import rundir
 
-    run = rundir.open_run(path)
-    numbers = summary.summarise(run.manifest, run.trace, judgement)
-    rundir.write_json(path / "summary.json", numbers)
-    files.write_devices(path / "devices.csv", run.trace)
-    files.write_junit(path / "junit.xml", numbers)
-    page.write_report(path / "report.html", run.manifest, run.trace, numbers)
+    numbers = files.write_all(rundir.open_run(path), judgement)
     if as_json:
         print(json.dumps(numbers, indent=2))
     elif quiet:
@@ -219,6 +212,17 @@ def check(
     judgement = runs.judge_again(opened, tuple(only or ()))
     print(summary.text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
     raise typer.Exit(judgement.exit_code)
+
+
+@app.command()
+def replay(run: RunPath) -> None:
+    """Run a recorded virtual run again and compare: SAME (exit code: the original's), DIFFERENT (2) with the first event
+    that differs, or FIXED (0): what had failed passes."""
+    from simulator.trace import rundir
+    from simulator.worlds import replay as replaying
+
+    print(replaying.text(found := replaying.replay(rundir.open_run(run))))
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()

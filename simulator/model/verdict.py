@@ -74,6 +74,12 @@ class Judgement:
         return Verdict.PASS
 
     @property
+    def failed(self) -> tuple[Finding, ...]:
+        """The findings that make it FAIL; liveness counts in a valid and complete run alone."""
+        counts = not (self.invalid or self.incomplete or self.died)
+        return tuple(f for f in self.findings if f.verdict is Verdict.FAIL and (f.safety or counts))
+
+    @property
     def exit_code(self) -> int:
         """0 PASS; 1 a promise was broken; 2 otherwise not PASS; 4 a part of ours died."""
         if self.died:

@@ -127,8 +127,7 @@ class View:
 
     def where(self, column: str, *values: str) -> View:
         """The rows in which this text column has one of these values."""
-        codes = [self.trace.code(column, value) for value in values]
-        return self.only(np.isin(self[column], codes))
+        return self.only(self.trace.among(column, self[column], values))
 
     def only(self, mask: npt.NDArray[np.bool_]) -> View:
         """The rows for which the mask, one value a row, is true."""
@@ -163,6 +162,7 @@ class Trace:
         self._columns: dict[str, npt.NDArray[Any]] = {}
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
+        self._codes: dict[tuple[str, str], int] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -188,14 +188,23 @@ class Trace:
 
     def code(self, name: str, text: str) -> int:
         """text -> code; -2 where it never occurs."""
-        found = int(pc.index(self._dictionary(name), pa.scalar(text)).as_py())
-        return found if found >= 0 else -2
+        found = self._codes.get((name, text))
+        if found is None:
+            found = int(pc.index(self._dictionary(name), pa.scalar(text)).as_py())
+            found = self._codes[name, text] = found if found >= 0 else -2
+        return found
+
+    def among(self, name: str, codes: npt.NDArray[Any], texts: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+        """For each of this column's codes, whether it is that of one of a few texts."""
+        mask = np.zeros(len(codes), bool)
+        for text in texts:
+            mask |= codes == self.code(name, text)
+        return mask
 
     def kind(self, *kinds: str) -> View:
         """The events of these kinds."""
         if kinds not in self._kinds:
-            codes = [self.code("kind", kind) for kind in kinds]
-            self._kinds[kinds] = View(self, np.flatnonzero(np.isin(self.column("kind"), codes)))
+            self._kinds[kinds] = View(self, np.flatnonzero(self.among("kind", self.column("kind"), kinds)))
         return self._kinds[kinds]
 
     @cached_property

@@ -25,11 +25,16 @@ class Run:
     complete: bool
 
 
+def folder(scenario: str) -> str:
+    """A scenario's name as that of a directory."""
+    return re.sub(r"[^\w.-]+", "-", scenario).strip("-.") or "unnamed"
+
+
 def create(root: Path, scenario: str) -> Path:
     """A fresh directory root/scenario/<UTC time>, its parts/ within, and root/latest pointing to it. Raises
     ScenarioError where none can be made."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    below = root / (re.sub(r"[^\w.-]+", "-", scenario).strip("-.") or "unnamed")
+    below = root / folder(scenario)
     for nth in range(1000):
         path = below / (stamp if nth == 0 else f"{stamp}-{nth}")
         try:

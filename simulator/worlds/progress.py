@@ -42,11 +42,50 @@ def count(batch: pa.RecordBatch) -> dict[str, int]:
     return dict(counts)
 
 
-class Line:
-    """One live line a second: totals and rates; nothing when it is not `on`."""
+class Live:
+    """A line that is drawn again and again; nothing when it is not `on`."""
+
+    def __init__(self, stream: TextIO = sys.stderr, *, on: bool = True) -> None:
+        self._stream, self._on = stream, on
+
+    def _draw(self, text: str) -> None:
+        if self._on:
+            self._stream.write(f"\r{text}\x1b[K")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        self._draw("")
+
+
+def _bar(done: int, of: int) -> str:
+    return f"[{'█' * (20 * done // max(1, of)):<20}]"
+
+
+class SeedLine(Live):
+    """How far an exploration is: seeds done, failures, seeds a second; at most ten times a second."""
+
+    def __init__(self, seeds: int, stream: TextIO = sys.stderr, *, on: bool = True) -> None:
+        super().__init__(stream, on=on)
+        self._seeds, self._shown_s = seeds, 0.0
+
+    def show(self, at_s: float, done: int, failed: int) -> None:
+        """Draw the line; `at_s` is seconds since the beginning."""
+        if at_s - self._shown_s < 0.1:
+            return
+        self._shown_s = at_s
+        rate = f"{done / at_s:.1f} seeds/s"
+        self._draw(
+            f"{at_s:7.0f} s {_bar(done, self._seeds)} {done:,} of {self._seeds:,} seeds, {failed:,} failed, {rate} "
+        )
+
+
+class Line(Live):
+    """One live line a second: totals and rates."""
 
     def __init__(self, targets: int, stream: TextIO = sys.stderr, *, on: bool = True) -> None:
-        self._targets, self._stream, self._on = max(1, targets), stream, on
+        super().__init__(stream, on=on)
+        self._targets = targets
         self._totals: Counter[str] = Counter()
         self._shown: tuple[float, Counter[str]] = (0.0, Counter())
 
@@ -60,22 +99,14 @@ class Line:
         if not self._on or at_s - then < 1.0:
             return
         t, span = self._totals, at_s - then
-        done = t["succeeded"] + t["failed"]
-        bar = "█" * (20 * done // self._targets)
-        self._stream.write(
-            f"\r{at_s:7.0f} s [{bar:<20}] connected {t['connected'] - t['disconnected']:,} offered {t['offered']:,} "
+        bar = _bar(t["succeeded"] + t["failed"], self._targets)
+        self._draw(
+            f"{at_s:7.0f} s {bar} connected {t['connected'] - t['disconnected']:,} offered {t['offered']:,} "
             f"downloading {max(0, t['downloads begun'] - t['downloads ended']):,} succeeded {t['succeeded']:,} "
             f"failed {t['failed']:,}  {(t['deltas'] - before['deltas']) / span:,.0f} deltas/s "
-            f"{(t['bytes'] - before['bytes']) / span / 1e6:.1f} MB/s \x1b[K"
+            f"{(t['bytes'] - before['bytes']) / span / 1e6:.1f} MB/s "
         )
-        self._stream.flush()
         self._shown = (at_s, Counter(t))
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._on:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
 
 
 def follow(line: Line) -> Callable[[pa.RecordBatch], Any]:

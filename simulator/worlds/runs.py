@@ -9,7 +9,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -23,11 +23,13 @@ from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace import rundir
-from simulator.trace.reader import Trace, in_order
+from simulator.trace.reader import Trace
 from simulator.trace.recorder import Sink, StreamFile
-from simulator.worlds import live, setting, virtual
+from simulator.worlds import setting, virtual
 from simulator.worlds.progress import Line, follow
-from simulator.worlds.stack import Options
+
+if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
+    from simulator.worlds.stack import Options
 
 
 def masked(text: str) -> str:
@@ -56,15 +58,23 @@ def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
     }
 
 
-def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
-    """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
+def sensible(scenario: Scenario) -> None:
+    """Raises ScenarioError for what the scenario file alone does not tell: names of checks and topics, files."""
     named(scenario.checks)
     setting.topics(scenario.target)
     for nth, fault in enumerate(scenario.faults):
         rules_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
-    sources = live.prepare(scenario, options) if scenario.world == "live" else []
+
+
+def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
+    """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
+    sensible(scenario)
+    if scenario.world == "live":
+        from simulator.worlds import live
+
+        sources = live.prepare(scenario, options)
     path = rundir.create(out, scenario.name)
     manifest = manifest_of(scenario, repeat)
     rundir.write_json(path / "manifest.json", manifest)
@@ -96,7 +106,7 @@ def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: 
         rundir.write_json(path / "manifest.json", manifest)
     except OSError as error:
         raise PartDied(f"{path}: the record could not be finished: {error.strerror or error}") from None
-    return path, _judge(trace, scenario, incomplete, died)
+    return path, judged(trace, scenario, incomplete, died)
 
 
 def _both(first: Sink, second: Sink) -> Sink:
@@ -107,7 +117,8 @@ def _both(first: Sink, second: Sink) -> Sink:
     return sink
 
 
-def _judge(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
+def judged(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
+    """The judgement of a trace: its checks, whether it is valid, and whether it is all that was asked for."""
     health = validity(trace, scenario)
     short = started(trace, scenario) if not incomplete and not died else ()
     return Judgement(judge(trace, scenario), health.reasons, (*incomplete, *short), died, health.limits)
@@ -119,23 +130,21 @@ def broker_of(trace: Trace) -> dict[str, Any]:
     return dict(json.loads(said[-1])) if said else {}
 
 
-def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
-    """The judgement of a run that was recorded earlier."""
+def scenario_of(run: rundir.Run) -> Scenario:
+    """The scenario of a run that was recorded earlier. Raises ScenarioError where it is none."""
     try:
-        scenario = Scenario.model_validate(run.manifest["scenario"])
+        return Scenario.model_validate(run.manifest["scenario"])
     except ValidationError as error:
         raise ScenarioError(f"{run.path / 'manifest.json'}: its scenario is not valid: {error}") from None
+
+
+def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
+    """The judgement of a run that was recorded earlier."""
+    scenario = scenario_of(run)
     if checks:
         scenario = scenario.model_copy(update={"checks": checks})
     incomplete = tuple(run.manifest.get("incomplete", ()))
     died = tuple(run.manifest.get("died", ()))
     if not run.complete or (not run.manifest.get("complete") and not incomplete and not died):
         incomplete = (*incomplete, "the run did not end properly")
-    return _judge(run.trace, scenario, incomplete, died)
-
-
-def trace_of(scenario: Scenario) -> pa.Table:
-    """The trace of a virtual run, in memory."""
-    batches: list[pa.RecordBatch] = []
-    virtual.run(scenario, batches.append)
-    return in_order(batches)
+    return judged(run.trace, scenario, incomplete, died)

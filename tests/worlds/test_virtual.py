@@ -6,7 +6,7 @@ from simulator.backend.storage import Storage
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
-from simulator.worlds.runs import trace_of
+from simulator.worlds.replay import trace_of
 from tests.worlds.running import fleetsim, latest
 from tests.worlds.virtually import judged, run, scenario
 
