@@ -105,6 +105,12 @@ class Replica:
             note = Note(Kind.CREDENTIAL, request.thing, {"status": str(code), "job": request.job, "detail": message})
         return Decision(None, (self._dialect.rejected(request, code, message, now),), (note,))
 
+    def loaded(self) -> Iterator[Note]:
+        """What there is, to be recorded at a start: of its last commits nobody may have heard."""
+        for row in self.rows.values():
+            fields = {"doc": row.version, "job": row.job or None, "version": _version(row.desired)}
+            yield Note(Kind.LOADED, row.thing, fields)
+
     def outstanding(self, now: float) -> Iterator[Decision]:
         """The deltas of all rows that differ, to be published after a start: whoever died between a commit and its
         delta cannot know that it did, and a device that stays connected does not ask."""

@@ -84,6 +84,8 @@ class BackendService:
         self._idle: asyncio.Future[None] | None = None  # what the committer waits for
         replica.rows.update((row.thing, row) for row in database.load())
         self._resumes = bool(replica.rows)
+        for note in replica.loaded():
+            record(note.kind, note.thing, **note.columns)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""

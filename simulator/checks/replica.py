@@ -19,17 +19,34 @@ _LACKS = "the trace holds nothing of the backend: no replica.accepted"
 
 def version(trace: Trace, scenario: Scenario) -> Finding:
     """S1: each accepted update of a thing gets the next version of its document: none twice, none left out, and in the
-    order of the record none goes back. A thing's first version in the trace may be any: a database may be older."""
+    order of the record none goes back. A thing's first version in the trace may be any: a database may be older; so may
+    be what a replica finds when it starts again, but not below what it had accepted."""
     draft = Draft("S1-version", "each accepted update is the document's next version", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
         return draft.unknown(_LACKS)
     if unversioned := int((accepted["doc"] < 0).sum()):
         draft.doubt(f"{many(unversioned, 'accepted update')} without a version")
-    versions = grouped(accepted.only(accepted["doc"] >= 0), "thing")
-    doc = versions["doc"]
-    draft.offend(versions.rows[follows(versions, "thing") & (doc != shifted(doc, 0) + 1)])
+    known = trace.kind(Kind.ACCEPTED, Kind.LOADED)
+    versions = grouped(known.only(known["doc"] >= 0), "thing")
+    doc, before = versions["doc"], shifted(versions["doc"], 0)
+    wrong = np.where(_loaded(versions), doc < before, doc != before + 1)
+    draft.offend(versions.rows[follows(versions, "thing") & wrong])
     return draft.decide(f"{many(len(accepted), 'accepted update')}, each the next version", "update", "out of turn")
+
+
+def _loaded(view: View) -> Mask:
+    """Which of these events are what a replica found when it started."""
+    return np.asarray(view["kind"] == view.trace.code("kind", Kind.LOADED))
+
+
+def _unrecorded(trace: Trace) -> Mask:
+    """By the code of a thing: whether its replica was killed between a commit and the record of it."""
+    known = grouped(trace.kind(Kind.ACCEPTED, Kind.LOADED), "thing")
+    gap = _loaded(known) & follows(known, "thing") & (known["doc"] > shifted(known["doc"], 0))
+    found = np.zeros(len(trace.words("thing")), bool)
+    found[known["thing"][gap]] = True
+    return found
 
 
 # ---- deltas
@@ -47,12 +64,14 @@ class _Software(NamedTuple):
 
 def delta(trace: Trace, scenario: Scenario) -> Finding:
     """S3: after an accepted update a delta is published if and only if the desired software differs from the reported
-    one; it carries that update's document version, and job and version of the thing's last desired state."""
+    one; it carries that update's document version, and job and version of the thing's last desired state. A thing is
+    not judged whose replica was killed between a commit and the record of it."""
     draft = Draft("S3-delta", "a delta is published where and only where software differs", trace)
-    accepted = grouped(trace.kind(Kind.ACCEPTED), "thing")
-    deltas = trace.kind(Kind.SENT_DELTA)
+    accepted, deltas, hidden = trace.kind(Kind.ACCEPTED), trace.kind(Kind.SENT_DELTA), _unrecorded(trace)
     if not len(accepted):
         return draft.unknown(_LACKS)
+    accepted = grouped(accepted.only(~hidden[accepted["thing"]]), "thing")
+    deltas = deltas.only(~hidden[deltas["thing"]])
     desired, reported = (_software(accepted, section) for section in ("desired", "reported"))
     differs, agrees = _compared(desired, reported)
     cause = deltas.latest(accepted, "thing")
@@ -105,7 +124,7 @@ def _misnamed(accepted: View, desired: _Software, deltas: View, cause: Codes) ->
 
 def durability(trace: Trace, scenario: Scenario) -> Finding:
     """S5: whatever a device or the application was told to be accepted had been committed before, and no later accepted
-    update of that thing gets a version as low as one that was told."""
+    update of that thing gets a version as low as one that was told; nor is it found lower when the replica starts."""
     draft = Draft("S5-durability", "what was answered as accepted is never taken back", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
@@ -114,7 +133,9 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     answers = answers.only(answers["doc"] >= 0)
     if not len(answers) and not len(offers):
         return draft.unknown("nobody was told that anything was accepted")
-    desires = accepted.where("status", "desired", "both")
+    loaded = trace.kind(Kind.LOADED)
+    desires = View(trace, np.sort(np.concatenate([accepted.where("status", "desired", "both").rows, loaded.rows])))
+    accepted = trace.kind(Kind.ACCEPTED, Kind.LOADED)
     basis = offers.latest(desires, "thing", "job")
     held = _committed(accepted, answers)
     reach = trace.kind(*BACKEND).rows[-1]
@@ -144,4 +165,5 @@ def _taken_back(accepted: View, told: View, docs: npt.NDArray[Any]) -> Codes:
     highest = np.maximum.accumulate(base + known[order] + 1) - base - 1  # within one thing: each thing's begin above
     later = order >= len(told)
     doc = events["doc"][order]
-    return np.sort(events.rows[order][later & (doc >= 0) & (doc <= highest)])
+    least = highest + ~_loaded(events)[order]  # what is found may be what was told; what is accepted comes above it
+    return np.sort(events.rows[order][later & (doc >= 0) & (doc < least)])

@@ -56,6 +56,7 @@ class Kind:
     OFFER: Final = "offer"
     EXECUTION: Final = "execution"
     COUNTERS: Final = "counters"
+    LOADED: Final = "replica.loaded"
     ACCEPTED: Final = "replica.accepted"
     REJECTED: Final = "replica.rejected"
     SENT_DELTA: Final = "replica.delta"
@@ -258,6 +259,11 @@ KINDS: dict[str, Meaning] = {
             "size": "number of targets",
             "detail": "JSON: state -> count",
         },
+    ),
+    Kind.LOADED: Meaning(
+        "backend",
+        "The replica started and found this document in its database.",
+        {"doc": "the document's version", "job": _JOB, "version": "the software version desired"},
     ),
     Kind.ACCEPTED: Meaning(
         "backend",

@@ -47,6 +47,7 @@ class Parts:
 
     broker: Callable[..., Broker] = Broker
     storage: Callable[..., Storage] = Storage
+    database: Callable[..., MemoryDatabase] = MemoryDatabase
     replica: Callable[..., Replica] = Replica
     rollout: Callable[..., Rollout] = Rollout
     application: Callable[..., Application] = Application
@@ -86,7 +87,7 @@ class _World:
         self._http = MemoryHttp(lambda request: self._ask(request, ""))
         commits = iter(range(1 << 62))
         delay, seed = scenario.target.commit_latency, scenario.seed
-        self._database = MemoryDatabase(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
+        self._database = parts.database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
         self._backend: asyncio.Task[None] | None = None
         self._rollout: Rollout | None = None
         self._application = parts.application(

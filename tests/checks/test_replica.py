@@ -23,14 +23,25 @@ def accepted(doc, status="reported", thing="d-0", **fields):
     return (ACCEPTED, thing, {"doc": doc, "status": status, **fields})
 
 
+def loaded(doc, thing="d-0", **fields):
+    return ("replica.loaded", thing, {"doc": doc, **fields})
+
+
 PASSES = {
     S1: {
+        "found again, and the next": [*backed(), loaded(3, job=JOB), accepted(4)],
+        "a commit that nobody recorded": [*backed(), loaded(5, job=JOB), accepted(6)],
         "success": backed(),
         "two things": [*backed(), *backed("d-1", "r.d-1.0")],
         "a database that is older": [accepted(7), accepted(8), accepted(9)],
     },
     S3: {
         "success": backed(),
+        "the delta again, from what was found": [
+            *failed(), loaded(3, job=JOB), (DELTA, "d-0", {"doc": 3, "job": JOB, "version": "2"})],
+        "of a commit that nobody recorded": [
+            *backed(), *backed("d-1", "r.d-1.0"), loaded(4, job=RETRY),
+            (DELTA, "d-0", {"doc": 4, "job": RETRY, "version": "2"})],
         "failure, and the delta again": failed(),
         "desired by another URL alone": altered(
             altered(altered(backed(), ACCEPTED, "desired", version="1"), DELTA, None, version="1"),
@@ -46,11 +57,15 @@ PASSES = {
     S5: {
         "success": backed(),
         "the same answer again": with_after(backed(), "answer", ("answer", "d-0", {"status": "accepted", "doc": 3})),
+        "told of what was found": [*without(backed(), (ACCEPTED, "desired")), ("offer", "d-0", {"job": RETRY}),
+            loaded(4, job=RETRY), ("offer", "d-0", {"job": RETRY, "status": "accepted"})][-3:] + backed("d-1", "r.d-1.0"),
         "an offer's alone": without(backed(), ("answer", "accepted")),
     },
 }  # fmt: skip
 FAILS = {
     S1: {
+        "found older than it was": ([*backed(), loaded(2)], ["d-0"], {"kind": "replica.loaded"}),
+        "not above what was found": ([*backed(), loaded(5), accepted(5)], ["d-0"], {"doc": 5}),
         "a version twice": ([*backed(), accepted(3)], ["d-0"], {"kind": ACCEPTED, "doc": 3}),
         "a version left out": ([*backed(), accepted(5)], ["d-0"], {"doc": 5}),
         "a version that goes back": ([*backed(), *backed("d-1", "r.d-1.0"), accepted(2, thing="d-1"), accepted(4)],
@@ -70,6 +85,7 @@ FAILS = {
                                                      {"kind": DELTA}),
     },
     S5: {
+        "found older than was told": ([*backed(), loaded(2, job=JOB)], ["d-0"], {"kind": "replica.loaded"}),
         "a version that was told, again": ([*backed(), accepted(3)], ["d-0"], {"kind": ACCEPTED, "doc": 3}),
         "back to before an offer": ([*without(backed(), ("answer", "accepted")), accepted(1)], ["d-0"], {"doc": 1}),
         "told, and never committed": ([*backed(answer={"doc": 9}), accepted(4)], ["d-0"], {"kind": "answer"}),

@@ -7,6 +7,7 @@ import pytest
 
 from simulator.application.drivers import Application
 from simulator.application.rollout import Changed, Rollout
+from simulator.backend.database import MemoryDatabase
 from simulator.backend.replica import Decision, Replica
 from simulator.backend.storage import Storage
 from simulator.checks.judge import judge
@@ -34,6 +35,22 @@ def test_s1_a_replica_that_leaves_versions_out():
     made = scenario(devices=3)
     assert fails("S1-version", made, replica=Skipping) == THREE
     passes(made)
+
+
+class Oblivious(MemoryDatabase):
+    """Says that it has committed, and keeps only what is older than the third version."""
+
+    async def commit(self, rows):
+        await super().commit([row for row in rows if row.version < 3])
+
+
+def test_s5_a_database_that_has_not_committed_what_it_said():
+    made = scenario(devices=20, profile="wifi", rollout={"maximumPerMinute": 60}, run_time="2h",
+                    faults=[{"fault": "F8-backend-killed", "at": "12s", "for": "3s"}])  # fmt: skip
+    passes(made)
+    things = fails("S5-durability", made, database=Oblivious)
+    assert things == fails("S1-version", made, database=Oblivious)
+    assert 0 < len(things) < 20
 
 
 class Mute(Replica):
