@@ -173,7 +173,8 @@ def evidence(trace: Trace, row: int) -> list[str]:
 
 def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[str]:
     """What an incomplete run lacks, in sentences."""
-    asked = manifest.get("scenario", {}).get("fleet", {}).get("devices", 0)
+    fleet = manifest.get("scenario", {}).get("fleet", {})
+    asked = len(fleet.get("only", ())) or fleet.get("devices", 0)
     started = np.unique(trace.kind(Kind.BOOT)["thing"])
     retired = np.unique(trace.kind(Kind.RETIRED)["thing"])
     unended = len(targets) - sum(count for state, count in targets.outcomes().items() if State(state).ended)

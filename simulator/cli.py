@@ -226,6 +226,35 @@ def replay(run: RunPath) -> None:
 
 
 @app.command()
+def shrink(
+    run: RunPath,
+    only: Annotated[str | None, typer.Option("--check", help="the check to go by; none: the first that failed")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the scenario's file; none: shrunk.yaml in the run's directory")
+    ] = None,
+) -> None:
+    """Find the fewest devices, the fewest faults and the shortest times with which a failed virtual run still fails the
+    same check (exit code 2 if it does not fail again), as a scenario of its own, with a device's timeline."""
+    from simulator.trace import rundir
+    from simulator.trace.reader import timeline
+    from simulator.worlds import shrink as shrinking
+
+    found = shrinking.shrink(rundir.open_run(run), only, lambda line: print(f"  still: {line}", flush=True))
+    if found.finding is None:
+        print(f"{found.check} does not fail again; fleetsim replay {run} shows the first event that differs")
+        raise typer.Exit(2)
+    file = out or run / "shrunk.yaml"
+    file.write_text(shrinking.written(found.scenario), encoding="utf-8")
+    devices, faults = len(found.scenario.fleet.present), len(found.scenario.faults)
+    print(f"{found.check}: {found.finding.summary}")
+    print(f"  {devices} device{'s' * (devices != 1)}, {faults} fault{'s' * (faults != 1)}, after {found.runs} runs")
+    for thing in found.finding.things[:1]:
+        print(f"\n  {thing}:")
+        print("\n".join(f"  {line}" for line in timeline(found.again.trace, thing)))
+    print(f"\n  scenario  {file}\n  repeat    fleetsim run {shlex.quote(str(file))}\n  seed      {found.scenario.seed}")
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write a recorded run's report, summary, devices.csv and junit.xml again."""
     from simulator.trace import rundir

@@ -11,7 +11,7 @@ import orjson
 
 from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
 from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
-from simulator.links.base import MqttLink
+from simulator.links.base import SERVICE_RECONNECT, MqttLink
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
@@ -84,7 +84,7 @@ class Application:
                     await self._turn()
             except (LinkError, PeerError):
                 self._link.abort()
-                await asyncio.sleep(min(5.0, 0.1 * 2.0 ** min(attempts, 6)))
+                await asyncio.sleep(SERVICE_RECONNECT.delay(attempts, 0.0))
                 attempts += 1
 
     def clock(self) -> float:

@@ -9,7 +9,7 @@ from simulator.backend.database import Database
 from simulator.backend.replica import Decision, Replica, Row
 from simulator.backend.storage import Storage
 from simulator.dialects.atlas import AtlasReplica
-from simulator.links.base import MqttLink
+from simulator.links.base import SERVICE_RECONNECT, MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Request, Response, Subscribe
@@ -122,7 +122,7 @@ class BackendService:
                     await self._hear()
             except (LinkError, PeerError):
                 self._link.abort()
-                await asyncio.sleep(min(5.0, 0.1 * 2.0**attempts))
+                await asyncio.sleep(SERVICE_RECONNECT.delay(attempts, 0.0))
                 attempts += 1
 
     async def _hear(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from simulator.checks.arrays import Mask, follows, grouped, newest, taken
 from simulator.checks.base import Draft, many, torn
+from simulator.checks.outages import after
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
@@ -21,8 +22,8 @@ _NEVER_US = np.iinfo(np.int64).max
 
 def learns(trace: Trace, scenario: Scenario) -> Finding:
     """L3: a device that stays connected has heard of the job that is desired of it within LEARN_S and twice the longest
-    latency of its profile, counted from when it connected or the offer was accepted, whichever is later; or it runs, or
-    says that it runs, that software already."""
+    latency of its profile, counted from when it connected or the offer was accepted, whichever is later, or from the
+    end of an outage in between; or it runs, or says that it runs, that software already."""
     draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
     sessions = _sessions(trace)
@@ -33,8 +34,9 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     profiles = Profiles(trace, scenario)
     waits = _waits(trace, offers, sessions)
     bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
-    lasts = waits.since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
-    deadline_us = np.where(lasts, waits.since_us + bound_us, waits.since_us)
+    since_us = after(trace, waits.since_us, bound_us)
+    lasts = since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
+    deadline_us = np.where(lasts, since_us + bound_us, since_us)
     at = np.searchsorted(trace.column("t_us"), deadline_us, "right")
     meant = View(trace, offers.rows[waits.offer])
     ignorant = lasts & ~_heard(trace, meant, at) & ~_runs(trace, meant, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def outages(trace: Trace) -> list[tuple[int, int]]:
     return sorted([*found, *((begin, last_us) for begin in down.values())])
 
 
-def after(trace: Trace, due_us: Codes, bound_us: int) -> Codes:
+def after(trace: Trace, due_us: Codes, bound_us: Any) -> Codes:
     """What is due within `bound_us` of `due_us` is due within it of the end of any outage that comes in between."""
     for begin, end in outages(trace):
         due_us = np.where((due_us < end) & (due_us + bound_us > begin), end, due_us)

@@ -57,7 +57,7 @@ def validity(trace: Trace, scenario: Scenario) -> Validity:
 def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:
     """Why less was sent than asked: fewer devices than the scenario's."""
     cold = len(np.unique(trace.kind(Kind.BOOT).where("status", "cold")["thing"]))
-    asked = scenario.fleet.devices
+    asked = len(scenario.fleet.present)
     return () if cold >= asked else (f"{cold} of {asked} devices were started",)
 
 

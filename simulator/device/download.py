@@ -78,13 +78,13 @@ async def download(
             return transfer.partial
         if (away := terms.away()) > 0:  # nobody's failure
             await asyncio.sleep(away)
-            continue
-        if transfer.partial.received > reached:
-            failures, reached = 0, transfer.partial.received
-        failures += 1
-        if failures >= (terms.retry.attempts or failures + 1):
-            raise DownloadFailed(again.reason)
-        await asyncio.sleep(max(terms.delay(failures - 1), again.retry_after_s))
+        else:
+            if transfer.partial.received > reached:
+                failures, reached = 0, transfer.partial.received
+            failures += 1
+            if failures >= (terms.retry.attempts or failures + 1):
+                raise DownloadFailed(again.reason)
+            await asyncio.sleep(max(terms.delay(failures - 1), again.retry_after_s))
         if again.refused:
             permission = await leave(True)
 

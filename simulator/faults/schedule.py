@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from simulator.model.scenario import Fault
 
+_LAST_BIT_S = 1e-6  # a difference of two clocks' times is not exact: who waits for its last bit waits for ever
+
 
 class Turn(NamedTuple):
     """The fault's place in the scenario, and whether it begins or ends."""
@@ -50,6 +52,6 @@ class Timeline:
                 if lasts_s is not None:
                     self._due.append((now_s + lasts_s, nth, False))
                     self._due.sort()
-        while self._due and self._due[0][0] <= now_s:
+        while self._due and self._due[0][0] <= now_s + _LAST_BIT_S:
             found.append(Turn(*self._due.pop(0)[1:]))
         return found

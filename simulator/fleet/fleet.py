@@ -40,7 +40,7 @@ def specs(scenario: Scenario, shard: Shard, epoch: float) -> Iterable[tuple[int,
     cohorts = fleet.cohort_of(scenario.seed)
     profiles = {c: scenario.profile(fleet.profile_of(c)) for c in fleet.cohort_counts()}
     software = factory_software(fleet.version)
-    for ordinal in range(shard.index, fleet.devices, shard.count):
+    for ordinal in filter(shard.owns, fleet.present):
         profile = profiles[cohorts[ordinal]]
         yield ordinal, DeviceSpec(fleet.name(ordinal), profile, software, scenario.target.artifact_bound, epoch)
 

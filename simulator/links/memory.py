@@ -271,7 +271,7 @@ class MemoryBody:
 
 
 class MemoryHttp:
-    """HTTP by calling `serve`, a pure function; implements `HttpLink`."""
+    """HTTP by calling `serve`, which raises LinkError where nobody is there; implements `HttpLink`."""
 
     __slots__ = ("_serve",)
 

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -270,6 +270,7 @@ class Fleet(Part):
     username: str = Field("%u", description="%u is the thing, %c the client id; for an external broker")
     password: str | None = Field(None, description="for an external broker; %u and %c as in username")
     first_index: int = Field(0, ge=0)
+    only: tuple[int, ...] = Field((), description="the only devices that are there, counted from 0; none: all of them")
     ramp: Ramp = Field("200/s", description="devices a second, or all within a time")  # type: ignore[assignment]
     version: str = Field("1.0.0", description="what runs at the start")
     profile: str = "perfect"
@@ -283,11 +284,19 @@ class Fleet(Part):
             raise ValueError("thing: it becomes a topic level and may hold none of / + #")
         if "%i" not in self.client_id and "%u" not in self.client_id:
             raise ValueError("client_id: it must hold %i or %u, or devices would take over each other's connection")
+        if any(not 0 <= ordinal < self.devices for ordinal in self.only) or len(set(self.only)) < len(self.only):
+            raise ValueError(f"only: each once, from 0 to {self.devices - 1}")
         names = [c.name for c in self.cohorts]
         if len(names) != len(set(names)):
             raise ValueError("cohorts: names must differ")
         self.cohort_counts()
         return self
+
+    @property
+    def present(self) -> Sequence[int]:
+        """The ordinals of the devices that are there. Cohorts, shares and times are those of the whole fleet, so that
+        leaving others out changes nothing for these."""
+        return sorted(self.only) or range(self.devices)
 
     def name(self, ordinal: int) -> str:
         """The thing of the device with this ordinal (from 0)."""
@@ -538,6 +547,7 @@ class Scenario(Part):
     target: Target = Target()
     rollout: RolloutSpec = RolloutSpec()
     faults: tuple[Fault, ...] = ()
+    swarm: int = Field(0, ge=0, description="so many faults more, drawn from the seed; none of them breaks a check")
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
     checks: tuple[str, ...] = Field((), description="names of checks; none: all")
@@ -579,10 +589,11 @@ class Scenario(Part):
         cohorts = self.fleet.cohort_of(self.seed)
         wanted = self.rollout.cohorts
         members = [o for o in range(self.fleet.devices) if not wanted or cohorts[o] in wanted]
-        if self.rollout.share >= 1:
-            return tuple(members)
-        count = round(self.rollout.share * len(members))
-        return tuple(sorted(dice.lowest(self.seed, f"targets {self.rollout.name}", members, count)))
+        if self.rollout.share < 1:
+            count = round(self.rollout.share * len(members))
+            members = sorted(dice.lowest(self.seed, f"targets {self.rollout.name}", members, count))
+        only = frozenset(self.fleet.only)
+        return tuple(ordinal for ordinal in members if ordinal in only) if only else tuple(members)
 
 
 def _no_such(what: str, name: str, known: list[str]) -> str:

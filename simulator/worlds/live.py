@@ -38,8 +38,9 @@ _POLL_S = 0.1
 def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     """Refuse what this machine cannot do, before anything is started; the devices' source addresses."""
     fleet, target = scenario.fleet, scenario.target
-    if options.processes > fleet.devices:
-        raise ScenarioError(f"--processes {options.processes} is more than the {fleet.devices} devices")
+    devices = len(fleet.present)
+    if options.processes > devices:
+        raise ScenarioError(f"--processes {options.processes} is more than the {devices} devices")
     if target.kind == "external" and target.own_broker:
         raise ScenarioError("target.kind external needs a target.broker URL, such as mqtt://host:1883")
     if target.kind == "external" and target.artifact_url is None:
@@ -48,8 +49,8 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
     _refuse_killing_what_is_not_ours(scenario)
     limit = limits.raise_open_files()
-    limits.check_files(fleet.devices, options.processes, embedded=target.broker == "embedded", limit=limit)
-    return limits.sources(fleet.devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
+    limits.check_files(devices, options.processes, embedded=target.broker == "embedded", limit=limit)
+    return limits.sources(devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
 
 
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from simulator import __version__
+from simulator.faults.swarm import with_swarm
 from simulator.model.errors import NotSimulated, ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -65,6 +66,7 @@ class Replay(NamedTuple):
 def again(scenario: Scenario) -> Again:
     """Run a scenario in virtual time and judge it, without a file. An exception of ours ends the run, not the caller;
     raises ScenarioError and NotSimulated."""
+    scenario = with_swarm(scenario)
     batches: list[pa.RecordBatch] = []
     incomplete: tuple[str, ...] = ()
     died: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ def _crash(error: BaseException) -> tuple[str, str]:
 def trace_of(scenario: Scenario) -> pa.Table:
     """The trace of a virtual run, in memory. What a party raises is raised."""
     batches: list[pa.RecordBatch] = []
-    virtual.run(scenario, batches.append)
+    virtual.run(with_swarm(scenario), batches.append)
     return in_order(batches)
 
 

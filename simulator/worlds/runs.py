@@ -18,6 +18,7 @@ from simulator import __version__
 from simulator.checks.judge import judge, named
 from simulator.checks.validity import started, validity
 from simulator.faults.packages import rules_of
+from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -70,6 +71,7 @@ def sensible(scenario: Scenario) -> None:
 
 def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
     """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
+    scenario = with_swarm(scenario)
     sensible(scenario)
     if scenario.world == "live":
         from simulator.worlds import live

@@ -53,7 +53,7 @@ async def conduct(world: World, scenario: Scenario, record: Record, stop: asynci
     """Take a world through its stages; `stop` ends them early. What goes wrong before the ramp is raised."""
     loop = asyncio.get_running_loop()
     outcome = Outcome(complete=False, reason="")
-    begin = {"seed": scenario.seed, "devices": scenario.fleet.devices, "world": scenario.world}
+    begin = {"seed": scenario.seed, "devices": len(scenario.fleet.present), "world": scenario.world}
     record(Kind.RUN, status="begin", detail=orjson.dumps(begin).decode())
     stages = loop.create_task(_stages(world, scenario, record), name="stages")
     racers: list[asyncio.Task[Any]] = [stages]
@@ -106,13 +106,16 @@ async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIte
     """Faults begin and end when their time comes; at the end those that are left are healed, before liveness counts."""
     faults, loop = scenario.faults, asyncio.get_running_loop()
     there = {nth for nth, fault in enumerate(faults) if fault.from_the_start}
+    servers = [rules_of(fault, nth).server for nth, fault in enumerate(faults)]
 
     async def turn(nth: int, on: bool) -> None:
+        server = servers[nth]
+        others = server and any(servers[other] == server for other in there - {nth})
         (there.add if on else there.discard)(nth)
-        server = rules_of(faults[nth], nth).server
         detail = orjson.dumps({"server": server}).decode() if server else None
         record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth, detail=detail)
-        await world.harm(nth, on)
+        if not others:  # who is down already, or kept down, is neither killed nor started
+            await world.harm(nth, on)
 
     async def keep_time() -> None:
         began, timeline = loop.time(), Timeline(faults)

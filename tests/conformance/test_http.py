@@ -16,6 +16,8 @@ from simulator.links.http import LeanHttp
 from simulator.links.library import LibraryHttp
 from simulator.links.loop import LiveLoop
 from simulator.links.memory import MemoryHttp
+from simulator.model.errors import LinkError
+from simulator.model.io import Request, Response
 from tests.conformance.http import CHECKS, ON_THE_WIRE, Check, Road
 from tests.conformance.http_server import RawServer, page
 
@@ -28,9 +30,10 @@ WAYS: dict[str, tuple[Callable[[HttpOptions], HttpLink], Loop]] = {
 
 
 def down() -> tuple[HttpLink, str]:
-    link = MemoryHttp(page)
-    link.down = True
-    return link, "/hello"
+    def refused(request: Request) -> Response:
+        raise LinkError("connection refused")
+
+    return MemoryHttp(refused), "/hello"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,12 @@ def test_what_brings_something_new_is_no_failure_of_the_budget():
         fetch([CUT] * 6)
 
 
+def test_a_refusal_that_comes_as_the_device_goes_away_has_it_ask_anew_all_the_same():
+    left = iter([0.0, 60.0, 0.0, 0.0])  # there as it asks; away when the answer comes
+    _, seen, _ = fetch([Response(403), whole()], away=lambda: next(left))
+    assert [url for url, _ in seen] == ["u1", "u2"]
+
+
 def test_nothing_is_asked_while_the_device_is_away():
     left = iter([30.0, 30.0, 0.0, 0.0])
     _, _, pieces = fetch([whole()], away=lambda: next(left))

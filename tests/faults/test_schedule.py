@@ -21,6 +21,13 @@ def test_turns_come_when_their_time_has_come_and_but_once():
     assert line.next_s is None
 
 
+def test_a_turn_does_not_wait_for_the_last_bit_of_its_time():
+    line = Timeline(made({"at": 30.8}))
+    began = 1.5
+    assert (began + 30.8) - began < 30.8
+    assert line.turns((began + 30.8) - began, 0.0) == [Turn(0, True)]
+
+
 def test_a_fault_waits_for_a_share_and_lasts_from_then_on():
     line = Timeline(made({"converged": "50%", "for": "20s"}, {"converged": "20%"}))
     assert line.waits_for_share

@@ -88,6 +88,10 @@ def test_wrong_password_and_foreign_topics_are_refused():
     assert with_broker(scenario, Broker(access.login, access.may)) == b"own"
 
 
+def refused(request):
+    raise LinkError("connection refused")
+
+
 def test_http_bounds_redirects_and_truncation():
     answers = {
         "/a": Response(200, (("content-length", "5"),), b"hello"),
@@ -104,7 +108,7 @@ def test_http_bounds_redirects_and_truncation():
                 await http.request(Request("GET", url), bound=bound)
         with pytest.raises(LinkError, match="redirects"):
             await http.request(Request("GET", "/round"))
-        http.down = True
+        http = MemoryHttp(refused)
         with pytest.raises(LinkError, match="refused"):
             await http.request(Request("GET", "/a"))
 

@@ -7,6 +7,7 @@ import pytest
 
 from simulator.checks.judge import judge
 from simulator.faults.packages import PACKAGES
+from simulator.faults.swarm import with_swarm
 from simulator.model.events import Kind
 from simulator.model.verdict import Verdict
 from tests.worlds.running import fleetsim, latest
@@ -21,8 +22,10 @@ GONE = {"F19-vanish"}
 def asked(name, **more):
     """A fault with a time, where it needs one."""
     made = {"fault": name, **more}
-    if name in ("F3-offline", "F24-blackhole"):
+    if name == "F3-offline":
         made |= {"step": "installing", "for": "2m"}
+    elif name == "F24-blackhole":
+        made |= {"at": 0, "for": "2m"}
     elif PACKAGES[name].settings == {} and PACKAGES[name].make().act:
         made |= {"step": "downloading"}
     return made
@@ -41,10 +44,11 @@ def ends(trace):
     return dict(zip(trace.kind(Kind.EXECUTION).texts("thing"), trace.kind(Kind.EXECUTION).texts("status"), strict=True))
 
 
+HASTY = {"F5-herd", "F21-retry-storm"}
 SERVERS = {"F4-broker-killed", "F8-backend-killed", "F20-cancel"}
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS))
+@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS - HASTY))
 def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
     trace, harmed, findings = harmed_run(asked(name, count=4))
     did = trace.kind(Kind.FAULT).where("status", "did")
@@ -63,6 +67,16 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
         assert found <= {"SUCCEEDED", "FAILED"}
     else:
         assert found == {"FAILED" if name in FAILS else "TIMED_OUT" if name in GONE else "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("name", sorted(HASTY))
+def test_a_device_without_patience_is_seen_where_it_has_to_wait(name):
+    trace, _, findings = harmed_run({"fault": "F3-offline", "at": "5s", "for": "30s"}, {"fault": name, "count": 4})
+    did = trace.kind(Kind.FAULT).where("status", "did")
+    hasty = set(did.where("phase", name).texts("thing"))
+    assert len(hasty) == 4
+    assert set(findings) == set(PACKAGES[name].breaks)
+    assert set(findings["L9-backoff"].things) == hasty
 
 
 @pytest.mark.parametrize(
@@ -118,14 +132,17 @@ def test_leaving_out_a_fault_harms_no_other_device_of_the_rest():
     assert full.harmed(0) != full.harmed(2)
 
 
-@pytest.mark.parametrize("seed", range(25))
+def swarming(seed):
+    return scenario(devices=15, profile=["wifi", "flaky", "nb-iot"][seed % 3], seed=seed, swarm=3, run_time="24h",
+                    rollout={"maximumPerMinute": 60})  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
 def test_a_swarm_of_harmless_faults_raises_no_alarm(seed):
     """Each seed has its own faults; those that break nothing must break nothing together either."""
-    names = [name for name, package in PACKAGES.items() if not package.breaks and name not in SERVERS]
-    chosen = {names[(seed * 7 + n * 5) % len(names)] for n in range(3)}
-    _, _, findings = harmed_run(*(asked(name, share="40%") for name in sorted(chosen)), seed=seed)
-    failed = {check: found for check, found in findings.items() if found.verdict is Verdict.FAIL}
-    assert failed == {}, chosen
+    made = with_swarm(swarming(seed))
+    failed = {f.check: f.summary for f in judge(run(made), made) if f.verdict is Verdict.FAIL}
+    assert failed == {}, made.faults
 
 
 # ---- servers and operators
@@ -146,6 +163,28 @@ def test_a_server_that_is_killed_costs_time_and_nothing_else(name, profile):
     assert not ((accepted > turns[0] + 10_000) & (accepted < turns[1])).any()
     lost = trace.kind(Kind.LOST).where("status", "lost")
     assert (len(lost) > 0) == (name == "F4-broker-killed")
+
+
+@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
+    made = scenario(
+        devices=40, rollout={"maximumPerMinute": 60},
+        faults=[{"fault": name, "at": "4s", "for": "20s"}, {"fault": name, "at": "10s", "for": "5s"}],
+    )  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 40}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    accepted = trace.kind(Kind.ACCEPTED)["t_us"] / 1e6
+    began = trace.kind(Kind.STAGE).where("phase", "rollout")["t_us"][0] / 1e6
+    assert not ((accepted > began + 4.1) & (accepted < began + 24)).any()
+
+
+def test_a_broker_that_is_gone_for_hours_is_waited_for():
+    made = scenario(devices=5, run_time="12h", faults=[{"fault": "F4-broker-killed", "at": 0, "for": "3h"}],
+                    rollout={"timeoutConfig": {"inProgressTimeout": "6h"}})  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 5}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
 
 
 def test_what_the_replica_had_committed_is_there_again():

@@ -1,0 +1,51 @@
+"""Faults drawn from a run's seed: each seed its own, none of which breaks a check by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.faults.packages import PACKAGES, Rules
+from simulator.model.dice import draw
+from simulator.model.scenario import Fault, Scenario
+from simulator.model.update import Phase
+
+_STEPS = [phase for phase in Phase if phase is not Phase.ROLLING_BACK]
+_AT_S, _LASTS_S = 60.0, (5.0, 120.0)
+
+
+def with_swarm(scenario: Scenario) -> Scenario:
+    """The scenario with as many faults more as its `swarm` asks for; they are named in it from then on."""
+    if not scenario.swarm:
+        return scenario
+    drawn = tuple(_drawn(scenario.seed, nth) for nth in range(scenario.swarm))
+    return scenario.model_copy(update={"faults": (*scenario.faults, *drawn), "swarm": 0})
+
+
+def _drawn(seed: int, nth: int) -> Fault:
+    def roll(what: str) -> float:
+        return draw(seed, "swarm", f"{what} {nth}")
+
+    harmless = [package for package in PACKAGES.values() if not package.breaks]
+    package = harmless[int(roll("fault") * len(harmless))]
+    rules = package.make(**dict.fromkeys(package.settings, 1))
+    said: dict[str, Any] = {"fault": package.name, **_when(rules, roll)}
+    if not rules.server:
+        said["share"] = round(0.05 + 0.45 * roll("share"), 2)
+    return Fault.model_validate(said)
+
+
+def _when(rules: Rules, roll: Any) -> dict[str, Any]:
+    """From the start, at a time or at a step, and for how long: what goes with this fault."""
+    if rules.inborn:
+        return {}
+    shortest, longest = _LASTS_S
+    lasts = (
+        {} if rules.act or rules.server == "rollout" else {"for": round(shortest + (longest - shortest) * roll("for"))}
+    )
+    if rules.server:
+        return {"at": round(_AT_S * roll("at"), 1), **lasts}
+    if roll("step") < 0.5:
+        return {"step": str(_STEPS[int(roll("which step") * len(_STEPS))]), **lasts}
+    if rules.act or rules.road or roll("later") < 0.5:
+        return {"at": round(_AT_S * roll("at"), 1), **lasts}
+    return {}
