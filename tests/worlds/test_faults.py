@@ -272,6 +272,12 @@ def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
     assert Counter(states["live"].values()) == {"SUCCEEDED": 28, "FAILED": 2}
 
 
+def test_the_shipped_scenario_of_faults_passes_with_five_failures(tmp_path):
+    code, text, err = fleetsim("run", "faults", "--out", tmp_path)
+    assert code == 0, text + err
+    assert Counter(ends(latest(tmp_path).trace).values()) == {"SUCCEEDED": 395, "FAILED": 5}
+
+
 def test_a_fault_that_there_is_not_is_refused_before_anything_starts(tmp_path):
     code, _, err = fleetsim("run", written(tmp_path, faults=[{"fault": "F9-cutt"}]), "--out", tmp_path / "out")
     assert code == 3
