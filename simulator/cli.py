@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
-from simulator.model.scenario import Scenario, load_scenario, parse_scenario
+from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
 from simulator.worlds.shipped import SHIPPED, find
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -78,7 +78,7 @@ def run(
         "target.database": database,
         "target.artifact_url": None if storage == "embedded" else storage,
     }
-    loaded = load_scenario(find(scenario), {key: value for key, value in given.items() if value is not None})
+    loaded = _loaded(scenario, {key: value for key, value in given.items() if value is not None})
     if check_determinism:
         from simulator.worlds.replay import differing, twice
 
@@ -130,7 +130,7 @@ def explore(
     from simulator.trace.rundir import folder
     from simulator.worlds import explore as exploring
 
-    loaded = load_scenario(find(scenario), {"world": "virtual"})
+    loaded = _loaded(scenario, {"world": "virtual"})
     first = loaded.seed if first_seed is None else first_seed
     where = out or Path("runs", "explore", folder(loaded.name))
     found = exploring.explore(loaded, scenario, range(first, first + seeds), processes, where, quiet=as_json).summary()
@@ -177,6 +177,19 @@ def serve(
     if token:
         options.token = token
     raise typer.Exit(serving(loaded, options))
+
+
+def _loaded(word: str, laid: dict[str, Any]) -> Scenario:
+    """A scenario by its name or file, which makes sense to the rooms that will carry it out."""
+    from simulator.worlds import runs
+
+    path = find(word)
+    scenario = load_scenario(path, laid)
+    try:
+        runs.sensible(scenario)
+    except ScenarioError as error:
+        raise located(path, error) from None
+    return scenario
 
 
 def _without(words: list[str], flag: str) -> list[str]:

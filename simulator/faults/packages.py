@@ -218,12 +218,20 @@ PACKAGES: dict[str, Package] = {
     )
 }  # fmt: skip
 
+
+def _status(value: Any) -> float:
+    if not isinstance(value, int | float) or not 400 <= value <= 599 or value % 1:
+        said = f"{value:g}" if isinstance(value, int | float) else repr(value)
+        raise ValueError(f"{said} is not the status of a refusal; write 403, 429 or 503")
+    return value
+
+
 _PARSED: dict[str, Callable[[Any], float]] = {
     **dict.fromkeys(("after", "hold", "wait", "retry_after", "gap"), duration),
     **dict.fromkeys(("at", "odds"), share),
     "by": lambda value: -duration(value[1:]) if isinstance(value, str) and value.startswith("-") else duration(value),
     "space": size,
-    "status": float,
+    "status": _status,
 }
 
 

@@ -631,6 +631,15 @@ def load_scenario(path: Path, overrides: dict[str, Any] | None = None) -> Scenar
     return parse_scenario(text, str(path), overrides, default_name=path.stem)
 
 
+def located(path: Path, error: ScenarioError) -> ScenarioError:
+    """What a scenario's file alone did not tell, with the file and the line of the key that the error begins with."""
+    key = re.match(r"([a-zA-Z_]\w*(?:\.\w+)*): ", str(error))
+    if key is None:
+        return error
+    line = _line(yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader), key[1].split("."))
+    return ScenarioError(f"{path}:{line}: {error}" if line else f"{path}: {error}")
+
+
 def parse_scenario(
     text: str, where: str = "scenario", overrides: dict[str, Any] | None = None, default_name: str = "unnamed"
 ) -> Scenario:

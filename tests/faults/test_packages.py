@@ -44,6 +44,8 @@ def test_settings_are_written_as_everywhere():
         ({"fault": "gremlins"}, "faults.3.fault: no such fault: 'gremlins'; there are F1-duplicate"),
         ({"fault": "F9-cut", "with": {"after": 1}}, "faults.3.with.after: F9-cut has no such setting; its settings are at"),
         ({"fault": "F3-offline", "with": {"at": 1}}, "faults.3.with.at: F3-offline has no such setting; it has none"),
+        ({"fault": "F8-storage-refuses", "with": {"status": 99}}, "faults.3.with.status: 99 is not the status of a refusal"),
+        ({"fault": "F8-storage-refuses", "with": {"status": "teapot"}}, "faults.3.with.status: 'teapot' is not the status"),
         ({"fault": "F9-cut", "with": {"at": "half"}}, "faults.3.with.at: 'half' is not a share"),
         ({"fault": "F1-duplicate", "with": {"name": "beta"}}, "faults.3.with.name: 'beta' is none of delta"),
         ({"fault": "F14-power-cut"}, "faults.3: F14-power-cut needs at, converged or step"),
