@@ -58,7 +58,9 @@ def _end(trace: Trace, targets: Targets, times: Seconds) -> float:
     if over and not np.isnan(times).all():
         return float(np.nanmax(times)) * 1.03 + 1e-3
     since = began_s(trace, targets)
-    return float(trace.column("t_us")[-1]) / 1e6 - float(np.nanmin(since)) if not np.isnan(since).all() else 1.0
+    if np.isnan(since).all():
+        return 1.0
+    return max(float(trace.column("t_us")[-1]) / 1e6 - float(np.nanmin(since)), 1e-3)
 
 
 def _curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
