@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -16,6 +16,9 @@ from simulator.model.io import Request
 from simulator.model.scenario import Fault, Profile, Scenario
 from simulator.model.update import Phase
 from simulator.trace.recorder import Record
+
+_Met = TypeVar("_Met")
+_Verdict = TypeVar("_Verdict", Fate, Trouble)
 
 
 class _Active:
@@ -88,22 +91,23 @@ class Harm:
 
     def message(self, packet: Packet) -> Fate | None:
         """What becomes of this message."""
-        for active in self._active:
-            if active.on and active.rules.message is not None and active.left != 0:
-                fate = active.rules.message(packet)
-                if fate is not None:
-                    self._spend(active, message=packet.name, size=len(packet.payload), **_said(fate))
-                    return fate
-        return None
+        said = {"message": packet.name, "size": len(packet.payload)}
+        return self._struck(lambda rules: rules.message, packet, said)
 
     def exchange(self, request: Request) -> Trouble | None:
         """What becomes of this request and its response."""
+        return self._struck(lambda rules: rules.exchange, request, {"request": request.method})
+
+    def _struck(
+        self, rule_of: Callable[[Rules], Callable[[_Met], _Verdict | None] | None], met: _Met, said: dict[str, Any]
+    ) -> _Verdict | None:
+        """The verdict of the first fault that is there and concerned."""
         for active in self._active:
-            if active.on and active.rules.exchange is not None and active.left != 0:
-                trouble = active.rules.exchange(request)
-                if trouble is not None:
-                    self._spend(active, request=request.method, **_said(trouble))
-                    return trouble
+            rule = rule_of(active.rules) if active.on and active.left != 0 else None
+            verdict = rule(met) if rule is not None else None
+            if verdict is not None:
+                self._spend(active, **said, **_said(verdict))
+                return verdict
         return None
 
     def at_phase(self, phase: Phase) -> str:

@@ -25,6 +25,7 @@ from simulator.model.errors import FleetsimError, PartDied
 from simulator.model.scenario import Scenario
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.health import Health
+from simulator.worlds.nopandas import hide_pandas
 
 _FLUSH_S = 0.5
 
@@ -131,19 +132,10 @@ class _Tally:
         return counts
 
 
-class _WithoutPandas:
-    """Hides pandas, which pyarrow loads with its first conversion if it can: half a second and 40 MB a part."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """There is no pandas here."""
-        if name == "pandas":
-            raise ModuleNotFoundError("no part of a live run needs pandas", name=name)
-
-
 def main() -> None:
     """Read the configuration, be that part until stdin ends. Exit code 3: could not start; 4: failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when a run ends
-    sys.meta_path.insert(0, _WithoutPandas())
+    hide_pandas()
     from simulator.worlds.roles import ROLES  # loads what takes long, while others do the same
 
     line = b""

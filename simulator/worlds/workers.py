@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import importlib.abc
 import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +19,7 @@ from simulator.model.errors import PartDied
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace
+from simulator.worlds.nopandas import hide_pandas
 from simulator.worlds.replay import Again, again
 
 _BATCH_DEVICES = 320  # devices in one batch of seeds: about half a second
@@ -77,18 +76,9 @@ def _unsure(done: Again) -> str:
 _scenario: list[Scenario] = []
 
 
-class _NoPandas(importlib.abc.MetaPathFinder):
-    """pyarrow imports pandas where there is one, and nothing here needs it: a quarter of a second for each worker."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        """Refuse it."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname)
-
-
 def _begin(resolved: dict[str, Any]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.meta_path.insert(0, _NoPandas())
+    hide_pandas()
     _scenario.append(Scenario.model_validate(resolved))
     gc.freeze()  # what was imported stays
 
