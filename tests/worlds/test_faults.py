@@ -252,12 +252,13 @@ def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
         {"fault": "F9-range-ignored", "count": 5},
         {"fault": "F14-power-cut", "count": 5, "step": "rebooting"},
         {"fault": "F17-answer-lost", "count": 3},
-        {"fault": "F3-offline", "count": 5, "at": "500ms", "for": "1s"},
-        {"fault": "F25-duplicate-client-id", "count": 3, "at": "1s"},
+        {"fault": "F3-offline", "count": 5, "step": "installing", "for": "1s"},
+        {"fault": "F25-duplicate-client-id", "count": 3, "step": "installing"},
     ]
     profiles = {"quick": {"install": "200ms", "reboot": "100ms", "reconnect": {"base": "100ms", "cap": "1s"},
                           "resend": {"base": "1s", "cap": "2s"}, "download_retry": {"base": "50ms"}}}  # fmt: skip
-    file = written(tmp_path, faults=faults, profiles=profiles, run_time="60s")
+    rollout = {"startAfter": "2s"}  # all are connected by then, however slow the machine: each hears its delta
+    file = written(tmp_path, faults=faults, profiles=profiles, rollout=rollout, run_time="60s")
     struck, states = {}, {}
     for world in ("live", "virtual"):
         code, text, err = fleetsim(
