@@ -254,7 +254,8 @@ def rules_of(fault: Fault, nth: int) -> Rules:
     settings = {name: _parsed(name, value, nth) for name, value in (package.settings | fault.options).items()}
     rules = package.make(**settings)
     if (rules.act or rules.server) and fault.from_the_start:
-        raise ScenarioError(f"faults.{nth}: {package.name} needs at, converged or step: when it happens")
+        when = "at or converged" if rules.server else "at, converged or step"
+        raise ScenarioError(f"faults.{nth}: {package.name} needs {when}: when it happens")
     if rules.inborn and (not fault.from_the_start or fault.lasts is not None):
         raise ScenarioError(f"faults.{nth}: {package.name} is of a device's nature: without at, converged, step or for")
     if rules.server and (fault.step is not None or fault.count is not None or fault.share != 1.0 or fault.times):

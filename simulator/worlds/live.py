@@ -169,20 +169,21 @@ class _World:
             raise ScenarioError(f"the storage refused the artifact: {said.get('error', response.status)}")
         return ArtifactFacts(version=version, **said)
 
-    async def harm(self, nth: int, on: bool) -> None:
-        """Each shard on its own devices; or on a server."""
-        server = rules_of(self._scenario.faults[nth], nth).server
-        if server == "rollout":
-            await self._abort() if on else None
-        elif server and on:
-            await self._stack.kill(server)
-        elif server:
-            await self._stack.revive(server)
-        else:
-            for index in range(self._options.processes):
-                self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
+    def harm(self, nth: int, on: bool) -> None:
+        """Each shard on its own devices."""
+        for index in range(self._options.processes):
+            self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
 
-    async def _abort(self) -> None:
+    async def kill(self, name: str) -> None:
+        """As `kill -9` does."""
+        await self._stack.kill(name)
+
+    async def revive(self, name: str) -> None:
+        """Over what it had on disk."""
+        await self._stack.revive(name)
+
+    async def cancel(self) -> None:
+        """Through the application's API."""
         with contextlib.suppress(WrongState):
             await self._rollouts(LeanHttp()).abort(self._scenario.rollout.name)
 

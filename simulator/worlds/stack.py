@@ -225,10 +225,9 @@ class Stack:
         config = self._broker_config() if name == "broker" else self._backend_config()
         if self._traced:
             config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
-        child = Child(name, self._directory / "parts" / f"{name}-{life}.log", self._heard)
+        self.children[name] = child = Child(name, self._directory / "parts" / f"{name}-{life}.log", self._heard)
         await child.spawn()
         await child.start(config)
-        self.children[name] = child
 
     async def watch(self) -> None:
         """Raise PartDied as soon as one of them ends."""

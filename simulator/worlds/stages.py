@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -14,7 +14,7 @@ from simulator.faults.packages import rules_of
 from simulator.faults.schedule import Timeline
 from simulator.model.errors import PartDied
 from simulator.model.events import Kind
-from simulator.model.scenario import Scenario
+from simulator.model.scenario import Fault, Scenario
 from simulator.trace.recorder import Record
 
 _LOOK_S = 0.5  # between two looks at the share that has succeeded
@@ -32,8 +32,17 @@ class World(Protocol):
     async def roll_out(self) -> None:
         """Begin the rollout; return when it has ended."""
 
-    async def harm(self, nth: int, on: bool) -> None:
-        """A fault of the scenario begins or ends, on the devices or the server that it befalls."""
+    def harm(self, nth: int, on: bool) -> None:
+        """A fault of the scenario begins or ends, on the devices that it befalls."""
+
+    async def kill(self, name: str) -> None:
+        """The broker or the backend dies, with what it has not kept."""
+
+    async def revive(self, name: str) -> None:
+        """It is started again; return when it is ready. The broker is there before the backend."""
+
+    async def cancel(self) -> None:
+        """An operator aborts the rollout."""
 
     def succeeded(self) -> float:
         """The share of the rollout's targets that has succeeded, as far as it is known."""
@@ -83,17 +92,16 @@ async def conduct(world: World, scenario: Scenario, record: Record, stop: asynci
 async def _stages(world: World, scenario: Scenario, record: Record) -> str:
     """Why the run is incomplete; empty when it is complete."""
     await world.start()
+    nemesis = _Nemesis(world, scenario.faults, record)
     try:
         async with asyncio.timeout(scenario.run_time):
             record(Kind.STAGE, phase="ramp")
-            for nth, fault in enumerate(scenario.faults):
-                if fault.from_the_start:
-                    record(Kind.FAULT, status="begin", phase=fault.fault, size=nth)
+            nemesis.note_those_from_the_start()
             await world.ramp()
             await asyncio.sleep(scenario.rollout.start_after)
             record(Kind.STAGE, phase="rollout")
-            async with _nemesis(world, scenario, record):
-                await world.roll_out()
+            await _rolled_out(world, nemesis)
+            await nemesis.heal()
     except TimeoutError:
         return f"not finished within run_time {scenario.run_time:g} s"
     record(Kind.STAGE, phase="settle")
@@ -101,37 +109,88 @@ async def _stages(world: World, scenario: Scenario, record: Record) -> str:
     return ""
 
 
-@contextlib.asynccontextmanager
-async def _nemesis(world: World, scenario: Scenario, record: Record) -> AsyncIterator[None]:
-    """Faults begin and end when their time comes; at the end those that are left are healed, before liveness counts."""
-    faults, loop = scenario.faults, asyncio.get_running_loop()
-    there = {nth for nth, fault in enumerate(faults) if fault.from_the_start}
-    servers = [rules_of(fault, nth).server for nth, fault in enumerate(faults)]
-
-    async def turn(nth: int, on: bool) -> None:
-        server = servers[nth]
-        others = server and any(servers[other] == server for other in there - {nth})
-        (there.add if on else there.discard)(nth)
-        detail = orjson.dumps({"server": server}).decode() if server else None
-        record(Kind.FAULT, status="begin" if on else "end", phase=faults[nth].fault, size=nth, detail=detail)
-        if not others:  # who is down already, or kept down, is neither killed nor started
-            await world.harm(nth, on)
-
-    async def keep_time() -> None:
-        began, timeline = loop.time(), Timeline(faults)
-        while timeline.waits_for_share or timeline.next_s is not None:
-            wait_s = math.inf if timeline.next_s is None else began + timeline.next_s - loop.time()
-            await asyncio.sleep(min(wait_s, _LOOK_S) if timeline.waits_for_share else wait_s)
-            for nth, on in timeline.turns(loop.time() - began, world.succeeded()):
-                await turn(nth, on)
-
-    clock = loop.create_task(keep_time(), name="nemesis")
+async def _rolled_out(world: World, nemesis: _Nemesis) -> None:
+    """The rollout, while faults come and go; what goes wrong with these is raised at once."""
+    loop = asyncio.get_running_loop()
+    clock = loop.create_task(nemesis.keep_time(), name="nemesis")
+    rollout = loop.create_task(world.roll_out(), name="rollout")
     try:
-        yield
+        await asyncio.wait([clock, rollout], return_when=asyncio.FIRST_COMPLETED)
+        if clock.done():
+            clock.result()
+        await rollout
+        nemesis.over.set()
+        await clock
     finally:
         clock.cancel()
-        await asyncio.gather(clock, return_exceptions=True)
-        if faults:
-            record(Kind.STAGE, phase="heal")
-        for nth in [nth for nth, fault in enumerate(faults) if nth in there or fault.step is not None]:
-            await turn(nth, False)
+        rollout.cancel()
+        await asyncio.gather(clock, rollout, return_exceptions=True)
+
+
+class _Nemesis:
+    """Begins and ends the scenario's faults; when `over` is set, no more of them begin."""
+
+    def __init__(self, world: World, faults: Sequence[Fault], record: Record) -> None:
+        self._world, self._faults, self._record = world, faults, record
+        self._servers = [rules_of(fault, nth).server for nth, fault in enumerate(faults)]
+        self._there = {nth for nth, fault in enumerate(faults) if fault.from_the_start}
+        self._down: set[str] = set()
+        self.over = asyncio.Event()
+
+    def note_those_from_the_start(self) -> None:
+        """They began before anything else."""
+        for nth in sorted(self._there):
+            self._note(nth, "begin")
+
+    async def keep_time(self) -> None:
+        """Until the last fault has had its turn, or all is over."""
+        loop = asyncio.get_running_loop()
+        began, timeline = loop.time(), Timeline(self._faults)
+        while timeline.waits_for_share or timeline.next_s is not None:
+            wait_s = math.inf if timeline.next_s is None else max(0.0, began + timeline.next_s - loop.time())
+            if await self._is_over(min(wait_s, _LOOK_S) if timeline.waits_for_share else wait_s):
+                return
+            for nth, on in timeline.turns(loop.time() - began, self._world.succeeded()):
+                await self._turn(nth, on)
+
+    async def _is_over(self, wait_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.over.wait()
+        return self.over.is_set()
+
+    async def heal(self) -> None:
+        """End what is left, before liveness counts."""
+        if self._faults:
+            self._record(Kind.STAGE, phase="heal")
+        for nth, fault in enumerate(self._faults):
+            if nth in self._there or fault.step is not None:
+                await self._turn(nth, False)
+
+    async def _turn(self, nth: int, on: bool) -> None:
+        (self._there.add if on else self._there.discard)(nth)
+        self._note(nth, "begin" if on else "end")
+        server = self._servers[nth]
+        if not server:
+            self._world.harm(nth, on)
+        elif server == "rollout":
+            if on:
+                await self._world.cancel()
+        else:
+            await self._attend()
+
+    async def _attend(self) -> None:
+        """Kill the servers that a fault wants down, start again those that none does; a backend waits for its broker."""
+        wanted = {self._servers[nth] for nth in self._there}
+        for name in ("broker", "backend"):
+            if name in wanted and name not in self._down:
+                self._down.add(name)
+                await self._world.kill(name)
+            elif name in self._down and not wanted & {name, "broker"}:
+                await self._world.revive(name)
+                self._down.discard(name)
+
+    def _note(self, nth: int, status: str) -> None:
+        server = self._servers[nth]
+        detail = orjson.dumps({"server": server}).decode() if server else None
+        self._record(Kind.FAULT, status=status, phase=self._faults[nth].fault, size=nth, detail=detail)

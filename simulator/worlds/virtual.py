@@ -21,7 +21,6 @@ from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasApplication
 from simulator.faults.harm import Nemesis
-from simulator.faults.packages import rules_of
 from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.pacer import length
 from simulator.fleet.shard import Shard
@@ -147,22 +146,31 @@ class _World:
         self._rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
         await self._application.add(self._rollout).wait()
 
-    async def harm(self, nth: int, on: bool) -> None:
-        """On the whole fleet, or on a server."""
-        server = rules_of(self._scenario.faults[nth], nth).server
-        if server == "broker":
-            self._fabric.kill() if on else self._fabric.revive()
-        elif server == "backend" and on and self._backend is not None:
+    def harm(self, nth: int, on: bool) -> None:
+        """On the whole fleet."""
+        self._nemesis.switch(nth, on)
+
+    async def kill(self, name: str) -> None:
+        """Nothing of it is told goodbye."""
+        if name == "broker":
+            self._fabric.kill()
+        elif self._backend is not None:
             self._backend.cancel()
             self._backend = None
-        elif server == "backend" and not on:
+
+    async def revive(self, name: str) -> None:
+        """The broker with nothing; the backend with what the database holds."""
+        if name == "broker":
+            self._fabric.revive()
+        else:
             await self._start_backend()
-        elif server == "rollout" and on and self._rollout is not None:
+
+    async def cancel(self) -> None:
+        """As an operator does."""
+        if self._rollout is not None:
             with contextlib.suppress(WrongState):
                 self._rollout.abort()
             self._application.stir()
-        else:
-            self._nemesis.switch(nth, on)
 
     def succeeded(self) -> float:
         """As the application counts."""

@@ -51,7 +51,7 @@ def test_settings_are_written_as_everywhere():
         ({"fault": "F14-power-cut"}, "faults.3: F14-power-cut needs at, converged or step"),
         ({"fault": "F15-boot-fails", "at": "5s"}, "faults.3: F15-boot-fails is of a device's nature"),
         ({"fault": "F7-clock-skew", "for": "5s"}, "faults.3: F7-clock-skew is of a device's nature"),
-        ({"fault": "F4-broker-killed", "for": "5s"}, "faults.3: F4-broker-killed needs at, converged or step"),
+        ({"fault": "F4-broker-killed", "for": "5s"}, "faults.3: F4-broker-killed needs at or converged: when"),
         ({"fault": "F4-broker-killed", "at": "5s", "share": "10%"}, "faults.3: F4-broker-killed befalls no device"),
         ({"fault": "F20-cancel", "step": "idle"}, "faults.3: F20-cancel befalls no device"),
     ],

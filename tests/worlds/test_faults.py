@@ -9,8 +9,10 @@ import pytest
 from simulator.checks.judge import judge
 from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
+from simulator.model.errors import PartDied
 from simulator.model.events import Kind
 from simulator.model.verdict import Verdict
+from simulator.worlds import virtual
 from tests.worlds.running import fleetsim, latest
 from tests.worlds.running import scenario as written
 from tests.worlds.virtually import run, scenario
@@ -178,6 +180,24 @@ def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
     accepted = trace.kind(Kind.ACCEPTED)["t_us"] / 1e6
     began = trace.kind(Kind.STAGE).where("phase", "rollout")["t_us"][0] / 1e6
     assert not ((accepted > began + 4.1) & (accepted < began + 24)).any()
+
+
+def test_a_backend_waits_for_its_broker_to_come_back():
+    made = scenario(devices=10, rollout={"maximumPerMinute": 30}, settle="1m", faults=[
+        {"fault": "F8-backend-killed", "at": "2s", "for": "5s"}, {"fault": "F4-broker-killed", "at": "3s", "for": "20s"}])  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 10}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+def test_what_goes_wrong_with_a_fault_ends_the_run(monkeypatch):
+    async def revive(self, name):
+        raise PartDied(f"{name} could not start: no")
+
+    monkeypatch.setattr(virtual._World, "revive", revive)
+    made = scenario(devices=5, faults=[{"fault": "F8-backend-killed", "at": 0, "for": "5s"}])
+    outcome = virtual.run(made, lambda batch: None)
+    assert (outcome["complete"], outcome["died"]) == (False, "backend could not start: no")
 
 
 def test_a_broker_that_is_gone_for_hours_is_waited_for():
