@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.trace.reader import Codes, View
-
-Mask = npt.NDArray[np.bool_]
+from simulator.trace.targets import Mask
 
 
 def nth(values: Codes) -> Codes:
@@ -59,15 +58,3 @@ def streak(joined: Mask) -> Codes:
 def taken(values: npt.NDArray[Any], places: Codes, missing: int = -1) -> npt.NDArray[Any]:
     """The values at these places; `missing` where a place is -1."""
     return np.where(places >= 0, np.append(values, missing)[places], missing)
-
-
-def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
-    """For each of the rows, which of `past` (its position there), whose groups are `of`, came last before it in its
-    own group; -1 where none did."""
-    span = np.int64(len(past.trace) + 1)
-    order = np.argsort(of, kind="stable")
-    places = of[order].astype(np.int64) * span + past.rows[order]
-    base = groups.astype(np.int64) * span
-    at = np.searchsorted(places, base + rows) - 1
-    found = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
-    return np.where(found, order[at] if len(order) else -1, -1)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, follows, grouped, nth, shifted, streak, taken
+from simulator.checks.arrays import follows, grouped, nth, shifted, streak, taken
 from simulator.checks.base import Draft, many
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
 from simulator.model.scenario import Backoff, Profile, Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Trace, View
+from simulator.trace.targets import Mask
 
 SLACK_US = 100_000  # a busy process notes what it does a little later than it did it
 
@@ -68,7 +69,7 @@ def _downloads(draft: Draft, trace: Trace, profiles: Profiles) -> int:
     story = grouped(View(trace, rows), "thing")
     links = trace.kind(Kind.CONNECT, Kind.LOST)
     away = taken(links["kind"], story.latest(links, "thing")) == trace.code("kind", Kind.LOST)
-    busy = np.isin(story["status"], [trace.code("status", status) for status in ("429", "503")])
+    busy = trace.among("status", story["status"], ("429", "503"))
     busy &= (story["kind"] == trace.code("kind", Kind.DOWNLOAD)) & ~away
     return _repeated(draft, profiles, story, busy, lambda profile: profile.download_retry)
 

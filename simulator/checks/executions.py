@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, nth, shifted, taken
+from simulator.checks.arrays import carried, follows, grouped, nth, shifted, taken
 from simulator.checks.base import Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.targets import Mask
 
 _ENDS = tuple(state for state in State if state.ended)
 # from -> to. Each execution begins QUEUED, which nobody records. An end is final, TIMED_OUT too: what comes late for
@@ -33,8 +34,7 @@ def states(trace: Trace, scenario: Scenario) -> Finding:
     held = np.where(follows(moves, "job"), shifted(to, queued), queued)
     legal = np.zeros(len(moves), bool)
     for state, onward in _MOVES.items():
-        allowed = [trace.code("status", one) for one in onward]
-        legal |= (held == trace.code("status", state)) & np.isin(to, allowed)
+        legal |= (held == trace.code("status", state)) & trace.among("status", to, onward)
     legal |= (to == queued) & ~follows(moves, "job")
     named = moves["job"] >= 0
     if unnamed := int((~named).sum()):

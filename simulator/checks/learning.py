@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, follows, grouped, newest, taken
+from simulator.checks.arrays import follows, grouped, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.outages import after
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.reader import Codes, Trace, View, newest
+from simulator.trace.targets import Mask
 
 LEARN_S = 30.0  # to subscribe, to ask and to be answered, beside the road's own delay: twice the profile's longest
 _LARGEST_DRAW = 1.0 - 2.0**-53

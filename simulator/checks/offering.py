@@ -53,8 +53,9 @@ def _slots(course: Course) -> tuple[Codes, Mask, Mask]:
 
 def _running(course: Course) -> tuple[Codes, Codes]:
     """The rows in which the rollout begins or ceases to run: 1 or -1."""
-    going = np.isin(course.moves["status"], [course.trace.code("status", s) for s in ("begin", "resume")])
-    halted = np.isin(course.moves["status"], [course.trace.code("status", s) for s in ("pause", "abort", "end")])
+    status = course.moves["status"]
+    going = course.trace.among("status", status, ("begin", "resume"))
+    halted = course.trace.among("status", status, ("pause", "abort", "end"))
     kept = course.moves.only(going | halted)
     runs = going[going | halted].astype(np.int64)
     return kept.rows, np.diff(runs, prepend=0)

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
+from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import BACKEND, Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.targets import Mask
 
 _LACKS = "the trace holds nothing of the backend: no replica.accepted"
 

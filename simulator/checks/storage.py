@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 
-from simulator.checks.arrays import Mask, carried, follows, grouped, shifted, taken
+from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.device import places
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.targets import Mask
 
 SKEW_US = 1_000_000  # between two clocks; the end of a leave is told in whole seconds
 
@@ -116,7 +117,7 @@ def _received(draft: Draft, trace: Trace, pieces: View) -> None:
 
 
 def _is(view: View, *statuses: str) -> Mask:
-    return np.isin(view["status"], [view.trace.code("status", status) for status in statuses])
+    return view.trace.among("status", view["status"], statuses)
 
 
 def _announced(trace: Trace, pieces: View) -> Codes:

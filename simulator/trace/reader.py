@@ -138,13 +138,19 @@ class View:
         or two columns `by`; -1 where none did."""
         ours, theirs = _keys(self, by), _keys(past, by)
         ids = np.unique(np.concatenate([ours, theirs]), return_inverse=True)[1]
-        span = len(self.trace)
-        key = ids[: len(self)] * span
-        order = np.argsort(ids[len(self) :], kind="stable")
-        places = ids[len(self) :][order] * span + past.rows[order]
-        at = np.searchsorted(places, key + self.rows) - 1
-        found = (at >= 0) & (places[at] >= key) if len(places) else np.zeros(len(self), bool)
-        return np.where(found, order[at] if len(order) else -1, -1)
+        return newest(ids[: len(self)], self.rows, past, ids[len(self) :])
+
+
+def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
+    """For each of the rows, which of `past` (its position there), whose groups are `of`, came last before it in its
+    own group; -1 where none did."""
+    span = np.int64(len(past.trace) + 1)
+    order = np.argsort(of, kind="stable")
+    places = of[order].astype(np.int64) * span + past.rows[order]
+    base = groups.astype(np.int64) * span
+    at = np.searchsorted(places, base + rows) - 1
+    found = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
+    return np.where(found, order[at] if len(order) else -1, -1)
 
 
 def _keys(view: View, by: tuple[str, ...]) -> Codes:

@@ -39,3 +39,16 @@ def assert_unknown(check, case):
     found = judged(check, case)
     assert found.verdict == "UNKNOWN", found.summary
     assert found.summary
+
+
+def proofs(passes, fails, lacks):
+    """The tests of three tables, for a module to call test_passes, test_fails_... and test_unknown_without."""
+
+    def proof(table, prove):
+        @pytest.mark.parametrize(("check", "case"), cases(table))
+        def test(check, case):
+            prove(check, case)
+
+        return test
+
+    return proof(passes, assert_passes), proof(fails, assert_fails), proof(lacks, assert_unknown)

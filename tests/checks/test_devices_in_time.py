@@ -1,9 +1,7 @@
 """Checks on what devices do in time: learning, and waiting. Traces they pass, fail and must call UNKNOWN."""
 
-import pytest
-
 from simulator.model.scenario import Scenario
-from tests.checks.tables import assert_fails, assert_passes, assert_unknown, cases, judged
+from tests.checks.tables import assert_fails, assert_passes, judged, proofs
 from tests.checks.traces import NEW, OLD, backed, without
 
 L3, L9 = "L3-learns", "L9-backoff"
@@ -127,19 +125,7 @@ LACKS = {
 }
 
 
-@pytest.mark.parametrize(("check", "case"), cases(PASSES))
-def test_passes(check, case):
-    assert_passes(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(FAILS))
-def test_fails_and_says_where_and_who(check, case):
-    assert_fails(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(LACKS))
-def test_unknown_without(check, case):
-    assert_unknown(check, case)
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
 
 
 def test_each_device_is_judged_by_the_profile_of_its_cohort():

@@ -1,8 +1,6 @@
 """Checks on executions: traces they pass, traces they fail, and where; traces they must call UNKNOWN."""
 
-import pytest
-
-from tests.checks.tables import assert_fails, assert_passes, assert_unknown, cases
+from tests.checks.tables import proofs
 from tests.checks.traces import NEW, OLD, altered, backed, failure, update, with_after
 
 S6, S7, S9 = "S6-states", "S7-idempotence", "S9-binding"
@@ -88,16 +86,4 @@ LACKS = {
 }
 
 
-@pytest.mark.parametrize(("check", "case"), cases(PASSES))
-def test_passes(check, case):
-    assert_passes(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(FAILS))
-def test_fails_and_says_where_and_who(check, case):
-    assert_fails(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(LACKS))
-def test_unknown_without(check, case):
-    assert_unknown(check, case)
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)

@@ -1,10 +1,8 @@
 """Checks on the replica: traces they pass, traces they fail, and where; traces they must call UNKNOWN."""
 
-import pytest
-
 from simulator.checks.judge import CHECKS, judge
 from simulator.model.scenario import Scenario
-from tests.checks.tables import assert_fails, assert_passes, assert_unknown, cases
+from tests.checks.tables import proofs
 from tests.checks.traces import altered, backed, failure, trace, update, with_after, without
 
 S1, S3, S5 = "S1-version", "S3-delta", "S5-durability"
@@ -114,19 +112,7 @@ LACKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("check", "case"), cases(PASSES))
-def test_passes(check, case):
-    assert_passes(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(FAILS))
-def test_fails_and_says_where_and_who(check, case):
-    assert_fails(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(LACKS))
-def test_unknown_without(check, case):
-    assert_unknown(check, case)
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
 
 
 def test_of_a_backend_that_is_already_there_only_the_checks_that_are_named_ask():

@@ -2,9 +2,7 @@
 
 import json
 
-import pytest
-
-from tests.checks.tables import assert_fails, assert_passes, assert_unknown, cases
+from tests.checks.tables import proofs
 from tests.checks.traces import NEW, OLD, backed, with_after, without
 
 S14, S15 = "S14-url", "S15-range"
@@ -124,16 +122,4 @@ LACKS = {
 }
 
 
-@pytest.mark.parametrize(("check", "case"), cases(PASSES))
-def test_passes(check, case):
-    assert_passes(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(FAILS))
-def test_fails_and_says_where_and_who(check, case):
-    assert_fails(check, case)
-
-
-@pytest.mark.parametrize(("check", "case"), cases(LACKS))
-def test_unknown_without(check, case):
-    assert_unknown(check, case)
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
