@@ -3,7 +3,9 @@ not PASS, 3 nothing was started, 4 a part of ours died."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -252,11 +254,13 @@ def shrink(
     from simulator.trace.reader import timeline
     from simulator.worlds import shrink as shrinking
 
-    found = shrinking.shrink(rundir.open_run(run), only, lambda line: print(f"  still: {line}", flush=True))
-    if found.finding is None:
+    opened, file = rundir.open_run(run), out or run / "shrunk.yaml"
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ScenarioError(f"{file}: cannot be written; name another place with --out")
+    found = shrinking.shrink(opened, only, lambda line: print(f"  still: {line}", flush=True))
+    if found.finding is None or found.again is None:
         print(f"{found.check} does not fail again; fleetsim replay {run} shows the first event that differs")
         raise typer.Exit(2)
-    file = out or run / "shrunk.yaml"
     file.write_text(shrinking.written(found.scenario), encoding="utf-8")
     devices, faults = len(found.scenario.fleet.present), len(found.scenario.faults)
     print(f"{found.check}: {found.finding.summary}")
@@ -328,6 +332,11 @@ def main() -> None:
         code = 2
     except BrokenPipeError:
         code = 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"fleetsim: {error.filename}: {error.strerror}", file=sys.stderr)
+        code = 4 if error.errno == errno.ENOSPC else 3
     except Exception as error:  # typer's usage errors carry their own text
         show = getattr(error, "show", None)
         if show is None:

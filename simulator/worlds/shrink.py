@@ -19,12 +19,13 @@ _NAMED = 5  # how many of the devices that a finding names are tried together
 
 
 class Shrunk(NamedTuple):
-    """What is left. `finding` is how the check fails now, None where it does not fail again at all; `runs` were made."""
+    """What is left. `finding` is how the check fails now, `again` the run in which; both None where it does not fail
+    again at all. `runs` were made."""
 
     scenario: Scenario
     check: str
     finding: Finding | None
-    again: replay.Again
+    again: replay.Again | None
     runs: int
 
 
@@ -52,7 +53,7 @@ class _Shrinker:
     def shrink(self, scenario: Scenario) -> Shrunk:
         kept = scenario
         if not self._fails(kept):
-            return Shrunk(kept, self._check, None, replay.again(kept), self._runs)
+            return Shrunk(kept, self._check, None, None, self._runs)
         for step in (self._devices, self._faults, self._devices, self._times, self._rest):
             kept = step(kept)
         assert self._last is not None

@@ -2,8 +2,11 @@
 
 import json
 
+import yaml
+
 from simulator.model.scenario import parse_scenario
 from simulator.worlds.runs import manifest_of
+from tests.worlds.running import fleetsim
 
 
 def test_no_password_stands_in_the_manifest():
@@ -13,3 +16,14 @@ def test_no_password_stands_in_the_manifest():
     assert "s3cret" not in json.dumps(said)
     assert said["repeat"] == "fleetsim run my.yaml --broker mqtts://user:***@broker.example:8883 --seed 1"
     assert said["broker"] == {"name": "mqtts://user:***@broker.example:8883"}
+
+
+def test_a_report_that_cannot_be_written_is_said_in_a_line(tmp_path):
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump({"world": "virtual", "fleet": {"devices": 3}}))
+    fleetsim("run", tmp_path / "good.yaml", "--out", tmp_path / "out")
+    run = (tmp_path / "out" / "latest").resolve()
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    code, _, err = fleetsim("report", run)
+    assert code == 3
+    assert err.splitlines() == [f"fleetsim: {run}/report.html: Is a directory"]

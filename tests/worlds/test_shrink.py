@@ -92,6 +92,10 @@ def test_the_command_leaves_a_scenario_that_fails_alone(tmp_path):
     code, _, err = fleetsim("run", tmp_path / "liars.yaml", "--out", tmp_path / "out")
     assert code == 1, err
     run = (tmp_path / "out" / "latest").resolve()
+    for place in (tmp_path / "nowhere" / "x.yaml", tmp_path):
+        code, text, err = fleetsim("shrink", run, "--out", place)
+        assert (code, text) == (3, "")  # before anything was searched
+        assert f"{place}: cannot be written; name another place with --out" in err
     code, text, err = fleetsim("shrink", run, "--check", "S11-true-success")
     assert code == 0, text + err
     assert "1 device, 1 fault" in text
