@@ -1,0 +1,99 @@
+"""Storages with one bug each: the named check finds it, and without the bug all pass."""
+
+import pytest
+
+from simulator.backend.storage import Storage
+from tests.planted.party import THREE, fails, passes
+from tests.worlds.virtually import judged, scenario
+
+
+class RottenStorage(Storage):
+    """Serves device-2 a byte that is not the artifact's."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if served.thing == "device-2" and response.body:
+            response = response._replace(body=b"\0" + response.body[1:])
+        return response, served
+
+
+def test_s10_corrupt_bytes_on_a_device_that_does_not_verify():
+    made = scenario(devices=5, profile="trusting", profiles={"trusting": {"mishaps": {"verify": {"lie": "100%"}}}})
+    assert fails("S10-integrity", made, storage=RottenStorage) == {"device-2"}
+    passes(made)
+    _, findings = judged(scenario(devices=5), storage=RottenStorage)
+    assert "S10-integrity" not in findings  # a device that verifies refuses them
+
+
+class Timeless(Storage):
+    """Looks at no clock: a URL is good for ever."""
+
+    def serve(self, request, now, address=""):
+        return super().serve(request, 0, address)
+
+
+class Suspicious(Storage):
+    """Refuses device-1, whatever it shows."""
+
+    def _who(self, request, path, query, now, address):
+        thing, why_not = super()._who(request, path, query, now, address)
+        return ("", "expired") if thing == "device-1" else (thing, why_not)
+
+
+def broken_off(**blocks):
+    """Three devices whose downloads outlast their connections, and their URLs."""
+    profile = {"bandwidth": "64kbit", "online": {"uniform": ["8s", "15s"]}, "offline": "5s"}
+    return scenario(devices=3, profile="away", profiles={"away": profile}, rollout={"size": "256KiB"}, **blocks)
+
+
+@pytest.mark.parametrize(("bug", "things"), [(Timeless, THREE), (Suspicious, {"device-1"})])
+def test_s14_a_storage_that_does_not_heed_the_leave(bug, things):
+    made = broken_off(target={"url_ttl": "10s"})
+    assert fails("S14-url", made, storage=bug) == things
+    passes(made)
+
+
+def test_s14_a_storage_that_does_not_heed_the_end_of_a_credential():
+    made = broken_off(target={"url_ttl": "10s", "access": "credential"})
+    assert fails("S14-url", made, storage=Timeless) == THREE
+    passes(made)
+
+
+class Shifted(Storage):
+    """Answers a range with one that begins elsewhere."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        headers = tuple((k, v.replace("-", "0-", 1) if k == "content-range" else v) for k, v in response.headers)
+        return response._replace(headers=headers), served
+
+
+class Curt(Storage):
+    """Has no ranges to give."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if response.status != 206:
+            return response, served
+        total = dict(response.headers)["content-range"].rpartition("/")[2]
+        headers = (("content-range", f"bytes */{total}"), ("content-length", "0"))
+        return response._replace(status=416, headers=headers, body=b""), served._replace(status=416, size=0)
+
+
+class Halving(Storage):
+    """Sends device-1 half of an artifact as the whole."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if response.status != 200 or served.thing != "device-1":
+            return response, served
+        body = response.body[: len(response.body) // 2]
+        headers = tuple((k, str(len(body)) if k == "content-length" else v) for k, v in response.headers)
+        return response._replace(headers=headers, body=body), served._replace(size=len(body))
+
+
+@pytest.mark.parametrize(("bug", "things"), [(Shifted, THREE), (Curt, THREE), (Halving, {"device-1"})])
+def test_s15_a_storage_with_wrong_ranges(bug, things):
+    made = broken_off()
+    assert fails("S15-range", made, storage=bug) == things
+    passes(made)
