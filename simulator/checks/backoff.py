@@ -22,7 +22,8 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     """L9: a report is said again, a connection tried again and a download that was answered 429 or 503 asked for again
     no sooner than the device's back-off; and a report at most `resend.attempts` times in one boot.
 
-    A fresh connection and a boot are reasons to say a report at once; so is the end of an offline window to download.
+    A fresh connection, a boot, and a desired state that was carried through already are reasons to say a report at once, and the last
+    two to count anew; so is the end of an offline window to download.
     """
     draft = Draft("L9-backoff", "devices wait before they try again", trace, safety=False)
     said = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
@@ -40,16 +41,20 @@ def _resends(draft: Draft, trace: Trace, profiles: Profiles) -> int:
     """Reports of an end that were said again on the same connection, and how often."""
     reports = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE")
     reports = reports.only(reports["job"] >= 0)
-    boots, thing = trace.kind(Kind.BOOT), reports["thing"]
+    thing = reports["thing"]
     last = reports.latest(reports, "thing", "job")
-    fresh = trace.kind(Kind.CONNECT, Kind.BOOT)
+    asked = np.concatenate(
+        [trace.kind(Kind.BOOT).rows, trace.kind(Kind.DELTA).where("status", "installed", "again").rows]
+    )
+    begins = View(trace, np.sort(asked))
+    fresh = View(trace, np.sort(np.concatenate([asked, trace.kind(Kind.CONNECT).rows])))
     steady = (last >= 0) & (taken(fresh.rows, reports.latest(fresh, "thing")) < taken(reports.rows, last))
     gap_us = reports["t_us"] - taken(reports["t_us"], last)
     least_us = profiles.least_us(thing, lambda profile: profile.resend, taken(reports["size"], last) - 1)
     soon = steady & (gap_us < least_us - SLACK_US)
     most = profiles.numbers(thing, lambda profile: profile.resend.attempts or np.inf)
-    boot = reports.latest(boots, "thing")
-    times = np.maximum(nth(((boot + 1) << 32) | reports["job"]) + 1, reports["size"])
+    begin = reports.latest(begins, "thing")
+    times = np.maximum(nth(((begin + 1) << 32) | reports["job"]) + 1, reports["size"])
     draft.offend(reports.rows[soon | (times > most)])
     return int((last >= 0).sum())
 

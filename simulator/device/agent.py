@@ -38,6 +38,7 @@ class Flash:
     job: str = ""  # whose candidate, or whose pending report
     pending: Progress | None = None  # an outcome whose report was not yet answered
     partial: Partial | None = None
+    unanswered: Progress | None = None  # the last report of an end, if nobody answered it
     ended: tuple[str, ...] = ()  # the last jobs that were carried through, whatever their end
     doc: int = -1  # the highest document version heard of
     reports: int = 0  # counts client tokens
@@ -50,6 +51,7 @@ class Reaction(StrEnum):
     SUPERSEDE = "supersede"
     RUNNING = "running"
     DUPLICATE = "duplicate"
+    AGAIN = "again"
     STALE = "stale"
     INSTALLED = "installed"
 

@@ -87,8 +87,10 @@ class _Device:
         "_offline_at",
         "_power",
         "_record",
+        "_repeats",
         "_resend_at",
         "_running_at",
+        "_said_on",
         "_sent",
         "_session",
         "_spec",
@@ -106,6 +108,7 @@ class _Device:
         self._work: asyncio.Task[None] | None = None
         self._power: asyncio.Timeout | None = None
         self._off = ""  # why the power went
+        self._said_on = self._repeats = 0  # the connection over which the last report went; how often it was said anew
         self._entered = 0.0
         if spec.harm is not None:
             spec.harm.strike = self._power_off
@@ -276,7 +279,8 @@ class _Device:
         if lie:
             initial = initial._replace(version=f"{initial.version}-lie")
         await self._session.perform(self._session.dialect.open(initial, self._session.wall()))
-        self._note_report("initial", initial, 1)
+        if self._session.dialect.answers:
+            self._note_report("initial", initial, 1)
         self._ask_at = self._loop.time() + self._spec.profile.answer_timeout
 
     async def _timers(self) -> None:
@@ -288,9 +292,7 @@ class _Device:
             await self._send_outcome()
         if now >= self._running_at:
             self._running_at = now + self._spec.profile.running_interval
-            running = self._agent.progress(Status.RUNNING)
-            await session.perform(session.dialect.report(running, session.wall()))
-            self._note_report(Status.RUNNING, running, 1)
+            await self._say(Status.RUNNING, self._agent.progress(Status.RUNNING))
         if session.dialect.wake_at is not None and session.wall() >= session.dialect.wake_at:
             await session.perform(session.dialect.wake(session.wall()))
 
@@ -320,6 +322,8 @@ class _Device:
         if request.source == "get":
             self._ask_at = _NEVER
         reaction = agent.consider(request)
+        if reaction is Reaction.DUPLICATE and self._may_be_lost(execution.id):
+            reaction = Reaction.AGAIN
         expires = request.download.expires_at
         self._record(
             Kind.DELTA,
@@ -337,6 +341,11 @@ class _Device:
             self._download = request.download
             if request.source == "get" and not request.download.needs_credential:
                 self._resolve(Leave(request.download.url))
+        elif reaction is Reaction.AGAIN:
+            self._repeats += 1
+            agent.flash.pending = agent.flash.unanswered
+            self._enter(Phase.REPORTING)
+            self._report_end()
         elif reaction in (Reaction.START, Reaction.SUPERSEDE, Reaction.INSTALLED):
             if agent.phase is not Phase.IDLE:
                 await self._supersede()
@@ -350,7 +359,7 @@ class _Device:
 
     async def _supersede(self) -> None:
         """A newer order: stop what is under way, and say so once."""
-        agent, flash, session = self._agent, self._agent.flash, self._session
+        agent, flash = self._agent, self._agent.flash
         await self._stop_work()
         agent.end(flash.job)
         if flash.pending is not None:
@@ -359,8 +368,7 @@ class _Device:
         else:
             last = agent.progress(Status.FAILURE, "superseded")
             with contextlib.suppress(LinkError):  # who listens learns of it, once the new order is under way
-                await session.perform(session.dialect.report(last, session.wall()))
-                self._note_report(Status.FAILURE, last, 1)
+                await self._say(Status.FAILURE, last)
         self._enter(Phase.IDLE)
         self._resend_at = _NEVER
 
@@ -370,13 +378,23 @@ class _Device:
         """The update ended: its report is due, and stays in flash until it is answered."""
         # atlas software-update step 8
         agent = self._agent
-        self._running_at = _NEVER
+        self._running_at, self._repeats = _NEVER, 0
         if agent.phase is not Phase.REPORTING:
             self._enter(Phase.REPORTING)
         agent.flash.pending = agent.progress(status, reason, claimed)
+        self._report_end()
+
+    def _report_end(self) -> None:
         self._sent, self._hung = 0, False
         self._resend_at = self._loop.time()
         self._session.wires.mqtt.wake()
+
+    def _may_be_lost(self, job: str) -> bool:
+        """Whether the report of this job's end went unanswered over a connection that is gone, and may be said again."""
+        # atlas command: a sender that hears nothing resends, a bounded number of times
+        last, attempts = self._agent.flash.unanswered, self._spec.profile.resend.attempts
+        lost = last is not None and last.job == job and self._said_on < self._session.connections
+        return lost and self._agent.phase is Phase.IDLE and (attempts is None or self._repeats < attempts)
 
     async def _send_outcome(self) -> None:
         """Send the pending report, the same job id and token each time, or give it up."""
@@ -395,17 +413,25 @@ class _Device:
             self._record(
                 Kind.ANSWER, self._thing, job=pending.job, status="given-up", span_us=self._since(self._first_sent)
             )
-            self._done()
+            self._done(answered=False)
             return
         self._resend_at = self._loop.time() + self._until_resend(way)
         self._sent += 1
+        self._said_on = session.connections
         if way in ("error", "hang", "slow"):  # lost before it left, or not sent yet
             self._hung = way == "hang"
             return
-        self._note_report(pending.status or "", pending, self._sent)  # before anybody can have heard it
-        await session.perform(session.dialect.report(pending, session.wall()))
+        await self._say(pending.status or "", pending, self._sent)
         if not session.dialect.answers:
-            self._done()
+            self._done(answered=False)
+
+    async def _say(self, status: str, progress: Progress, nth: int = 1) -> None:
+        """Send a report, if the dialect has words for it; it is recorded before anybody can have heard it."""
+        session = self._session
+        step = session.dialect.report(progress, session.wall())
+        if step.outputs:
+            self._note_report(status, progress, nth)
+            await session.perform(step)
 
     def _until_resend(self, way: str | None) -> float:
         if way == "hang":
@@ -432,10 +458,10 @@ class _Device:
         if accepted or answer.code not in _TRY_AGAIN:
             self._done()
 
-    def _done(self) -> None:
+    def _done(self, *, answered: bool = True) -> None:
         """The report was answered, or given up: the job is carried through."""
         flash = self._agent.flash
-        flash.pending = None
+        flash.pending, flash.unanswered = None, None if answered else flash.pending
         self._agent.end(flash.job)
         self._agent.execution = None
         self._resend_at = _NEVER

@@ -19,7 +19,18 @@ class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
     to give the Unix time that goes on the wire."""
 
-    __slots__ = ("_draws", "_epoch", "_failures", "_loop", "_record", "_thing", "connected", "dialect", "wires")
+    __slots__ = (
+        "_draws",
+        "_epoch",
+        "_failures",
+        "_loop",
+        "_record",
+        "_thing",
+        "connected",
+        "connections",
+        "dialect",
+        "wires",
+    )
 
     def __init__(
         self, thing: str, dialect: DeviceDialect, wires: Wires, record: Record, draws: Draws, epoch: float
@@ -28,6 +39,7 @@ class Session:
         self._record, self._draws, self._epoch = record, draws, epoch
         self._loop = asyncio.get_running_loop()
         self.connected = False
+        self.connections = 0  # so far
         self._failures = 0  # in a row, since something was heard
 
     def wall(self) -> float:
@@ -59,6 +71,7 @@ class Session:
                 due = self._loop.time()
                 continue
             self.connected = True
+            self.connections += 1
             self._note_connect("resumed" if resumed else "new", due, attempts, None)
             return way
 

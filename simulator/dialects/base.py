@@ -84,7 +84,8 @@ class DeviceDialect(Protocol):
 
     @property
     def answers(self) -> bool:
-        """Whether the service answers a report; where it does not, a report that was published is done."""
+        """Whether the service answers a report. Where it does not, a report that was published is done, and only an
+        update's end is reported."""
 
     def open(self, initial: Progress, now: float) -> Step:
         """The connection is up: subscribe, report the initial state, ask for the desired one."""

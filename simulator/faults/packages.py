@@ -76,10 +76,20 @@ def _held(name: str, hold: float) -> Rules:
     return Rules(message=rule)
 
 
-def _lost(name: str, *, incoming: bool) -> Rules:
+def _report_lost() -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        ours = packet.incoming is incoming and packet.name == name
-        return Fate(lost=True) if ours and (incoming or b'"status"' in packet.payload) else None
+        if packet.incoming:
+            return None
+        if packet.name == "accepted":  # atlas-example: nobody would miss it on a connection that goes on
+            return Fate(lost=True, cut=True)
+        return Fate(lost=True) if packet.name == "update" and b'"status"' in packet.payload else None
+
+    return Rules(message=rule)
+
+
+def _answer_lost() -> Rules:
+    def rule(packet: Packet) -> Fate | None:
+        return Fate(lost=True) if packet.incoming and packet.name == "accepted" else None
 
     return Rules(message=rule)
 
@@ -199,9 +209,9 @@ PACKAGES: dict[str, Package] = {
         Package("F15-boot-fails", "the new software does not boot", lambda: _goes_wrong(reboot={"error": 1.0}), {}),
         Package("F16-early-success", "the device reports success before it runs the new software",
                 lambda: _goes_wrong(install={"lie": 1.0}), {}, _TRUE_SUCCESS),
-        Package("F17-report-lost", "a report is lost", lambda: _lost("update", incoming=False), {}, times=1),
+        Package("F17-report-lost", "a report is lost", _report_lost, {}, times=1),
         Package("F17-answer-lost", "the answer to a report is lost",
-                lambda: _lost("accepted", incoming=True), {}, times=1),
+                _answer_lost, {}, times=1),
         Package("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Rules(label=label), {"label": "-rc"}),
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),

@@ -118,6 +118,8 @@ class FaultyMqtt:
         fate = self._harm.message(Packet(False, self._name_of(topic), payload))
         if fate is None or not fate.lost:
             await self._link.publish(topic, payload, qos=qos, retain=retain)
+        if fate is not None and fate.cut:
+            self._link.abort()
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""

@@ -120,7 +120,7 @@ KINDS: dict[str, Meaning] = {
         "The device learned a desired state that differs from what it runs.",
         {
             "job": _JOB,
-            "status": "start, supersede, running, duplicate, stale or installed: what the device made of it",
+            "status": "start, supersede, running, duplicate, again, stale or installed: what the device made of it",
             "version": "the version desired",
             "digest": "the hash announced",
             "doc": "the document's version",

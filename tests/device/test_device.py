@@ -496,6 +496,36 @@ def test_the_pages_own_code_reports_once_and_nobody_answers():
     assert not world.of(Kind.ANSWER)
 
 
+def test_an_end_that_may_be_lost_with_its_connection_is_said_again_on_the_next_but_not_for_ever():
+    async def story(world):  # its replica understands no such report: each get says that the software still differs
+        await world.desire("2")
+        await world.until(40)
+        for n in range(4):
+            world.link.abort()
+            await world.until(60 + 20 * n)
+
+    world = play(story, variant="atlas-example", resend={"base": 5, "attempts": 2})
+    assert [(e.job, e.status) for e in world.of(Kind.REPORT)] == [("j2", "SUCCESS")] * 3
+    assert [e.status for e in world.of(Kind.DELTA)][:4] == ["start", "duplicate", "again", "again"]
+    assert world.runs == "2"
+    assert world.phase is Phase.IDLE
+
+
+def test_a_failure_that_was_given_up_is_said_again_when_the_replica_still_asks_for_that_job():
+    async def story(world):
+        world.mute = {"update"}
+        await world.desire("2")
+        await world.until(100)
+        world.mute = set()
+        world.link.abort()
+        await world.until(150)
+
+    world = play(story, resend={"base": 5, "cap": 5, "attempts": 2}, mishaps={"install": {"error": 1}})
+    assert [e.status for e in world.of(Kind.ANSWER)] == ["given-up", "accepted"]
+    assert [h.reason for h in world.said("FAILURE")] == ["install error"] * 3
+    assert world.phase is Phase.IDLE
+
+
 # ---- the download
 
 

@@ -135,17 +135,27 @@ def test_leaving_out_a_fault_harms_no_other_device_of_the_rest():
     assert full.harmed(0) != full.harmed(2)
 
 
-def swarming(seed):
+def swarming(seed, dialect="atlas"):
     return scenario(devices=15, profile=["wifi", "flaky", "nb-iot"][seed % 3], seed=seed, swarm=3, run_time="24h",
-                    rollout={"maximumPerMinute": 60})  # fmt: skip
+                    rollout={"maximumPerMinute": 60}, target={"dialect": dialect})  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_a_swarm_of_harmless_faults_raises_no_alarm(seed):
+@pytest.mark.parametrize(
+    ("dialect", "seed"), [*(("atlas", n) for n in range(30)), *(("atlas-example", n) for n in range(8))]
+)
+def test_a_swarm_of_harmless_faults_raises_no_alarm(dialect, seed):
     """Each seed has its own faults; those that break nothing must break nothing together either."""
-    made = with_swarm(swarming(seed))
+    made = with_swarm(swarming(seed, dialect))
     failed = {f.check: f.summary for f in judge(run(made), made) if f.verdict is Verdict.FAIL}
     assert failed == {}, made.faults
+
+
+def test_in_the_pages_own_code_a_report_that_is_lost_with_its_connection_is_said_again():
+    trace, _, findings = harmed_run({"fault": "F17-report-lost", "count": 4}, target={"dialect": "atlas-example"})
+    assert (
+        len(trace.kind(Kind.FAULT).where("status", "did")) == len(trace.kind(Kind.DELTA).where("status", "again")) == 4
+    )
+    assert findings == {}
 
 
 # ---- servers and operators
