@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from reports.charts import convergence
-from reports.summary import MARKS, QUANTILES, allowed, plain, reasons, seconds
+from reports.summary import MARKS, QUANTILES, allowed, plain, reasons, seconds, struck
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, describe
@@ -138,10 +138,10 @@ def _faults(summary: dict[str, Any]) -> str:
     """What was done to the fleet on purpose."""
     if not summary["faults"]:
         return ""
-    heads = ("fault", "devices struck", "strikes", "began after", "ended after")
+    heads = ("fault", "struck", "began after", "ended after")
     rows = [
-        (f["fault"], f"{f['devices']:,}", f"{f['strikes']:,}", *(_since(f[turn]) for turn in ("begin_s", "end_s")))
-        for f in summary["faults"]
+        (fault["fault"], struck(fault), *(_since(fault[turn]) for turn in ("begin_s", "end_s")))
+        for fault in summary["faults"]
     ]
     return "<h2>Faults, since the rollout began</h2>" + _table(heads, rows)
 

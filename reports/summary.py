@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.update import State
 from simulator.model.verdict import Finding, Judgement, Verdict
 from simulator.trace.reader import Trace, describe
@@ -115,8 +117,8 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
 
 
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
-    """Each fault that was asked for: how many devices it struck, how often, and from when to when, in seconds since
-    the first rollout began; None for a time that never came."""
+    """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
+    to when, in seconds since the first rollout began; None for a time that never came."""
     since = began_s(trace, targets)
     zero_s = float(np.nanmin(since)) if not np.isnan(since).all() else 0.0
     turns, found = trace.kind(Kind.FAULT), []
@@ -124,9 +126,11 @@ def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
         ours = turns.only(turns["size"] == nth)
         did = ours.where("status", "did")
         begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero_s for turn in ("begin", "end"))
+        told = [json.loads(detail) for detail in ours.where("status", "begin").texts("detail") if detail]
         found.append(
             {
                 "fault": ours.texts("phase")[0],
+                "on": told[0]["server"] if told else "",
                 "devices": len(np.unique(did["thing"])),
                 "strikes": len(did),
                 "begin_s": float(begin[0]) if len(begin) else None,
@@ -134,6 +138,13 @@ def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def struck(fault: dict[str, Any]) -> str:
+    """Whom a fault struck, and how often."""
+    if fault["on"]:
+        return f"on the {fault['on']}"
+    return f"{many(fault['devices'], 'device')}, {many(fault['strikes'], 'strike')}"
 
 
 def cohorts(trace: Trace, targets: Targets) -> dict[str, Mask]:
@@ -197,7 +208,7 @@ def text(summary: dict[str, Any], report: str) -> str:
     if len(summary["rollouts"]) > 1:
         parts = summary["rollouts"].items()
         lines += [f"    {name}: {spelled(part)}" for name, part in parts]
-    lines += [f"  {f['fault']}: {f['devices']:,} devices, {f['strikes']:,} strikes" for f in summary["faults"]]
+    lines += [f"  {fault['fault']}: {struck(fault)}" for fault in summary["faults"]]
     times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
     lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']:,} stuck)" if summary["stuck"] else ""))
     lines += ["", f"  {'seconds':<14}{'count':>10}" + "".join(f"{h:>10}" for h in QUANTILES)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.model.events import Kind
+from simulator.model.quantity import many as many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace
@@ -76,11 +77,6 @@ class Draft:
             )
         found = tuple((things or [])[:_NAMED]), tuple((events or [])[:_NAMED])
         return Finding(self._check, self._title, verdict, summary, self._safety, *found)
-
-
-def many(count: int, noun: str) -> str:
-    """The count with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _named(things: list[str]) -> str:

@@ -99,3 +99,8 @@ COMPARE = {
     "<=": lambda a, b: a <= b,
     "<": lambda a, b: a < b,
 }
+
+
+def many(count: int, noun: str) -> str:
+    """The count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator import __version__
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.worlds import runs
 from simulator.worlds.corpus import Corpus, Entry
@@ -110,7 +111,7 @@ def text(summary: dict[str, Any]) -> str:
     """What was found, for a terminal."""
     rate = summary["seeds"] / summary["seconds"] if summary["seconds"] else 0.0
     lines = [
-        f"{summary['scenario']}: {summary['seeds']:,} seeds{', interrupted' if summary['interrupted'] else ''}, "
+        f"{summary['scenario']}: {many(summary['seeds'], 'seed')}{', interrupted' if summary['interrupted'] else ''}, "
         f"{summary['failed']:,} failed, {len(summary['unsure']):,} unsure; {summary['seconds']:.1f} s, {rate:.1f} seeds/s"
     ]
     if groups := summary["groups"]:
