@@ -1,6 +1,7 @@
 """Faults in whole runs: each strikes whom it should, breaks what it says it may, and nothing else."""
 
 import json
+import random
 import re
 from collections import Counter
 
@@ -156,6 +157,45 @@ def test_in_the_pages_own_code_a_report_that_is_lost_with_its_connection_is_said
         len(trace.kind(Kind.FAULT).where("status", "did")) == len(trace.kind(Kind.DELTA).where("status", "again")) == 4
     )
     assert findings == {}
+
+
+def condemned(seed):
+    """A fleet with one fault of those that break something, drawn with its parameters, and what provokes it."""
+    roll = random.Random(seed)
+    name = sorted(name for name, package in PACKAGES.items() if package.breaks)[seed % 7]
+    fault = {"fault": name, "count": roll.randint(1, 7)}
+    options = {
+        "F2-held": lambda: {"hold": f"{roll.randint(60, 600)}s"},
+        "F5-herd": lambda: {"gap": f"{roll.randint(100, 400)}ms"},
+        "F9-wrong-range": lambda: {"at": round(roll.uniform(0.1, 0.9), 2)},
+        "F9-changed": lambda: {"at": round(roll.uniform(0.1, 0.9), 2)},
+        "F21-retry-storm": lambda: {"gap": f"{roll.randint(50, 300)}ms"},
+    }
+    if name in options:
+        fault["with"] = options[name]()
+    if name == "F24-blackhole":
+        fault |= {"at": 0, "for": f"{roll.randint(120, 300)}s"}
+    faults = [fault]
+    if name in HASTY:
+        faults.insert(0, {"fault": "F3-offline", "at": 0, "for": f"{roll.randint(20, 60)}s"})
+    return scenario(devices=roll.randint(8, 20), profile=roll.choice(["wifi", "perfect"]), seed=seed, faults=faults,
+                    rollout={"size": roll.choice(["4KiB", "64KiB"])}, run_time="12h")  # fmt: skip
+
+
+def accused(made):
+    """(the checks and things that must be found, those that are) in a run under the last of its faults."""
+    trace = run(made)
+    last = len(made.faults) - 1
+    harmed = {made.fleet.name(ordinal) for ordinal in made.harmed(last)}
+    found = {f.check: set(f.things) for f in judge(trace, made) if f.verdict is not Verdict.PASS}
+    return dict.fromkeys(PACKAGES[made.faults[last].fault].breaks, harmed), found
+
+
+@pytest.mark.parametrize("seed", range(21))
+def test_a_swarm_of_harmful_faults_fails_what_they_declare_on_those_they_harm_and_nothing_else(seed):
+    made = condemned(seed)
+    declared, found = accused(made)
+    assert found == declared, made.faults
 
 
 # ---- servers and operators
