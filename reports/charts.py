@@ -3,57 +3,239 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from reports.summary import Seconds, began_s, cohorts, converged_s, faults
+from reports import effort, flow
+from reports.summary import faults
+from reports.times import Seconds, Spans, began_s, cohorts, converged_s, durations, waves, zero_s
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Mask, Targets
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
 _STYLES = ("-", "--", "-.", ":")
-_POINTS = 1000
+_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+_POINTS, _DOTS = 1000, 1500
 _UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 _LEGEND_MAX = 12
+_NAMED = r"(cohort|wave|fault|rate)-\d+"
+_SINCE = "since the rollout began"
 
 
-def convergence(trace: Trace) -> str:
-    """The share of each cohort's targets that converged, over time; those that never do stay in the whole."""
-    import matplotlib as mpl
+class Charts:
+    """Draws the pictures of one trace; all share a time axis. Each is empty where there is nothing to show."""
 
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
+    def __init__(self, trace: Trace) -> None:
+        self._trace, self._targets = trace, Targets(trace)
+        self._times = converged_s(trace, self._targets)
+        self._end_s = _end(trace, self._targets, self._times)
+        self._zero_s = zero_s(trace, self._targets)
+        self._unit, self._size = next((name, size) for least, name, size in _UNITS if self._end_s >= least)
 
-    targets = Targets(trace)
-    times = converged_s(trace, targets)
-    end = _end(trace, targets, times)
-    unit, size = next((name, size) for least, name, size in _UNITS if end >= least)
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "fleetsim",
-        "font.family": "sans-serif",
-        "font.size": 10,
-    }
-    with plt.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
-        for nth, (cohort, ours) in enumerate(cohorts(trace, targets).items()):
-            x, y = _curve(times[ours], end)
-            label = _printable(f"{cohort or 'all'} ({int(ours.sum()):,})")
-            style: dict[str, Any] = {"color": _COLOURS[nth % 6], "linestyle": _STYLES[nth // 6 % 4], "label": label}
-            axes.step(x / size, y, where="post", gid=f"cohort-{nth}", **style)
-        _dress(axes, unit, end / size)
-        _shade(axes, trace, targets, size)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        plt.close(figure)
-    return _inline(out.getvalue())
+    # ---- convergence
+
+    def convergence(self) -> str:
+        """The share of each cohort's targets that converged, over time; those that never do stay in the whole."""
+        return self._converged(cohorts(self._trace, self._targets), "cohort", self._shade)
+
+    def by_wave(self) -> str:
+        """The same for each wave, where there are several."""
+        found = waves(self._trace, self._targets)
+        return self._converged(found, "wave", lambda axes: None) if len(found) > 1 else ""
+
+    def _converged(self, parts: dict[str, Mask], noun: str, more: Callable[[Any], None]) -> str:
+        if not len(self._targets):
+            return ""
+
+        def paint(axes: Any) -> None:
+            for nth, (name, ours) in enumerate(parts.items()):
+                x, y = _curve(self._times[ours], self._end_s)
+                label = _printable(f"{name or 'all'} ({int(ours.sum()):,})")
+                axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **_style(nth))
+            self._on_time(axes, "converged [%]")
+            axes.set_ylim(0, 103)
+            if 1 < len(axes.lines) <= _LEGEND_MAX:
+                axes.legend(loc="lower right", title=f"{noun} (targets)", frameon=True)
+            more(axes)
+
+        never = int(np.isnan(self._times).sum())
+        said = f"; {never:,} of {len(self._times):,} never did" if never else ""
+        whose = f"of each {noun}'s" if len(parts) > 1 else "of the"
+        return _drawn([paint], f"Share {whose} targets that converged{said}")
+
+    def _shade(self, axes: Any) -> None:
+        """The windows of faults that began while the rollout ran, as far as they are in the picture."""
+        last, size = axes.get_xlim()[1], self._size
+        found = faults(self._trace, self._targets)
+        turns = [(f["fault"], f["begin_s"], f["end_s"]) for f in found if f["begin_s"] is not None]
+        timed = [turn for turn in turns if 0 < turn[1] / size < last]
+        for nth, (name, begin, end) in enumerate(timed):
+            until = last if end is None else min(end / size, last)
+            axes.axvspan(begin / size, until, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
+            label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {_printable(name)}", fontsize=8, va="top")
+            label.set_in_layout(False)
+
+    # ---- how much, and how long
+
+    def throughput(self) -> str:
+        """Each step's rate, bytes downloaded a second, and executions under way."""
+        if not len(self._targets):
+            return ""
+        spans = flow.bins(self._end_s)
+        middle = (spans.edges[:-1] + spans.width_s / 2) / self._size
+
+        def rates(axes: Any) -> None:
+            for nth, (name, at) in enumerate(flow.steps(self._trace).items()):
+                y = flow.rate(at - self._zero_s, spans)
+                if y.any():
+                    axes.plot(middle, y, label=name, gid=f"rate-{nth}", **_style(nth, turn=nth))
+            self._on_time(axes, "events a second")
+            if axes.lines:
+                axes.legend(loc="upper right", fontsize=8, ncols=2)
+
+        def load(axes: Any) -> None:
+            at, size = flow.bytes_of(self._trace)
+            axes.fill_between(middle, flow.rate(at - self._zero_s, spans, size) / 1e6, step="mid", color=_COLOURS[5])
+            self._on_time(axes, "downloaded [MB/s]")
+
+        def backlog(axes: Any) -> None:
+            at, count = flow.under_way(self._trace)
+            kept = _few(len(at))
+            axes.step((at[kept] - self._zero_s) / self._size, count[kept], where="post", color=_COLOURS[0])
+            self._on_time(axes, "executions under way")
+
+        title = f"Steps and bytes a second, in spans of {spans.width_s:g} s, and what was under way"
+        return _drawn([rates, load, backlog], title, height=2.4)
+
+    def latency(self) -> str:
+        """How long whole updates took, by when they ended."""
+        found = durations(self._trace, self._targets).get("whole update")
+        if found is None:
+            return ""
+        at = (found.at_s - self._zero_s) / self._size
+
+        def paint(axes: Any) -> None:
+            if len(at) <= _DOTS:
+                axes.plot(at, found.took_s, ".", color=_COLOURS[0], alpha=0.5, markersize=4, label="each update")
+            for nth, (name, x, y) in enumerate(self._quantiles(found)):
+                axes.plot(x, y, label=name, **_style(nth + 1, turn=nth))
+            self._on_time(axes, "seconds, from when it was due")
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="best", fontsize=8)
+
+        return _drawn([paint], "Time of whole updates, over the time at which they ended")
+
+    def _quantiles(self, found: Spans) -> list[tuple[str, Seconds, Seconds]]:
+        """Median, 95th and 99th percentile over spans of time, where these hold enough to tell."""
+        spans = flow.bins(self._end_s, 12)
+        which = ((found.at_s - self._zero_s) // spans.width_s).astype(int)
+        groups = [(n, found.took_s[which == n]) for n in np.unique(which).tolist()]
+        told = [(n, took) for n, took in groups if len(took) >= 10]
+        if len(told) < 2:
+            return []
+        x = np.array([(n + 0.5) * spans.width_s / self._size for n, _ in told])
+        return [(f"p{share}", x, np.array([np.percentile(took, share) for _, took in told])) for share in (50, 95, 99)]
+
+    def distributions(self) -> str:
+        """For each step, which share of the times it took was at most so long; on a logarithmic axis."""
+        found = {name: spans.took_s for name, spans in durations(self._trace, self._targets).items()}
+        found = {name: np.sort(took[took > 0]) for name, took in found.items() if (took > 0).any()}
+        if not found:
+            return ""
+
+        def paint(axes: Any) -> None:
+            for nth, (name, took) in enumerate(found.items()):
+                kept = _few(len(took), 300)
+                axes.step(
+                    took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **_style(nth, turn=nth // 3)
+                )
+            axes.set(xscale="log", xlabel="seconds", ylabel="took at most so long [%]", ylim=(0, 103))
+            _plain(axes)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+        return _drawn([paint], "How long each step took: the share of all times that was at most so long")
+
+    def waterfall(self) -> str:
+        """Where the time of the median and of the 99th percentile's update went."""
+        found = effort.waterfall(self._trace)
+        if not found:
+            return ""
+        names = list(dict.fromkeys(name for course in found.values() for name in course.parts_s))
+
+        def paint(axes: Any) -> None:
+            for row, course in enumerate(found.values()):
+                left = 0.0
+                for name in names:
+                    seconds = course.parts_s.get(name, 0.0)
+                    nth = names.index(name)
+                    label = name if row == 0 else None
+                    look = {"color": _COLOURS[nth % 7], "hatch": _HATCHES[nth % 8], "edgecolor": "white"}
+                    axes.barh(row, seconds, left=left, height=0.6, label=label, **look)
+                    left += seconds
+            axes.set_yticks(range(len(found)), [f"{which}\n{_printable(c.thing)}" for which, c in found.items()])
+            axes.invert_yaxis()
+            axes.set_xlabel("seconds since the offer was due")
+            _plain(axes)
+            axes.legend(*_all_labels(names), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+        return _drawn([paint], "Where the time went: the median update, and that of the 99th percentile", height=2.2)
+
+    # ---- the load generator
+
+    def health(self, lag_allowed_s: float | None) -> str:
+        """Each process's lag and CPU over time; above the limit of lag the run is invalid."""
+        lag, cpu = _health(self._trace, self._zero_s)
+        if not cpu:
+            return ""
+
+        def lags(axes: Any) -> None:
+            for nth, (process, (at, value)) in enumerate(lag.items()):
+                axes.plot(at / self._size, value * 1e3, label=process, **_style(nth))
+            if lag_allowed_s is not None:
+                top = max(lag_allowed_s * 1e3, axes.get_ylim()[1]) * 1.2
+                axes.axhspan(lag_allowed_s * 1e3, top, color="#D55E00", alpha=0.12, linewidth=0)
+                axes.text(0, lag_allowed_s * 1e3, " p99 up here: the run is INVALID", fontsize=8, va="bottom")
+                axes.set_ylim(0, top)
+            axes.set_ylabel("loop lag, worst\nof a second [ms]")
+            _plain(axes)
+
+        def cpus(axes: Any) -> None:
+            for nth, (process, (at, value)) in enumerate(cpu.items()):
+                axes.plot(at / self._size, value * 100, label=process, **_style(nth))
+            axes.set(ylabel="CPU [% of a core]", xlabel=f"{self._unit} {_SINCE}", ylim=(0, None))
+            _plain(axes)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+        return _drawn([lags, cpus], "The load generator and the servers that it started: lag and CPU", height=2.0)
+
+    def _on_time(self, axes: Any, label: str) -> None:
+        axes.set(xlabel=f"{self._unit} {_SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
+        _plain(axes)
+
+
+def _health(trace: Trace, zero_s: float) -> tuple[dict[str, tuple[Seconds, Seconds]], ...]:
+    """Process -> when and how much: the worst lag of each interval in seconds, and CPU as a share of a core."""
+    lag, cpu = (defaultdict[str, list[tuple[float, float]]](list) for _ in range(2))
+    view = trace.kind(Kind.HEALTH)
+    for t_us, detail in zip(view["t_us"].tolist(), view.texts("detail"), strict=True):
+        facts = json.loads(detail)
+        cpu[facts["process"]].append((t_us / 1e6 - zero_s, facts["cpu_share"]))
+        if facts.get("loop_lag_us"):
+            lag[facts["process"]].append((t_us / 1e6 - zero_s, max(facts["loop_lag_us"]) / 1e6))
+    return tuple(
+        {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
+        for found in (lag, cpu)
+    )
 
 
 def _end(trace: Trace, targets: Targets, times: Seconds) -> float:
-    """Where the picture ends: behind the last that converged, or with the record where a rollout had not ended."""
+    """Where the pictures end: behind the last that converged, or with the record where a rollout had not ended."""
     over = np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"]).all()
     if over and not np.isnan(times).all():
         return float(np.nanmax(times)) * 1.03 + 1e-3
@@ -67,31 +249,64 @@ def _curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
     """Time and percentage, in at most so many points, from 0 to `end`."""
     done = np.sort(times[~np.isnan(times)])
     reached = 100 * np.arange(1, len(done) + 1) / max(1, len(times))
-    if len(done) > _POINTS:
-        kept = np.linspace(0, len(done) - 1, _POINTS).astype(int)
-        done, reached = done[kept], reached[kept]
+    kept = _few(len(done))
+    done, reached = done[kept], reached[kept]
     last = reached[-1] if len(reached) else 0.0
     return np.concatenate([[0.0], done, [end]]), np.concatenate([[0.0], reached, [last]])
 
 
-def _dress(axes: Any, unit: str, end: float) -> None:
-    axes.set(xlabel=f"{unit} since the rollout began", ylabel="converged [%]", xlim=(0, end), ylim=(0, 103))
+def _few(count: int, most: int = _POINTS) -> Any:
+    """Places of at most so many of the values, the first and the last among them."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(int)
+
+
+# ---- how pictures look
+
+
+def _drawn(paints: list[Callable[[Any], None]], title: str, height: float = 3.6) -> str:
+    """One picture, its axes below each other, each painted by its function."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,  # no two pictures of a page share a name
+        "font.family": "sans-serif",
+        "font.size": 10,
+    }
+    with plt.rc_context(settings):
+        figure, grid = plt.subplots(len(paints), figsize=(9, height * len(paints)), layout="constrained", squeeze=False)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        for paint, axes in zip(paints, grid[:, 0], strict=True):
+            paint(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        plt.close(figure)
+    return _inline(out.getvalue())
+
+
+def _style(nth: int, turn: int | None = None) -> dict[str, Any]:
+    """A colour and a line of its own; `turn` picks the line."""
+    return {"color": _COLOURS[nth % 7], "linestyle": _STYLES[(nth // 7 if turn is None else turn) % 4]}
+
+
+def _plain(axes: Any) -> None:
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if 1 < len(axes.lines) <= _LEGEND_MAX:
-        axes.legend(loc="lower right", title="cohort (targets)", frameon=True)
 
 
-def _shade(axes: Any, trace: Trace, targets: Targets, size: float) -> None:
-    """The windows of faults that began while the rollout ran, as far as they are in the picture."""
-    last = axes.get_xlim()[1]
-    turns = [(f["fault"], f["begin_s"], f["end_s"]) for f in faults(trace, targets) if f["begin_s"] is not None]
-    timed = [turn for turn in turns if 0 < turn[1] / size < last]
-    for nth, (name, begin, end) in enumerate(timed):
-        until = last if end is None else min(end / size, last)
-        axes.axvspan(begin / size, until, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
-        label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {_printable(name)}", fontsize=8, va="top")
-        label.set_in_layout(False)
+def _all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
+    """A legend of all parts, whichever bar has them."""
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor=_COLOURS[n % 7], hatch=_HATCHES[n % 8], edgecolor="white", label=name)
+        for n, name in enumerate(names)
+    ]
+    return patches, names
 
 
 def _printable(text: str) -> str:
@@ -99,5 +314,8 @@ def _printable(text: str) -> str:
 
 
 def _inline(svg: str) -> str:
-    """The SVG without what only a file of its own needs."""
-    return re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
+    """The SVG without what only a file of its own needs: names of its own among them, but for those that it refers to
+    and ours."""
+    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
+    used = set(re.findall(r"#([\w-]+)", svg))
+    return re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used or re.fullmatch(_NAMED, m[1]) else "", svg)

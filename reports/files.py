@@ -11,7 +11,8 @@ from xml.etree import ElementTree as Xml
 import numpy as np
 
 from reports import page
-from reports.summary import began_s, converged_s, reasons, summarise
+from reports.summary import reasons, summarise
+from reports.times import began_s, converged_s
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.model.verdict import Judgement

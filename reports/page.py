@@ -9,26 +9,33 @@ from typing import Any
 
 import yaml
 
-from reports.charts import convergence
-from reports.summary import MARKS, QUANTILES, allowed, plain, reasons, seconds, struck
+from reports.charts import Charts
+from reports.effort import waterfall
+from reports.failures import slowest
+from reports.sequence import sequence
+from reports.summary import MARKS, allowed, plain, reasons, seconds, struck
+from reports.times import QUANTILES, converged_s
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, describe
 from simulator.trace.targets import Targets
 
 _CONVERGED = "A target has converged when its device runs the new software, by the device's own record, and the backend knows it."
-_STORIES, _LINES = 10, 25
+_FAN_OUT = "How each desired state spread: when the devices heard of it, since its rollout began; a second, between the tenth and the ninetieth percent of them."
+_STORIES, _LINES, _SLOWEST, _REASONS = 10, 25, 5, 15
+_SMALL = 1000  # targets
 _COHORTS_MAX = 20
 _STYLE = """
 :root{color-scheme:light}
 body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse;width:100%}caption{text-align:left;color:#555;padding-bottom:.3rem}
+table+table{margin-top:1.2rem}
 td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;overflow-wrap:anywhere}
 th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 .marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
-svg{width:100%;height:auto}
+svg{width:100%;height:auto;margin-top:.6rem}
 header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
 header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
 .PASS,.ok{color:#00694c}.FAIL,.bad{color:#a83b00}.UNKNOWN,.INVALID,.doubt{color:#7a5900}
@@ -50,18 +57,24 @@ class Raw(str):
 def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: dict[str, Any]) -> None:
     """Write the page."""
     title = f"{summary['verdict']}: {summary['scenario']}"
+    charts = Charts(trace)
     parts = [
         _head(manifest, summary),
         _facts(summary),
         _checks(summary),
         "<h2>Convergence</h2>",
-        f"<p>{_CONVERGED}</p>{convergence(trace)}" if summary["targets"] else "<p>No rollout began.</p>",
+        f"<p>{_CONVERGED}</p>{charts.convergence()}" if summary["targets"] else "<p>No rollout began.</p>",
         _shares(summary),
+        charts.by_wave(),
         _outcomes(summary),
+        _failures(summary),
         _faults(summary),
-        _phases(summary),
-        _limits(summary),
+        _throughput(summary, charts),
+        _phases(summary, charts),
+        _effort(summary, charts),
+        _limits(summary, charts),
         _stories(trace),
+        _slow(trace),
         _setting(manifest, summary),
     ]
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -162,12 +175,76 @@ def _share(part: dict[str, Any], state: str) -> str:
     return f"{count:,} ({count / part['targets']:.1%})" if count else "0"
 
 
-def _phases(summary: dict[str, Any]) -> str:
+def _failures(summary: dict[str, Any]) -> str:
+    """Why targets did not succeed, the most frequent reasons first."""
+    found = summary["failures"]
+    if not found:
+        return ""
+    rows = [
+        (f["state"].lower().replace("_", " "), f["phase"], f["reason"], f["cohort"], f"{f['targets']:,}")
+        for f in found[:_REASONS]
+    ]
+    left = sum(f["targets"] for f in found[_REASONS:])
+    rows += [("others", "", "", "", f"{left:,}")] if left else []
+    return "<h2>What did not succeed, and why</h2>" + _table(
+        ("state", "last phase", "reason", "cohort", "targets"), rows
+    )
+
+
+def _throughput(summary: dict[str, Any], charts: Charts) -> str:
+    """How much went through: rates, totals, and how far and fast each desired state spread."""
+    span_s = summary["rolled_out_s"]
+    rows = []
+    for name, step in summary["throughput"].items():
+        size = _bytes if name == "bytes downloaded" else _count
+        mean = size(step["total"] / span_s) if span_s else "-"
+        rows.append((name, size(step["total"]), mean, size(step["peak_per_s"])))
+    spread = [
+        (name, f"{f['devices']:,}", *(seconds(f[at]) for at in ("first_s", "median_s", "last_s")),
+         _count(f["slope"]) if f["slope"] is not None else "-")
+        for name, f in summary["fan_out"].items() if f["devices"]
+    ]  # fmt: skip
+    if not summary["targets"]:
+        return ""
+    heads = ("rollout", "devices that heard of it", "first after", "median after", "last after", "devices a second")
+    text = (
+        "<h2>Throughput</h2>" + charts.throughput() + _table(("step", "in all", "a second", "most in one second"), rows)
+    )
+    return text + (f"<p>{_FAN_OUT}</p>" + _table(heads, spread) if spread else "")
+
+
+def _phases(summary: dict[str, Any], charts: Charts) -> str:
     rows = [(n, f"{q['count']:,}", *(_number(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
-    return "<h2>Latency by phase, in seconds</h2>" + _table(("phase", "count", *QUANTILES), rows)
+    table = _table(("phase", "count", *QUANTILES), rows)
+    return f"<h2>Latency by phase, in seconds</h2>{table}{charts.latency()}{charts.distributions()}"
 
 
-def _limits(summary: dict[str, Any]) -> str:
+def _effort(summary: dict[str, Any], charts: Charts) -> str:
+    """Where time and bytes went."""
+    if not summary["effort"]:
+        return ""
+    rows = []
+    for what, one in summary["effort"].items():
+        size = _bytes if what.startswith("bytes") else _count
+        times = "-" if one["times"] is None else f"{one['times']:.3f}"
+        rows.append((what, size(one["done"]), size(one["needed"]), times))
+    said = [(what, f"{count:,}", _each(count, summary)) for what, count in summary["messages"].items()]
+    total = sum(summary["messages"].values())
+    said.append(("all", f"{total:,}", _each(total, summary)))
+    return (
+        "<h2>Where time and bytes went</h2>"
+        + charts.waterfall()
+        + _table(("what was done", "in all", "needed", "for each needed"), rows)
+        + _table(("messages of the devices", "in all", "for each update that succeeded"), said)
+    )
+
+
+def _each(count: int, summary: dict[str, Any]) -> str:
+    done = summary["outcomes"].get(State.SUCCEEDED.value, 0)
+    return f"{count / done:.2f}" if done else "-"
+
+
+def _limits(summary: dict[str, Any], charts: Charts) -> str:
     """Whether the load generator was good enough, each value beside its limit."""
     rows = [
         (
@@ -181,7 +258,9 @@ def _limits(summary: dict[str, Any]) -> str:
     held = "the load generator kept its schedule" if not summary["invalid"] else "the load generator was the bottleneck"
     if not rows:
         return "<h2>Validity</h2><p>Nothing was measured of the load generator.</p>"
-    return f"<h2>Validity: {held}</h2>" + _table(("", "what", "measured", "allowed"), rows, "marked")
+    lag = next((limit["allowed"] for limit in summary["limits"] if limit["name"].startswith("loop lag")), None)
+    table = _table(("", "what", "measured", "allowed"), rows, "marked")
+    return f"<h2>Validity: {held}</h2>{table}{charts.health(lag)}"
 
 
 def _stories(trace: Trace) -> str:
@@ -190,16 +269,35 @@ def _stories(trace: Trace) -> str:
     failed = (targets.converged_us < 0).nonzero()[0]
     if not len(failed):
         return ""
-    words, states = trace.words("thing"), trace.words("status")
+    states = trace.words("status")
     stories = []
     for at in failed[:_STORIES].tolist():
-        thing = words[targets.thing[at]]
         state = states[targets.state[at]] if targets.state[at] >= 0 else State.QUEUED.value
-        lines = "\n".join(describe(trace.row(row)) for row in trace.thing(thing).rows[-_LINES:].tolist())
-        said = f"{escape(thing)}: {escape(state.lower().replace('_', ' '))}"
-        stories.append(f"<details><summary>{said}</summary><pre>{escape(lines)}</pre></details>")
+        stories.append(_story(trace, targets, at, state.lower().replace("_", " ")))
     shown = f"{len(failed):,}" if len(failed) <= _STORIES else f"the first {_STORIES} of {len(failed):,}"
     return f"<h2>Targets that did not converge ({shown}), each with its last events</h2>" + "".join(stories)
+
+
+def _slow(trace: Trace) -> str:
+    """The targets that took longest, and in a small run one update as it went."""
+    targets = Targets(trace)
+    found = slowest(trace, targets, _SLOWEST)
+    if not len(found):
+        return ""
+    took = converged_s(trace, targets)
+    stories = [_story(trace, targets, at, f"converged after {seconds(float(took[at]))}") for at in found.tolist()]
+    text = f"<h2>The slowest of those that converged ({len(found)}), each with its last events</h2>" + "".join(stories)
+    course = waterfall(trace).get("median") if len(targets) <= _SMALL else None
+    drawn = sequence(trace, course.job) if course is not None else ""
+    if course is not None and drawn:
+        text += f"<details open><summary>The median update, message by message: {escape(course.thing)}</summary>{drawn}</details>"
+    return text
+
+
+def _story(trace: Trace, targets: Targets, at: int, said: str) -> str:
+    thing = trace.words("thing")[targets.thing[at]]
+    lines = "\n".join(describe(trace.row(row)) for row in trace.thing(thing).rows[-_LINES:].tolist())
+    return f"<details><summary>{escape(thing)}: {escape(said)}</summary><pre>{escape(lines)}</pre></details>"
 
 
 def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -262,8 +360,12 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
 
 
-def _bytes(count: int) -> str:
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
+
+
+def _bytes(count: float) -> str:
     size, unit = next(
         ((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= s), (1, "B")
     )
-    return f"{count / size:,.1f} {unit}" if size > 1 else f"{count} B"
+    return f"{count / size:,.1f} {unit}" if size > 1 else f"{count:,.0f} B"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from reports import effort, flow
+from reports.failures import failures
+from reports.times import QUANTILES, Seconds, cohorts, converged_s, durations, quantiles, to_share, waves, zero_s
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.update import State
@@ -17,68 +19,10 @@ from simulator.model.verdict import Finding, Judgement, Verdict
 from simulator.trace.reader import Trace, describe
 from simulator.trace.targets import Mask, Targets
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
-QUANTILES = ("min", "med", "p90", "p95", "p99", "max")
-_PHASES = ("downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting")
-_SHARES = (50, 90, 95, 99, 100)
 _BEFORE, _AFTER = 4, 2
-
-Seconds = npt.NDArray[np.float64]
-
-
-def converged_s(trace: Trace, targets: Targets) -> Seconds:
-    """For each target the seconds from its rollout's begin until it had converged; NaN where it did not."""
-    at = targets.converged_us
-    return np.where(at >= 0, at / 1e6, np.nan) - began_s(trace, targets)
-
-
-def began_s(trace: Trace, targets: Targets) -> Seconds:
-    """For each target when its rollout began, in seconds since the run began; NaN where it did not."""
-    began = np.full(len(trace.words("job")) + 1, np.nan)
-    begun = trace.kind(Kind.ROLLOUT).where("status", "begin")
-    began[begun["job"]] = begun["t_us"] / 1e6
-    return np.asarray(began[targets.rollout])
-
-
-def to_share(times: Seconds) -> dict[str, float | None]:
-    """Seconds until these shares of the targets had converged; None where they never did."""
-    finished, size = np.sort(times[~np.isnan(times)]), len(times)
-    needed = {share: -(-size * share // 100) for share in _SHARES}
-    return {f"{s}%": float(finished[n - 1]) if size and n <= len(finished) else None for s, n in needed.items()}
-
-
-def durations(trace: Trace, targets: Targets) -> dict[str, Seconds]:
-    """What took how long, in seconds, one value for each time it happened."""
-    phases = trace.kind(Kind.PHASE)
-    found = {
-        "connect": _spans(trace.kind(Kind.CONNECT).where("status", "new", "resumed")["span_us"]),
-        "offer to delta": _from_offer_to_delta(trace),
-        **{name: _spans(phases.where("phase", name)["span_us"]) for name in _PHASES},
-        "whole update": _spans(trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")["span_us"]),
-    }
-    return {name: values for name, values in found.items() if len(values)}
-
-
-def _spans(span_us: npt.NDArray[Any]) -> Seconds:
-    return np.asarray(span_us[span_us >= 0] / 1e6)
-
-
-def _from_offer_to_delta(trace: Trace) -> Seconds:
-    """From when each offer was due to when the device first learned of it."""
-    sent = trace.kind(Kind.OFFER).where("status", "sent")
-    heard = trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
-    due, first = (np.full(len(trace.words("job")) + 1, -1) for _ in range(2))
-    due[sent["job"]] = sent["t_us"] - sent["span_us"]
-    first[heard["job"][::-1]] = heard["t_us"][::-1]  # the earliest is written last
-    both = (due[:-1] >= 0) & (first[:-1] >= 0)
-    return np.asarray((first[:-1] - due[:-1])[both] / 1e6)
-
-
-def quantiles(values: Seconds) -> dict[str, float]:
-    """count, min, med, p90, p95, p99, max."""
-    at = np.quantile(values, [0, 0.5, 0.9, 0.95, 0.99, 1]).tolist()
-    return {"count": len(values), **dict(zip(QUANTILES, at, strict=True))}
+_FAILURES = 100
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
@@ -107,8 +51,16 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "converged_s": to_share(times),
         "rollouts": {name: _part(targets, times, ours) for name, ours in targets.rollouts().items()},
         "cohorts": {name: _part(targets, times, ours) for name, ours in cohorts(trace, targets).items()},
+        "waves": {name: _part(targets, times, ours) for name, ours in waves(trace, targets).items()},
+        "failures": [failure._asdict() for failure in failures(trace, targets)[:_FAILURES]],
         "faults": faults(trace, targets),
-        "phases_s": {name: quantiles(values) for name, values in durations(trace, targets).items()},
+        "rolled_out_s": _rolled_out_s(trace, targets),
+        "throughput": flow.throughput(trace, zero_s(trace, targets)),
+        "fan_out": flow.fan_out(trace, targets),
+        "waterfall": {which: course._asdict() for which, course in effort.waterfall(trace).items()},
+        "effort": {what: one._asdict() | {"times": one.times} for what, one in effort.efforts(trace).items()},
+        "messages": effort.messages(trace),
+        "phases_s": {name: quantiles(spans.took_s) for name, spans in durations(trace, targets).items()},
         "events": len(trace),
         "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
         "bytes_served": int(served["size"].clip(min=0).sum()),
@@ -116,16 +68,23 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
     }
 
 
+def _rolled_out_s(trace: Trace, targets: Targets) -> float:
+    """From when the first rollout began until the last ended, or until the record does."""
+    if not len(targets):
+        return 0.0
+    ends = trace.kind(Kind.ROLLOUT).where("status", "end")["t_us"]
+    last = ends[-1] if len(ends) == len(targets.rollouts()) else trace.column("t_us")[-1]
+    return float(last) / 1e6 - zero_s(trace, targets)
+
+
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
     """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
     to when, in seconds since the first rollout began; None for a time that never came."""
-    since = began_s(trace, targets)
-    zero_s = float(np.nanmin(since)) if not np.isnan(since).all() else 0.0
-    turns, found = trace.kind(Kind.FAULT), []
+    turns, found, zero = trace.kind(Kind.FAULT), [], zero_s(trace, targets)
     for nth in np.unique(turns["size"]).tolist():
         ours = turns.only(turns["size"] == nth)
         did = ours.where("status", "did")
-        begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero_s for turn in ("begin", "end"))
+        begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero for turn in ("begin", "end"))
         told = [json.loads(detail) for detail in ours.where("status", "begin").texts("detail") if detail]
         found.append(
             {
@@ -145,13 +104,6 @@ def struck(fault: dict[str, Any]) -> str:
     if fault["on"]:
         return f"on the {fault['on']}"
     return f"{many(fault['devices'], 'device')}, {many(fault['strikes'], 'strike')}"
-
-
-def cohorts(trace: Trace, targets: Targets) -> dict[str, Mask]:
-    """Cohort -> which targets are of it, by name."""
-    words = trace.words("detail")
-    named = {words[code] if code >= 0 else "": targets.cohort == code for code in np.unique(targets.cohort).tolist()}
-    return dict(sorted(named.items()))
 
 
 def _part(targets: Targets, times: Seconds, ours: Mask) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from reports import files, page, summary
+from reports.times import QUANTILES
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
 from simulator.worlds import runs
@@ -74,7 +75,7 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     assert phases.keys() == numbers["phases_s"].keys()
     for name, q in numbers["phases_s"].items():
         assert [float(v.replace(",", "")) for v in phases[name]] == pytest.approx(
-            [q["count"], *(q[h] for h in summary.QUANTILES)], abs=0.06
+            [q["count"], *(q[h] for h in QUANTILES)], abs=0.06
         )
     checks = {row[1]: row[0] for row in read.table("check")[1:]}
     assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
