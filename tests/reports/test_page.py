@@ -2,8 +2,10 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+import duckdb
 import pytest
 
 from reports import files, page, summary
@@ -226,3 +228,13 @@ def test_many_cohorts_stay_a_page(tmp_path):
     text = written(tmp_path, made)
     assert len(text) < 400_000
     assert len(Reader(text).table("share of the targets")[0]) <= 22
+
+
+def test_the_examples_of_the_readme_read_a_run(left, capsys):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    examples = {language: re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1] for language in ("python", "sql")}
+    path = str(left[1] / "trace.parquet")
+    exec(examples["python"].replace("runs/latest/trace.parquet", path), {})
+    assert "200" in capsys.readouterr().out
+    rows = duckdb.sql(examples["sql"].replace("runs/latest/trace.parquet", path)).fetchall()
+    assert {phase for phase, *_ in rows} >= {"downloading", "installing"}
