@@ -6,7 +6,8 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ _UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "second
 _LEGEND_MAX = 12
 _NAMED = r"(cohort|wave|fault|rate)-\d+"
 _SINCE = "since the rollout began"
+_OVER_TIME = ("offer to delta", "downloading", "whole update")
+
+Series = dict[str, tuple[Seconds, Seconds]]
 
 
 class Charts:
@@ -58,6 +62,9 @@ class Charts:
                 x, y = _curve(self._times[ours], self._end_s)
                 label = _printable(f"{name or 'all'} ({int(ours.sum()):,})")
                 axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **_style(nth))
+                if never := int(np.isnan(self._times[ours]).sum()):  # Kaplan and Meier's mark of those left
+                    axes.plot(x[-1:] / self._size, y[-1:], "+", color=_COLOURS[nth % 7], markersize=9, clip_on=False)
+                    axes.annotate(f"{never:,} not ", (x[-1] / self._size, y[-1]), ha="right", va="bottom", fontsize=8)
             self._on_time(axes, "converged [%]")
             axes.set_ylim(0, 103)
             if 1 < len(axes.lines) <= _LEGEND_MAX:
@@ -114,22 +121,20 @@ class Charts:
         return _drawn([rates, load, backlog], title, height=2.4)
 
     def latency(self) -> str:
-        """How long whole updates took, by when they ended."""
-        found = durations(self._trace, self._targets).get("whole update")
-        if found is None:
-            return ""
+        """How long some steps took, by when they ended: each where they are few, and quantiles."""
+        found = {name: spans for name, spans in durations(self._trace, self._targets).items() if name in _OVER_TIME}
+        paints = [partial(self._took, name=name, found=spans) for name, spans in found.items()]
+        return _drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
+
+    def _took(self, axes: Any, name: str, found: Spans) -> None:
         at = (found.at_s - self._zero_s) / self._size
-
-        def paint(axes: Any) -> None:
-            if len(at) <= _DOTS:
-                axes.plot(at, found.took_s, ".", color=_COLOURS[0], alpha=0.5, markersize=4, label="each update")
-            for nth, (name, x, y) in enumerate(self._quantiles(found)):
-                axes.plot(x, y, label=name, **_style(nth + 1, turn=nth))
-            self._on_time(axes, "seconds, from when it was due")
-            axes.set_ylim(bottom=0)
+        if len(at) <= _DOTS:
+            axes.plot(at, found.took_s, ".", color=_COLOURS[0], alpha=0.5, markersize=4, label="each")
+        for nth, (share, x, y) in enumerate(self._quantiles(found)):
+            axes.plot(x, y, label=share, **_style(nth + 1, turn=nth))
+        self._on_time(axes, f"{name} [s]")
+        if axes.lines:
             axes.legend(loc="best", fontsize=8)
-
-        return _drawn([paint], "Time of whole updates, over the time at which they ended")
 
     def _quantiles(self, found: Spans) -> list[tuple[str, Seconds, Seconds]]:
         """Median, 95th and 99th percentile over spans of time, where these hold enough to tell."""
@@ -190,48 +195,63 @@ class Charts:
 
     def health(self, lag_allowed_s: float | None) -> str:
         """Each process's lag and CPU over time; above the limit of lag the run is invalid."""
-        lag, cpu = _health(self._trace, self._zero_s)
+        lag, cpu, memory = (self._health(fact) for fact in (_worst_lag_ms, _cpu_percent, _memory_mb))
         if not cpu:
             return ""
+        late = flow.lateness(self._trace)
 
         def lags(axes: Any) -> None:
             for nth, (process, (at, value)) in enumerate(lag.items()):
-                axes.plot(at / self._size, value * 1e3, label=process, **_style(nth))
+                axes.plot(at / self._size, value, label=process, **_style(nth))
+            axes.plot((late.at_s - self._zero_s) / self._size, late.took_s * 1e3, "k:", label="schedule lateness")
             if lag_allowed_s is not None:
                 top = max(lag_allowed_s * 1e3, axes.get_ylim()[1]) * 1.2
                 axes.axhspan(lag_allowed_s * 1e3, top, color="#D55E00", alpha=0.12, linewidth=0)
                 axes.text(0, lag_allowed_s * 1e3, " p99 up here: the run is INVALID", fontsize=8, va="bottom")
                 axes.set_ylim(0, top)
-            axes.set_ylabel("loop lag, worst\nof a second [ms]")
-            _plain(axes)
-
-        def cpus(axes: Any) -> None:
-            for nth, (process, (at, value)) in enumerate(cpu.items()):
-                axes.plot(at / self._size, value * 100, label=process, **_style(nth))
-            axes.set(ylabel="CPU [% of a core]", xlabel=f"{self._unit} {_SINCE}", ylim=(0, None))
+            axes.set_ylabel("lag, worst of\na second [ms]")
             _plain(axes)
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
-        return _drawn([lags, cpus], "The load generator and the servers that it started: lag and CPU", height=2.0)
+        def used(axes: Any, series: Series, label: str) -> None:
+            for nth, (process, (at, value)) in enumerate(series.items()):
+                axes.plot(at / self._size, value, label=process, **_style(nth))
+            axes.set(ylabel=label, xlabel=f"{self._unit} {_SINCE}", ylim=(0, None))
+            _plain(axes)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+        paints = [
+            lags,
+            lambda axes: used(axes, cpu, "CPU [% of a core]"),
+            lambda axes: used(axes, memory, "memory [MB]"),
+        ]
+        return _drawn(paints, "The load generator and the servers that it started: lag, CPU and memory", height=2.0)
+
+    def _health(self, fact: Callable[[dict[str, Any]], float | None]) -> Series:
+        """Process -> when, and how much, by its own record."""
+        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        view = self._trace.kind(Kind.HEALTH)
+        for t_us, detail in zip(view["t_us"].tolist(), view.texts("detail"), strict=True):
+            facts = json.loads(detail)
+            if (value := fact(facts)) is not None:
+                found[facts["process"]].append((t_us / 1e6 - self._zero_s, value))
+        return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
 
     def _on_time(self, axes: Any, label: str) -> None:
         axes.set(xlabel=f"{self._unit} {_SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
         _plain(axes)
 
 
-def _health(trace: Trace, zero_s: float) -> tuple[dict[str, tuple[Seconds, Seconds]], ...]:
-    """Process -> when and how much: the worst lag of each interval in seconds, and CPU as a share of a core."""
-    lag, cpu = (defaultdict[str, list[tuple[float, float]]](list) for _ in range(2))
-    view = trace.kind(Kind.HEALTH)
-    for t_us, detail in zip(view["t_us"].tolist(), view.texts("detail"), strict=True):
-        facts = json.loads(detail)
-        cpu[facts["process"]].append((t_us / 1e6 - zero_s, facts["cpu_share"]))
-        if facts.get("loop_lag_us"):
-            lag[facts["process"]].append((t_us / 1e6 - zero_s, max(facts["loop_lag_us"]) / 1e6))
-    return tuple(
-        {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
-        for found in (lag, cpu)
-    )
+def _worst_lag_ms(facts: dict[str, Any]) -> float | None:
+    return max(facts["loop_lag_us"]) / 1e3 if facts.get("loop_lag_us") else None
+
+
+def _cpu_percent(facts: dict[str, Any]) -> float:
+    return float(facts["cpu_share"]) * 100
+
+
+def _memory_mb(facts: dict[str, Any]) -> float:
+    return float(facts["rss_bytes"]) / 1e6
 
 
 def _end(trace: Trace, targets: Targets, times: Seconds) -> float:
@@ -263,7 +283,7 @@ def _few(count: int, most: int = _POINTS) -> Any:
 # ---- how pictures look
 
 
-def _drawn(paints: list[Callable[[Any], None]], title: str, height: float = 3.6) -> str:
+def _drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6) -> str:
     """One picture, its axes below each other, each painted by its function."""
     import matplotlib as mpl
 

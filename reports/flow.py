@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.times import Seconds, began_s
+from reports.times import Seconds, Spans, began_s
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.trace.reader import Trace
@@ -70,6 +70,16 @@ def _was_begun(trace: Trace) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Of each execution's event, whether it had been offered before."""
     executions = trace.kind(Kind.EXECUTION)
     return executions.latest(executions.where("status", State.IN_PROGRESS), "thing", "job") >= 0
+
+
+def lateness(trace: Trace) -> Spans:
+    """The worst lateness against the schedule in each second: of devices' starts, and of offers."""
+    views = trace.kind(Kind.BOOT).where("status", "cold"), trace.kind(Kind.OFFER).where("status", "sent")
+    at, late = (np.concatenate([view[column].clip(min=0) / 1e6 for view in views]) for column in ("t_us", "span_us"))
+    seconds, which = np.unique(at.astype(np.int64), return_inverse=True)
+    worst = np.zeros(len(seconds))
+    np.maximum.at(worst, which, late)
+    return Spans(seconds.astype(np.float64), worst)
 
 
 def fan_out(trace: Trace, targets: Targets) -> dict[str, dict[str, float | int | None]]:

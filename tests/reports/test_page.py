@@ -81,6 +81,19 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
         )
     checks = {row[1]: row[0] for row in read.table("check")[1:]}
     assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
+    steps = {row[0]: row[1] for row in read.table("step")[1:]}
+    assert steps == {
+        name: (page._bytes if name.startswith("bytes") else page._count)(step["total"])
+        for name, step in numbers["throughput"].items()
+    }
+    spread = numbers["fan_out"]["rollout-1"]
+    assert read.table("devices that heard of it")[1][1:5] == [
+        str(spread["devices"]), *(summary.seconds(spread[at]) for at in ("first_s", "median_s", "last_s")),
+    ]  # fmt: skip
+    efforts = {row[0]: row[3] for row in read.table("what was done")[1:]}
+    assert efforts == {what: f"{one['times']:.3f}" for what, one in numbers["effort"].items()}
+    why = {tuple(row[:3]): int(row[4]) for row in read.table("reason")[1:]}
+    assert sum(why.values()) == 60 - numbers["outcomes"]["SUCCEEDED"]
     assert f"{60 - numbers['stuck']} (" in read.text
     assert f"{numbers['events']:,}" in read.text
 
