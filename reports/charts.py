@@ -67,7 +67,7 @@ class Charts:
                     axes.annotate(f"{never:,} not ", (x[-1] / self._size, y[-1]), ha="right", va="bottom", fontsize=8)
             self._on_time(axes, "converged [%]")
             axes.set_ylim(0, 103)
-            if 1 < len(axes.lines) <= _LEGEND_MAX:
+            if 1 < len(parts) <= _LEGEND_MAX:
                 axes.legend(loc="lower right", title=f"{noun} (targets)", frameon=True)
             more(axes)
 

@@ -32,7 +32,7 @@ h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse;width:100%}caption{text-align:left;color:#555;padding-bottom:.3rem}
 table+table{margin-top:1.2rem}
 td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}th{overflow-wrap:normal}
 td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 .marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
 svg{width:100%;height:auto;margin-top:.6rem}
