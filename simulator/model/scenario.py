@@ -495,19 +495,29 @@ class RolloutSpec(Words):
         return self
 
 
+def _setting(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("write a number or a text")
+    return value
+
+
 class Fault(Part):
     """Harm done on purpose: what, to whom, when, and until when. Without `at`, `converged` and `step` it is there from
     the start; without `for` until the rollout has ended."""
 
     fault: str = Field(description="number and name, such as F1-duplicate")
-    share: Share = 1.0
-    count: int | None = Field(None, ge=0, description="this many devices, instead of a share")
+    share: Share = Field(1.0, gt=0)
+    count: int | None = Field(None, ge=1, strict=True, description="this many devices, instead of a share")
     at: Duration | None = Field(None, description="since the rollout began")
     converged: Share | None = Field(None, description="when this share of the targets has succeeded")
     step: PhaseName | None = Field(None, description="when a device enters this phase")
-    lasts: Duration | None = Field(None, alias="for", description="how long; with step, for each device by itself")
-    times: int | None = Field(None, ge=1, description="how often to each device, at most")
-    options: dict[str, float | str] = Field(default_factory=dict, alias="with", description="the fault's own settings")
+    lasts: Duration | None = Field(
+        None, gt=0, alias="for", description="how long; with step, for each device by itself"
+    )
+    times: int | None = Field(None, ge=1, strict=True, description="how often to each device, at most")
+    options: dict[str, Annotated[int | float | str, BeforeValidator(_setting)]] = Field(
+        default_factory=dict, alias="with", description="the fault's own settings"
+    )
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -683,6 +693,11 @@ def _explain(error: Any, node: Any, where: str) -> str:
         text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     elif error["type"] == "string_type" and isinstance(error["input"], int | float):
         text += "; put it in quotes"
+    elif error["type"] in ("tuple_type", "list_type"):
+        text = "write a list, each entry on a line of its own behind a dash"
+    elif error["type"] in ("model_type", "dict_type"):
+        keys = _keys_of(path)
+        text = "write a block of keys" + (f", such as {', '.join(keys[:4])}" if keys else " and values")
     line = _line(node, path)
     return f"{where}:{line}: {'.'.join(path)}: {text}" if line else f"{where}: {'.'.join(path) or 'scenario'}: {text}"
 

@@ -113,7 +113,7 @@ def replay(run: Run) -> Replay:
     scenario = runs.scenario_of(run)
     if scenario.world != "virtual":
         raise ScenarioError(f"{run.path}: a run of the {scenario.world} world; only virtual runs can be replayed")
-    runs.sensible(scenario)
+    runs.to_run_again(run)
     recorded, whole = _comparable(run.trace)
     if not len(recorded):
         raise ScenarioError(f"{run.path}: its record holds nothing that could be compared")

@@ -140,6 +140,16 @@ def scenario_of(run: rundir.Run) -> Scenario:
         raise ScenarioError(f"{run.path / 'manifest.json'}: its scenario is not valid: {error}") from None
 
 
+def to_run_again(run: rundir.Run) -> Scenario:
+    """The scenario of a recorded run, which makes sense to this version. Raises ScenarioError with its file's name."""
+    scenario = scenario_of(run)
+    try:
+        sensible(scenario)
+    except ScenarioError as error:
+        raise ScenarioError(f"{run.path / 'manifest.json'}: {error}") from None
+    return scenario
+
+
 def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
     """The judgement of a run that was recorded earlier."""
     scenario = scenario_of(run)

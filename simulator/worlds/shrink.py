@@ -39,7 +39,7 @@ def shrink(run: Run, check: str | None = None, said: Callable[[str], None] = lam
     if not failed or (check is not None and check not in failed):
         what = f"failed {', '.join(failed)}" if failed else "failed no check"
         raise ScenarioError(f"{run.path}: it {what}; there is nothing to shrink" + (f" of {check}" if check else ""))
-    return _Shrinker(check or failed[0], said).shrink(scenario)
+    return _Shrinker(check or failed[0], said).shrink(runs.to_run_again(run))
 
 
 class _Shrinker:

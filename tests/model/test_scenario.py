@@ -157,6 +157,25 @@ def test_what_does_not_fit_together_is_named_where_it_stands(text, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("faults: {fault: F9-cut}", "faults: write a list, each entry on a line of its own behind a dash"),
+        ("faults: [F9-cut]", "faults.0: write a block of keys, such as fault, share, count, at"),
+        ("faults: [{fault: F9-cut, with: [1]}]", "faults.0.with: write a block of keys and values"),
+        ("faults: [{fault: F9-cut, with: {at: true}}]", "faults.0.with.at: write a number or a text"),
+        ("faults: [{fault: F9-cut, count: true}]", "faults.0.count: Input should be a valid integer"),
+        ("faults: [{fault: F9-cut, count: 0}]", "faults.0.count: Input should be greater than or equal to 1"),
+        ("faults: [{fault: F9-cut, times: 1.5}]", "faults.0.times: Input should be a valid integer"),
+        ("faults: [{fault: F9-cut, for: 0}]", "faults.0.for: Input should be greater than 0"),
+        ("faults: [{fault: F9-cut, share: 0}]", "faults.0.share: Input should be greater than 0"),
+        ("fleet: 5", "fleet: write a block of keys, such as devices, thing, client_id, username"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_told_in_the_words_of_the_file(text, said):
+    assert refusal(text) == f"s.yaml:1: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("fleet: {}\nfleet: {}", "s.yaml:2: not YAML: fleet stands twice in one block"),
         ("fleet:\n  devices: 1\n  devices: 2", "s.yaml:3: not YAML: devices stands twice in one block"),
         ("a: b: c", "s.yaml:1: not YAML: mapping values are not allowed here"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -174,6 +175,14 @@ def test_another_version_is_told(tmp_path):
     run, _ = recorded(tmp_path, scenario(devices=2))
     run.manifest["version"] = "0.0.1"
     assert f"recorded by version 0.0.1, replayed by {__version__}" in text(replay(run))
+
+
+def test_a_fault_that_this_version_does_not_have_is_named_with_the_run_that_asked_for_it(tmp_path):
+    run, _ = recorded(tmp_path, scenario(devices=2))
+    run.manifest["scenario"]["faults"] = [{"fault": "F9-cutt"}]
+    said = re.escape(f"{run.path / 'manifest.json'}: faults.0.fault: no such fault: 'F9-cutt'; did you mean")
+    with pytest.raises(ScenarioError, match=said):
+        replay(run)
 
 
 def test_a_live_run_and_an_empty_record_are_refused(tmp_path):
