@@ -13,12 +13,12 @@ import asyncio
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
-from simulator.device.download import DownloadFailed, Leave, Piece, Terms, download
+from simulator.device.download import DownloadFailed, Leave, Piece, Terms, Transfer, download
 from simulator.device.profile import Draws
 from simulator.device.session import Session
 from simulator.dialects.base import (
@@ -58,19 +58,16 @@ class DeviceSpec:
     harm: Harm | None = None
 
 
-async def run_device(
-    spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice, due: float | None = None
-) -> None:
-    """Run one device until cancelled. `due` is when it should have started (the loop's clock)."""
-    device = _Device(spec, dialect, wires, record, dice)
-    await device.live(asyncio.get_running_loop().time() if due is None else due)
-
-
 class _StageFailed(Exception):
     """A stage of the update failed; the text is the reason that the device reports."""
 
 
-class _Device:
+class Device:
+    """One device. What it is made of, and each of its steps, is a habit's to replace (habits.py)."""
+
+    agent: ClassVar[type[UpdateAgent]] = UpdateAgent
+    transfer: ClassVar[type[Transfer]] = Transfer
+
     __slots__ = (
         "_agent",
         "_ask_at",
@@ -103,7 +100,7 @@ class _Device:
         self._draws = Draws(spec.profile, dice)
         self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
         # no run begins where an earlier one's tokens may still be known: a replica answers a token but once
-        self._agent = UpdateAgent(Flash(spec.software, reports=int(self._session.wall() * 1000)))
+        self._agent = self.agent(Flash(spec.software, reports=int(self._session.wall() * 1000)))
         self._loop = asyncio.get_running_loop()
         self._work: asyncio.Task[None] | None = None
         self._power: asyncio.Timeout | None = None
@@ -127,6 +124,7 @@ class _Device:
     # ---- power
 
     async def live(self, due: float) -> None:
+        """Until cancelled; `due` is when it should have started (the loop's clock)."""
         how = "cold"
         try:
             while True:
@@ -567,6 +565,7 @@ class _Device:
             leave=self._leave,
             keep=keep,
             record=self._note_piece,
+            transfer=self.transfer,
         )
 
     async def _leave(self, fresh: bool) -> Leave:
@@ -681,3 +680,18 @@ class _Device:
             span_us=self._since(piece.began),
             detail=orjson.dumps(detail).decode(),
         )
+
+
+async def run_device(
+    spec: DeviceSpec,
+    dialect: DeviceDialect,
+    wires: Wires,
+    record: Record,
+    dice: Dice,
+    due: float | None = None,
+    made: type[Device] = Device,
+) -> None:
+    """Run one device until cancelled. `due` is when it should have started (the loop's clock); `made` is how it was
+    built."""
+    device = made(spec, dialect, wires, record, dice)
+    await device.live(asyncio.get_running_loop().time() if due is None else due)

@@ -63,24 +63,26 @@ async def download(
     leave: Callable[[bool], Awaitable[Leave]],
     keep: Callable[[Partial], None],
     record: Callable[[Piece], None],
+    transfer: type[Transfer] | None = None,
 ) -> Partial:
     """Fetch the artifact whole and return it as a finished `Partial`.
 
     `leave(fresh)` gives the URL, a newly minted one where the last was refused; `keep` is called as bytes arrive, so
-    that a power cut loses none of them; `record` is told of each request. Raises DownloadFailed.
+    that a power cut loses none of them; `record` is told of each request; `transfer` is how it is done, if not as it
+    should be. Raises DownloadFailed.
     """
-    transfer = _Transfer(http, artifact, terms, partial, keep, record)
+    under_way = (transfer or Transfer)(http, artifact, terms, partial, keep, record)
     permission = await leave(False)
-    failures, reached = 0, transfer.partial.received
+    failures, reached = 0, under_way.partial.received
     while True:
-        again = await transfer.attempt(permission)
+        again = await under_way.attempt(permission)
         if again is None:
-            return transfer.partial
+            return under_way.partial
         if (away := terms.away()) > 0:  # nobody's failure
             await asyncio.sleep(away)
         else:
-            if transfer.partial.received > reached:
-                failures, reached = 0, transfer.partial.received
+            if under_way.partial.received > reached:
+                failures, reached = 0, under_way.partial.received
             failures += 1
             if failures >= (terms.retry.attempts or failures + 1):
                 raise DownloadFailed(again.reason)
@@ -89,7 +91,7 @@ async def download(
             permission = await leave(True)
 
 
-class _Again(NamedTuple):
+class Again(NamedTuple):
     """Why another request is needed; `refused` asks for fresh leave first."""
 
     reason: str
@@ -97,7 +99,7 @@ class _Again(NamedTuple):
     retry_after_s: float = 0.0
 
 
-class _Transfer:
+class Transfer:
     """The state of one download over its requests."""
 
     __slots__ = ("_artifact", "_bound", "_http", "_keep", "_record", "_size", "_terms", "partial")
@@ -126,7 +128,7 @@ class _Transfer:
         if self._terms.away() > 0:
             raise LinkError("offline")
 
-    async def attempt(self, leave: Leave) -> _Again | None:
+    async def attempt(self, leave: Leave) -> Again | None:
         """One request: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
         had = self.partial
         if had.received == self._size:
@@ -152,7 +154,7 @@ class _Transfer:
                 body.close()
         except LinkError as failure:
             error = str(failure)
-            again = _Again(error)
+            again = Again(error)
         finally:
             now = self.partial
             offset = had.received if status == 206 else 0
@@ -160,7 +162,7 @@ class _Transfer:
             self._record(Piece(status, offset, received, now.etag, began, error or (again.reason if again else "")))
         return again or self._end()
 
-    def _head(self, status: int, headers: dict[str, str]) -> _Again | None:
+    def _head(self, status: int, headers: dict[str, str]) -> Again | None:
         """Judge the response's head: None when its body is to be read from where `partial` now stands."""
         etag = headers.get("etag", "")
         if status == 200:  # whole: the first request, or Range ignored, or If-Range says the content changed
@@ -184,15 +186,15 @@ class _Transfer:
                 return None
             return self._restart("416 range not satisfiable")
         if status in (401, 403):
-            return _Again(f"http {status}", refused=True)
+            return Again(f"http {status}", refused=True)
         if status in _RETRIED:
-            return _Again(f"http {status}", retry_after_s=_seconds(headers.get("retry-after", "")))
+            return Again(f"http {status}", retry_after_s=_seconds(headers.get("retry-after", "")))
         raise DownloadFailed(f"http {status}")
 
-    def _restart(self, reason: str) -> _Again:
+    def _restart(self, reason: str) -> Again:
         self._afresh()
         self._keep(self.partial)
-        return _Again(reason)
+        return Again(reason)
 
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
@@ -211,10 +213,10 @@ class _Transfer:
                 due = max(due + len(chunk) / bandwidth, loop.time())
                 await asyncio.sleep(due - loop.time())
 
-    def _end(self) -> _Again | None:
+    def _end(self) -> Again | None:
         received = self.partial.received
         if self._size is not None and received < self._size:
-            return _Again(f"ended after {received} of {self._size} bytes")
+            return Again(f"ended after {received} of {self._size} bytes")
         return None
 
 

@@ -74,6 +74,11 @@ class Harm:
         """What its images add to their version."""
         return "".join(rules.label for rules in self._rules())
 
+    @property
+    def habits(self) -> frozenset[str]:
+        """What it does as it should not."""
+        return frozenset(rules.habit for rules in self._rules() if rules.habit)
+
     # ---- what befalls it now
 
     @property

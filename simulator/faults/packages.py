@@ -20,7 +20,7 @@ class Rules(NamedTuple):
     befalls a device when the fault begins for it: "power-cut", "vanish" or "rival" (another client takes its id).
     `replays`: the last delta comes again, retained, at each connection. The others are of the device's nature, from
     the start: a profile, a clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own
-    version carries `label`. Not on devices at all: a `server` that is killed, and started again when the fault ends
+    version carries `label`, a bad `habit` (of device/habits.py). Not on devices at all: a `server` that is killed, and started again when the fault ends
     ("broker" or "backend"), or "rollout", which an operator aborts.
     """
 
@@ -33,12 +33,13 @@ class Rules(NamedTuple):
     skew_s: float = 0.0
     space_bytes: int | None = None
     label: str = ""
+    habit: str = ""
     server: str = ""
 
     @property
     def inborn(self) -> bool:
         """Whether it is of the device's nature: there from the start, or not at all."""
-        return bool(self.nature or self.skew_s or self.label) or self.space_bytes is not None
+        return bool(self.nature or self.skew_s or self.label or self.habit) or self.space_bytes is not None
 
 
 class Package(NamedTuple):
@@ -53,6 +54,8 @@ class Package(NamedTuple):
 
 
 # ---- on the MQTT road
+
+_ENDS = (b'"SUCCESS"', b'"FAILURE"')
 
 
 def _duplicate(name: str, after: float) -> Rules:
@@ -76,22 +79,32 @@ def _held(name: str, hold: float) -> Rules:
     return Rules(message=rule)
 
 
+def _tells_an_end(packet: Packet) -> bool:
+    """Whether this is the report of an update's end, or repeats what one said. In `atlas-example` it is a text."""
+    ends = packet.payload.startswith(b"jobID:") or any(end in packet.payload for end in _ENDS)
+    return ends and packet.name in ("update", "accepted")
+
+
 def _report_lost() -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        if packet.incoming:
+        if packet.incoming or not _tells_an_end(packet):
             return None
-        if packet.name == "accepted":  # atlas-example: nobody would miss it on a connection that goes on
-            return Fate(lost=True, cut=True)
-        return Fate(lost=True) if packet.name == "update" and b'"status"' in packet.payload else None
+        # atlas-example: nobody would miss it on a connection that goes on
+        return Fate(lost=True, cut=packet.name == "accepted")
 
     return Rules(message=rule)
 
 
 def _answer_lost() -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        return Fate(lost=True) if packet.incoming and packet.name == "accepted" else None
+        return Fate(lost=True) if packet.incoming and _tells_an_end(packet) else None
 
     return Rules(message=rule)
+
+
+def _gathered(every: float, copies: float) -> Rules:
+    fate = Fate(gathered_s=every, again_s=(0.0,) * int(copies))
+    return Rules(message=lambda packet: fate if not packet.incoming and _tells_an_end(packet) else None)
 
 
 # ---- on the HTTP road
@@ -171,8 +184,13 @@ def _herd(gap: float) -> Rules:
     return Rules(nature=nature)
 
 
+def _habit(name: str) -> Callable[[], Rules]:
+    return lambda: Rules(habit=name)
+
+
 _MESSAGES = ("delta", "accepted", "get_accepted")
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
+_LEARNS = ("L2-convergence", "L3-learns")
 
 PACKAGES: dict[str, Package] = {
     package.name: package
@@ -182,12 +200,18 @@ PACKAGES: dict[str, Package] = {
         Package("F1-puback-lost", "the PUBACK of a message is lost with the connection: the broker sends it again",
                 _unacknowledged, {"name": "delta"}, times=1),
         Package("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}, ("L3-learns",)),
+        Package("F2-single-gate", "the device takes a delta for an old one that comes after an `accepted` of its version",
+                _habit("single-gate"), {}, _LEARNS),
         Package("F3-offline", "no connection can be had", lambda: Rules(road="down"), {}),
+        Package("F3-never-asks", "the device says and asks nothing when it is connected again, and waits for a delta",
+                _habit("never-asks"), {}, _LEARNS),
         Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: Rules(server="broker"), {}),
         Package("F5-herd", "the device comes back at once and without jitter", _herd, {"gap": "1s"}, ("L9-backoff",)),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
+        Package("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
+                _habit("keeps-url"), {}, ("S14-url",)),
         Package("F7-clock-skew", "the device's clock is wrong", lambda by: Rules(skew_s=by), {"by": "15m"}),
         Package("F8-storage-refuses", "the storage refuses", _refuses,
                 {"status": 503, "retry_after": "0s"}, times=3),
@@ -200,26 +224,39 @@ PACKAGES: dict[str, Package] = {
                 _wrong_range, {"at": 0.5}, ("S15-range",), times=2),
         Package("F9-changed", "a download breaks off; the rest is of other bytes, under another ETag",
                 _changed, {"at": 0.5}, ("S15-range",), times=2),
+        Package("F9-appends", "the device takes whatever comes for the rest of a download that it asked for",
+                _habit("appends"), {}, ("S15-range",)),
         Package("F10-truncated", "a response without a length ends early, as though it were whole",
                 _truncated, {"at": 0.5}, times=1),
         Package("F11-corrupt", "a byte is flipped on the way", _corrupt, {"at": 0.5}, times=1),
         Package("F13-disk-full", "there is no room for what is downloaded",
                 lambda space: Rules(space_bytes=int(space)), {"space": "1KiB"}),
         Package("F14-power-cut", "the power fails", lambda: Rules(act="power-cut"), {}, times=1),
+        Package("F14-marks-early", "the device notes a job as done when it begins with it", _habit("marks-early"), {},
+                ("L2-convergence",)),
         Package("F15-boot-fails", "the new software does not boot", lambda: _goes_wrong(reboot={"error": 1.0}), {}),
         Package("F16-early-success", "the device reports success before it runs the new software",
                 lambda: _goes_wrong(install={"lie": 1.0}), {}, _TRUE_SUCCESS),
-        Package("F17-report-lost", "a report is lost", _report_lost, {}, times=1),
-        Package("F17-answer-lost", "the answer to a report is lost",
-                _answer_lost, {}, times=1),
+        Package("F17-report-lost", "the report of an end is lost", _report_lost, {}, times=1),
+        Package("F17-answer-lost", "the answer to the report of an end is lost", _answer_lost, {}, times=1),
+        Package("F17-says-once", "the device says its report once, whether it is heard or not", _habit("says-once"), {},
+                ("L2-convergence",)),
+        Package("F17-parks", "the device waits for the answer to its report, and for nothing else",
+                _habit("parks"), {}, _LEARNS),
+        Package("F17-fails-late", "the device calls a job failed whose success was not answered, and runs the new software",
+                _habit("fails-late"), {}),
         Package("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Rules(label=label), {"label": "-rc"}),
+        Package("F18-redoes", "the device carries a job out again whenever it hears of it", _habit("redoes"), {},
+                ("S7-idempotence", "S13-at-most-once")),
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
         Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
                 ("L9-backoff",)),
         Package("F22-poisoned-build", "the new software does not boot, sometimes",
                 lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
+        Package("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",
+                _gathered, {"every": "10s", "copies": 2}),
         Package("F24-blackhole", "the connection seems to be there, but nothing passes, until the keep-alive tells",
                 lambda: Rules(road="dark"), {}, ("L3-learns",)),
         Package("F25-duplicate-client-id", "another client takes the device's id", lambda: Rules(act="rival"), {}),
@@ -236,8 +273,29 @@ def _status(value: Any) -> float:
     return value
 
 
-_PARSED: dict[str, Callable[[Any], float]] = {
+def _copies(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 10 or value % 1:
+        raise ValueError(f"{value!r} is not a number of copies; write a whole number from 0 to 10")
+    return value
+
+
+def _period(value: Any) -> float:
+    if duration(value) == 0:
+        raise ValueError("it must be more than 0")
+    return duration(value)
+
+
+def _label(value: Any) -> str:
+    if not value or not isinstance(value, str):
+        raise ValueError(f"{value!r} is no addition to a version; write a text such as -rc")
+    return value
+
+
+_PARSED: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("after", "hold", "wait", "retry_after", "gap"), duration),
+    "every": _period,
+    "label": _label,
+    "copies": _copies,
     **dict.fromkeys(("at", "odds"), share),
     "by": lambda value: -duration(value[1:]) if isinstance(value, str) and value.startswith("-") else duration(value),
     "space": size,

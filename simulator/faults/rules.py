@@ -19,11 +19,13 @@ class Packet(NamedTuple):
 class Fate(NamedTuple):
     """What becomes of a message: lost; or delivered `delay_s` later than it came, while others pass it, and again,
     under a new packet id, after each of `again_s`. `unacknowledged` withholds its PUBACK, `cut` ends the connection
-    behind it."""
+    behind it. `gathered_s` holds back what the device says until the clock shows a multiple of so many seconds, and
+    sends it then, and again after each of `again_s`."""
 
     lost: bool = False
     delay_s: float = 0.0
     again_s: tuple[float, ...] = ()
+    gathered_s: float = 0.0
     unacknowledged: bool = False
     cut: bool = False
 

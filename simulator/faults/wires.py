@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from simulator.faults.harm import Harm
-from simulator.faults.rules import Packet, Trouble
+from simulator.faults.rules import Fate, Packet, Trouble
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
@@ -36,7 +37,7 @@ class FaultyMqtt:
     a dark road is noticed after `patience_s`."""
 
     __slots__ = (
-        "_dark", "_harm", "_last", "_later", "_link", "_loop", "_name_of", "_patience_s", "_rival", "_rivals",
+        "_dark", "_harm", "_held", "_last", "_later", "_link", "_loop", "_name_of", "_patience_s", "_rival", "_rivals",
         "_ticks", "_woken", "capabilities",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class FaultyMqtt:
         self._woken = False
         self._dark: asyncio.TimerHandle | None = None
         self._rivals: set[asyncio.Task[None]] = set()
+        self._held: set[asyncio.Task[None]] = set()  # what is said at a common moment
         harm.turned, harm.rival = self._turned, self._send_rival
 
     # ---- the road as a whole
@@ -94,7 +96,7 @@ class FaultyMqtt:
 
     async def connect(self) -> bool:
         """Connect, where there is a road."""
-        self._later.clear()
+        self._forget()
         if self._harm.road == "down":
             raise LinkError("no road")
         if self._harm.road == "dark":
@@ -116,10 +118,24 @@ class FaultyMqtt:
         if self._harm.road == "dark":
             return
         fate = self._harm.message(Packet(False, self._name_of(topic), payload))
-        if fate is None or not fate.lost:
+        if fate is not None and fate.gathered_s:
+            task = self._loop.create_task(self._say_at_once(fate, topic, payload, qos, retain))
+            self._held.add(task)
+            task.add_done_callback(self._held.discard)
+        elif fate is None or not fate.lost:
             await self._link.publish(topic, payload, qos=qos, retain=retain)
         if fate is not None and fate.cut:
             self._link.abort()
+
+    async def _say_at_once(self, fate: Fate, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        """At the moment at which all others say theirs; the clock is the same for all processes of a host."""
+        await asyncio.sleep(fate.gathered_s - self._loop.time() % fate.gathered_s)
+        for after_s in (0.0, *fate.again_s):
+            if after_s:
+                await asyncio.sleep(after_s)
+            if self._harm.road != "dark":
+                with contextlib.suppress(LinkError):
+                    await self._link.publish(topic, payload, qos=qos, retain=retain)
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""
@@ -169,9 +185,15 @@ class FaultyMqtt:
         self._woken = True
         self._link.wake()
 
+    def _forget(self) -> None:
+        """What a fault holds back, either way, is lost with the connection."""
+        self._later.clear()
+        for task in self._held:
+            task.cancel()
+
     def abort(self) -> None:
         """Cut the connection."""
-        self._later.clear()
+        self._forget()
         self._link.abort()
 
     def stall(self, on: bool) -> None:
@@ -180,7 +202,7 @@ class FaultyMqtt:
 
     async def close(self) -> None:
         """DISCONNECT, if that passes."""
-        self._later.clear()
+        self._forget()
         if self._harm.road:
             self._link.abort()
         else:

@@ -10,6 +10,7 @@ from functools import partial
 
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
+from simulator.device.habits import device_with
 from simulator.device.profile import Draws
 from simulator.dialects.atlas import AtlasDevice, Topics
 from simulator.faults.harm import Harm, Nemesis
@@ -93,5 +94,6 @@ async def run_fleet(
                 address=wires.address if target.bind_address else "",
                 known=known,
             )
-            devices.create_task(run_device(spec, dialect, wires, record, dice, at), name=spec.thing)
+            made = device_with(harm.habits if harm is not None else ())
+            devices.create_task(run_device(spec, dialect, wires, record, dice, at, made), name=spec.thing)
         await loop.create_future()

@@ -10,7 +10,7 @@ import orjson
 from simulator.broker.core import Broker
 from simulator.broker.packets import Publish
 from simulator.device.agent import Software
-from simulator.device.device import DeviceSpec, _Device
+from simulator.device.device import Device, DeviceSpec
 from simulator.dialects.atlas import AtlasDevice
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import run_virtual
@@ -81,7 +81,7 @@ class World:
         spec = DeviceSpec("d", Profile(**profile), FACTORY, 1 << 20, epoch)
         dialect = AtlasDevice("d", variant=variant, credential=credential)
         mqtt = LatentMqtt(self.link, lambda: latency) if latency else self.link
-        self.device = _Device(spec, dialect, Wires(mqtt, MemoryHttp(self.storage.serve)), self.record, dice)
+        self.device = Device(spec, dialect, Wires(mqtt, MemoryHttp(self.storage.serve)), self.record, dice)
 
     def record(self, kind, thing="", **columns):
         nothing = dict.fromkeys(("job", "status", "phase", "version", "digest", "doc", "size", "span_us", "detail"))

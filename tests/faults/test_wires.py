@@ -99,8 +99,8 @@ def test_what_is_held_back_is_passed_by_what_comes_later():
 
 def test_a_lost_answer_never_comes_and_is_not_sent_again():
     async def story(s):
-        await s.say("accepted")
-        await s.say("accepted")
+        await s.say("accepted", b'{"status":"RUNNING"}')
+        await s.say("accepted", b'{"status":"SUCCESS"}')
         heard = await s.heard()
         s.mqtt.abort()
         await s.mqtt.connect()
@@ -113,11 +113,57 @@ def test_a_lost_report_never_reaches_the_broker_but_other_words_do():
     async def story(s):
         await s.service.subscribe(["up/#"])
         await s.mqtt.publish("up/update", b'{"status":"SUCCESS"}')
-        await s.mqtt.publish("up/update", b'{"state":{}}')
+        await s.mqtt.publish("up/update", b'{"status":"RUNNING"}')
         await s.mqtt.publish("up/get", b"")
         return [(await s.service.receive(1.0)).payload for _ in range(2)], await s.service.receive(1.0)
 
-    assert scene(story, {"fault": "F17-report-lost"}) == ([b'{"state":{}}', b""], None)
+    assert scene(story, {"fault": "F17-report-lost"}) == ([b'{"status":"RUNNING"}', b""], None)
+
+
+async def arrivals(s, seconds):
+    """(time, payload) of what the service hears within so many seconds."""
+    found, until = [], s.loop.time() + seconds
+    while (delivery := await s.service.receive(until)) is not None:
+        delivery.ack()
+        found.append((s.loop.time(), delivery.payload))
+    return found
+
+
+AT_ONCE = {"fault": "F23-at-once", "with": {"every": "10s", "copies": 1}}
+DONE = b'{"status":"FAILURE"}'
+
+
+def test_ends_wait_for_the_common_moment_and_are_said_more_than_once():
+    async def story(s):
+        await s.service.subscribe(["up/#"])
+        await asyncio.sleep(7)
+        for payload in (DONE, b"jobID:j SUCCESS", b'{"status":"RUNNING"}'):
+            await s.mqtt.publish("up/update", payload)
+        return await arrivals(s, 30)
+
+    assert scene(story, AT_ONCE) == [
+        (7, b'{"status":"RUNNING"}'),
+        *[(10, DONE)] * 2,
+        *[(10, b"jobID:j SUCCESS")] * 2,
+    ]
+
+
+@pytest.mark.parametrize("lost", ["abort", "close", "dark"])
+def test_an_end_that_waits_is_lost_with_its_connection(lost):
+    async def story(s):
+        await s.service.subscribe(["up/#"])
+        await asyncio.sleep(7)
+        await s.mqtt.publish("up/update", DONE)
+        if lost == "dark":
+            s.nemesis.switch(1, True)
+        elif lost == "close":
+            await s.mqtt.close()
+        else:
+            s.mqtt.abort()
+            await s.mqtt.connect()
+        return await arrivals(s, 30)
+
+    assert scene(story, AT_ONCE, {"fault": "F24-blackhole", "at": "1s"}) == []
 
 
 def test_offline_cuts_at_once_and_refuses_until_it_ends():

@@ -39,6 +39,36 @@ def test_s8_an_application_that_counts_what_nobody_has_reported():
     passes(made)
 
 
+class Racing(Rollout):
+    """Reads its counter, waits, and writes it back: of two ends at one moment it counts one."""
+
+    lost = 0
+    last = (None, None)
+
+    def _settle(self, i, state):
+        super()._settle(i, state)
+        self.lost += state is State.SUCCEEDED and self.last == (self.now, state)
+        self.last = (self.now, state)
+
+    def observe(self, outcome, now):
+        self.now = now
+        return super().observe(outcome, now)
+
+    def counts_by_state(self):
+        counts = super().counts_by_state()
+        counts[State.SUCCEEDED] -= self.lost
+        return counts
+
+
+def test_s8_an_application_that_counts_one_of_two_ends_at_one_moment():
+    profile = {"profile": "steady", "profiles": {"steady": {"install": {"uniform": ["5s", "30s"]}}}}
+    quiet = scenario(devices=10, **profile)
+    made = scenario(devices=10, **profile, faults=[{"fault": "F23-at-once", "share": "60%"}])
+    fails("S8-counters", made, rollout=Racing)
+    passes(made)
+    passes(quiet, rollout=Racing)
+
+
 class Credulous(Rollout):
     """Takes RUNNING for a success."""
 

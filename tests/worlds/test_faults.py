@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from simulator.checks.judge import judge
+from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied
@@ -52,7 +53,20 @@ HASTY = {"F5-herd", "F21-retry-storm"}
 SERVERS = {"F4-broker-killed", "F8-backend-killed", "F20-cancel"}
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS - HASTY))
+COMPANY = {  # what brings a bad habit out, and how the executions of those that have it end
+    "F2-single-gate": ((), "TIMED_OUT"),
+    "F3-never-asks": (({"fault": "F3-offline", "at": 0, "for": "20s"},), "TIMED_OUT"),
+    "F6-keeps-url": (({"fault": "F6-late-download"},), "FAILED"),
+    "F9-appends": (({"fault": "F9-range-ignored"},), "FAILED"),
+    "F14-marks-early": (({"fault": "F14-power-cut", "step": "downloading"},), "TIMED_OUT"),
+    "F17-says-once": (({"fault": "F15-boot-fails"}, {"fault": "F17-report-lost"}), "TIMED_OUT"),
+    "F17-parks": (({"fault": "F15-boot-fails"}, {"fault": "F17-answer-lost"}), "TIMED_OUT"),
+    "F17-fails-late": (({"fault": "F17-report-lost"},), "FAILED"),
+    "F18-redoes": (({"fault": "F18-label-mismatch"},), "SUCCEEDED"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS - HASTY - COMPANY.keys()))
 def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
     trace, harmed, findings = harmed_run(asked(name, count=4))
     did = trace.kind(Kind.FAULT).where("status", "did")
@@ -71,6 +85,25 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
         assert found <= {"SUCCEEDED", "FAILED"}
     else:
         assert found == {"FAILED" if name in FAILS else "TIMED_OUT" if name in GONE else "SUCCEEDED"}
+
+
+def test_each_habit_has_its_fault():
+    assert {package.make().habit for package in PACKAGES.values() if package.settings == {}} - {""} == set(HABITS)
+
+
+@pytest.mark.parametrize("name", sorted(COMPANY))
+def test_a_bad_habit_is_seen_in_the_company_that_brings_it_out(name):
+    company, end = COMPANY[name]
+    retries = int(name == "F17-parks")  # what is parked is seen when something more is desired of it
+    blocks = {"rollout": {"timeoutConfig": {"inProgressTimeout": "3h"}, "retryConfig": {"failed": retries}}}
+    _, _, findings = harmed_run(*company, **blocks)
+    assert findings == {}
+    trace, _, findings = harmed_run(*company, {"fault": name, "count": 4}, **blocks)
+    bad = set(trace.kind(Kind.FAULT).where("status", "did").where("phase", name).texts("thing"))
+    assert len(bad) == 4
+    assert set(findings) == set(PACKAGES[name].breaks)
+    assert all(set(found.things) <= bad for found in findings.values())
+    assert {state for thing, state in ends(trace).items() if thing in bad} == {end}
 
 
 @pytest.mark.parametrize("name", sorted(HASTY))
