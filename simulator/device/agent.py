@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from simulator.dialects.base import UpdateRequested
+from simulator.model.marker import Marker
 from simulator.model.update import MOVES, Artifact, Execution, Phase, Progress, Status, same_place
 
 _REMEMBERED_JOBS = 8
@@ -21,12 +22,14 @@ class Software(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """A download so far: `hasher` has seen the first `received` bytes of `artifact`, all under one `etag`."""
+    """A download so far: `hasher` has seen the first `received` bytes of `artifact`, all under one `etag`, and `head`
+    the first few of them."""
 
     artifact: Artifact
     etag: str
     received: int
     hasher: Any
+    head: bytes = b""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Flash:
     pending: Progress | None = None  # an outcome whose report was not yet answered
     partial: Partial | None = None
     unanswered: Progress | None = None  # the last report of an end, if nobody answered it
+    marks: tuple[Marker, ...] = ()  # what markers in the job's software make go wrong
     ended: tuple[str, ...] = ()  # the last jobs that were carried through, whatever their end
     doc: int = -1  # the highest document version heard of
     reports: int = 0  # counts client tokens
@@ -113,7 +117,7 @@ class UpdateAgent:
     def begin(self, execution: Execution) -> None:
         """Make this execution the one under way."""
         self.execution = execution
-        self.flash.job = execution.id
+        self.flash.job, self.flash.marks = execution.id, ()
 
     def adopt(self, url: str) -> None:
         """What is desired runs already: from now on it is known by the URL that it is desired by."""

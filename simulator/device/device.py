@@ -34,6 +34,7 @@ from simulator.links.base import Wires
 from simulator.model.dice import Dice
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
+from simulator.model.marker import Marker, markers
 from simulator.model.scenario import Profile, Stage
 from simulator.model.update import Download, Phase, Progress, Status
 from simulator.trace.recorder import Record
@@ -129,18 +130,23 @@ class Device:
         try:
             while True:
                 began = due if how == "cold" else self._loop.time()
-                if how == "reboot":
-                    reboot_s = self._draws.value("reboot", self._spec.profile.reboot)
-                    if await self._sleep_stage("reboot", reboot_s) == "lie":
-                        self._lie, self._off = True, "boot-failed"
-                elif how == "power-cut":
-                    await asyncio.sleep(max(_DARK_S, self._draws.value("reboot", self._spec.profile.reboot)))
+                if how in ("reboot", "power-cut"):
+                    await self._start(self._draws.value("reboot", self._spec.profile.reboot), cut=how == "power-cut")
                 elif how == "vanish":
                     await self._loop.create_future()
                 self._boot(how, began)
                 how = await self._run(due if how == "cold" else self._loop.time())
         finally:
             self._retire()
+
+    async def _start(self, seconds: float, *, cut: bool) -> None:
+        """The time that a start takes; what can go wrong with it is that a candidate does not come up."""
+        if cut:
+            seconds = max(_DARK_S, seconds)
+        if self._agent.flash.candidate is None:
+            await asyncio.sleep(seconds)
+        elif await self._sleep_stage("reboot", seconds) == "lie":
+            self._lie, self._off = True, "boot-failed"
 
     def _boot(self, how: str, began: float) -> None:
         """The bootloader tries the candidate, if there is one, and keeps it only if its self-test passes."""
@@ -493,6 +499,8 @@ class Device:
         try:
             await self._powered()
             fetched = await self._fetch()
+            if fetched:
+                self._heed(markers(fetched.head))
             self._enter(Phase.VERIFYING)
             trusts = await self._sleep_stage("verify", self._draws.value("verify", profile.verify)) == "lie"
             digest = fetched.hasher.hexdigest() if fetched else artifact.sha256 or ""
@@ -606,11 +614,27 @@ class Device:
 
     # ---- mishaps
 
+    def _heed(self, found: list[Marker]) -> None:
+        """What markers in the software make go wrong on this device."""
+        meant = []
+        for marker in found:
+            if not marker.stage:
+                self._note_mishap("download", "ignored", marker.text)
+            elif marker.share == 1 or self._draws.dice.roll(f"marker {marker.stage} {marker.way}") < marker.share:
+                meant.append(marker)
+        self._agent.flash.marks = tuple(meant)
+
     def _mishap(self, stage: Stage) -> str | None:
-        way = self._draws.mishap(stage)
+        """How this stage goes wrong, by the profile or by a marker in the software; None where it does not."""
+        way: str | None = self._draws.mishap(stage)
+        mark = None if way else next((mark for mark in self._agent.flash.marks if mark.stage == stage), None)
+        way = mark.way if mark else way
         if way is not None:
-            self._record(Kind.MISHAP, self._thing, job=self._agent.flash.job, phase=stage, status=way)
+            self._note_mishap(stage, way, mark.text if mark else None)
         return way
+
+    def _note_mishap(self, stage: Stage, way: str, cause: str | None) -> None:
+        self._record(Kind.MISHAP, self._thing, job=self._agent.flash.job, phase=stage, status=way, detail=cause)
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
@@ -637,6 +661,9 @@ class Device:
             await self._cut_power()
         elif way == "hang":
             self._running_at = _NEVER
+            await self._loop.create_future()
+        elif way == "vanish":
+            self._power_off("vanish")
             await self._loop.create_future()
 
     # ---- the record

@@ -12,6 +12,7 @@ from simulator.device.agent import Partial
 from simulator.links.base import HttpLink
 from simulator.model.errors import LinkError
 from simulator.model.io import Request
+from simulator.model.marker import HEAD_BYTES
 from simulator.model.scenario import Backoff
 from simulator.model.update import Artifact
 
@@ -199,13 +200,15 @@ class Transfer:
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
         loop, bandwidth = asyncio.get_running_loop(), self._terms.bandwidth
-        _, etag, received, hasher = self.partial
+        _, etag, received, hasher, head = self.partial
         due = loop.time()
         async for chunk in body:  # type: ignore[attr-defined]
             self._reach()
             hasher.update(chunk)
             received += len(chunk)
-            self.partial = Partial(self._artifact, etag, received, hasher)
+            if len(head) < HEAD_BYTES:
+                head += chunk[: HEAD_BYTES - len(head)]
+            self.partial = Partial(self._artifact, etag, received, hasher, head)
             self._keep(self.partial)
             if received > self._bound:
                 raise DownloadFailed(f"more than {self._bound} bytes")

@@ -197,11 +197,12 @@ KINDS: dict[str, Meaning] = {
     ),
     Kind.MISHAP: Meaning(
         "device",
-        "The device's profile made a stage go wrong.",
+        "The device's profile, or a marker in the software, made a stage go wrong.",
         {
             "job": _JOB,
             "phase": "connect, download, verify, install, reboot or report",
-            "status": "error, hang, crash, slow or lie",
+            "status": "error, hang, crash, slow, lie or vanish; ignored, of a marker that nobody knows",
+            "detail": "the marker, where it was one",
         },
     ),
     Kind.RETIRED: Meaning(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 from yaml.composer import ComposerError
 
-from simulator.model import dice, quantity
+from simulator.model import dice, marker, quantity
 from simulator.model.errors import ScenarioError
 
 
@@ -471,6 +471,7 @@ class RolloutSpec(Words):
     version: str = Field("2.0.0", pattern=_SEGMENT)
     size: Size = 16384
     file: str | None = Field(None, description="the artifact's bytes; absent: made from seed, version and size")
+    marker: str | None = Field(None, description="what goes wrong with the new software, such as boot-fails 30%")
     cohorts: tuple[str, ...] = ()
     share: Share = 1.0
     start_after: Duration = Field(0.0, description="after the fleet is up")
@@ -482,6 +483,19 @@ class RolloutSpec(Words):
     timeout_config: TimeoutConfig = TimeoutConfig()
     retry_config: RetryConfig = RetryConfig()
     offer: Backoff = Field(Backoff(base=5, cap=60, attempts=8), description="resending a desired state not accepted")
+
+    @model_validator(mode="after")
+    def _marker_known(self) -> RolloutSpec:
+        if self.marker is None:
+            return self
+        if self.file is not None:
+            raise ValueError("marker: a file holds its own; leave marker or file out")
+        if not marker.read(self.marker).stage:
+            known = list(marker.MARKERS)
+            raise ValueError(f"marker: {_no_such('marker', self.marker, known)}; a share may follow it, such as 30%")
+        if self.size < len(marker.written(self.marker)):
+            raise ValueError("size: too small to hold the marker")
+        return self
 
     @model_validator(mode="after")
     def _rates_fit(self) -> RolloutSpec:
@@ -576,6 +590,8 @@ class Scenario(Part):
         for n, cohort in enumerate(self.rollout.cohorts):
             if cohort not in cohorts:
                 raise ValueError(f"rollout.cohorts.{n}: {_no_such('cohort', cohort, list(cohorts))}")
+        if self.rollout.marker is not None and self.target.artifact_url is not None:
+            raise ValueError("rollout.marker: what stands at target.artifact_url holds its own")
         return self
 
     def profile(self, name: str) -> Profile:

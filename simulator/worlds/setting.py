@@ -15,6 +15,7 @@ from simulator.backend.storage import Storage
 from simulator.broker.access import thing_password
 from simulator.dialects.atlas import TOPICS, AtlasReplica, Topics
 from simulator.links.base import MqttOptions
+from simulator.model import marker
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Profile, Scenario, Target
 
@@ -70,11 +71,13 @@ def replica_of(
 
 
 def artifact_bytes(scenario: Scenario) -> bytes:
-    """The new software: a file's content, or bytes that are the same for the same seed, version and size."""
+    """The new software: a file's content, or bytes that are the same for the same seed, version and size, behind the
+    marker's line if there is one."""
     spec = scenario.rollout
     if spec.file is not None:
         return Path(spec.file).read_bytes()
-    return random.Random(f"{scenario.seed} {spec.version}").randbytes(spec.size)
+    line = marker.written(spec.marker) if spec.marker is not None else b""
+    return line + random.Random(f"{scenario.seed} {spec.version}").randbytes(spec.size - len(line))
 
 
 def targets(scenario: Scenario) -> list[tuple[str, str]]:

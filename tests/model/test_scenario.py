@@ -142,6 +142,11 @@ def test_a_wrong_unit_is_named_with_its_line_and_what_to_write(text, said):
             "rollout:\n  maximumPerMinute: 4\n  exponentialRate:\n    baseRatePerMinute: 3\n    incrementFactor: 2\n    rateIncreaseCriteria: {}",
             "s.yaml:6: rollout.exponentialRate.rateIncreaseCriteria: give exactly one of",
         ),
+        ("rollout:\n  marker: boot-fail", "s.yaml:2: rollout.marker: no such marker: 'boot-fail'; did you mean 'boot-fails'?"),
+        ("rollout:\n  marker: boot-fails 3", "s.yaml:2: rollout.marker: no such marker: 'boot-fails 3'; did you mean"),
+        ("rollout:\n  file: a\n  marker: vanish", "s.yaml:3: rollout.marker: a file holds its own"),
+        ("target: {artifact_url: http://a/b}\nrollout:\n  marker: vanish", "s.yaml:3: rollout.marker: what stands at"),
+        ("rollout:\n  size: 4\n  marker: vanish", "s.yaml:2: rollout.size: too small to hold the marker"),
         ("rollout:\n  name: a/b", "s.yaml:2: rollout.name: String should match pattern"),
         (
             "profiles:\n  bad:\n    mishaps:\n      download: {error: 60%, hang: 60%}",
