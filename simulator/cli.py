@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
-from simulator.worlds.shipped import SHIPPED, find
+from simulator.worlds.shipped import GROUPS, find, shipped
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -51,6 +52,9 @@ def run(
     broker: Broker = None,
     database: Database = None,
     storage: Annotated[str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or artifact's URL")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(envvar="FLEETSIM_FAULT", help="one more, on all devices from the start")
+    ] = None,
     link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
     processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
     pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,
@@ -80,7 +84,7 @@ def run(
         "target.database": database,
         "target.artifact_url": None if storage == "embedded" else storage,
     }
-    loaded = _loaded(scenario, {key: value for key, value in given.items() if value is not None})
+    loaded = _loaded(scenario, {key: value for key, value in given.items() if value is not None}, fault or ())
     if check_determinism:
         from simulator.worlds.replay import differing, twice
 
@@ -181,8 +185,8 @@ def serve(
     raise typer.Exit(serving(loaded, options))
 
 
-def _loaded(word: str, laid: dict[str, Any]) -> Scenario:
-    """A scenario by its name or file, which makes sense to the rooms that will carry it out."""
+def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = ()) -> Scenario:
+    """A scenario by its name or file, with more faults, which makes sense to the rooms that will carry it out."""
     from simulator.worlds import runs
 
     path = find(word)
@@ -191,7 +195,7 @@ def _loaded(word: str, laid: dict[str, Any]) -> Scenario:
         runs.sensible(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
-    return scenario
+    return runs.with_faults(scenario, faults)
 
 
 def _without(words: list[str], flag: str) -> list[str]:
@@ -295,8 +299,11 @@ def trace(run: RunPath, device: Annotated[str, typer.Argument(help="the thing's 
 @app.command()
 def scenarios() -> None:
     """List the shipped scenarios."""
-    for path in sorted(SHIPPED.glob("*.yaml")):
-        print(f"{path.stem:<12} {load_scenario(path).description}")
+    group = ""
+    for name, path in shipped().items():
+        if group != (group := name.rpartition("/")[0]):
+            print(f"\n{GROUPS[group]}:")
+        print(f"{name:<{38 if group else 12}} {load_scenario(path).description}")
 
 
 @app.command()

@@ -180,3 +180,31 @@ def test_overrides_reach_the_scenario(tmp_path):
     scenario = load_scenario(written(tmp_path), {"fleet.first_index": 100, "fleet.client_id": "c-%i"})
     assert scenario.fleet.name(0) == "device-100"
     assert scenario.fleet.login("device-107") == ("c-107", "device-107", None)
+
+
+def test_a_bug_of_the_field_is_there_by_name_and_one_flag_shows_its_other_side(tmp_path):
+    code, out, _ = fleetsim("scenarios")
+    assert code == 0
+    assert "\nbugs known from the field" in out
+    assert "\nfield/esp-idf-17960 " in out
+    runs = ("--out", tmp_path, "--quiet")
+    assert fleetsim("run", "field/esp-idf-17960", *runs)[:2] == (0, "PASS\n")
+    code, out, _ = fleetsim("run", "field/esp-idf-17960", "--fault", "F9-appends", *runs)
+    assert (code, out) == (1, "FAIL\n")
+    asked = latest(tmp_path).manifest["scenario"]["faults"]
+    assert [fault["fault"] for fault in asked] == ["F9-range-ignored", "F9-appends"]
+    assert "--fault F9-appends" in latest(tmp_path).manifest["repeat"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["field/esp-idf-1796"], "no such scenario: 'field/esp-idf-1796'; did you mean 'field/esp-idf-17960'?"),
+        (["smoke", "--fault", "F9-append"], "--fault: no such fault: 'F9-append'; did you mean 'F9-appends'?"),
+        (["smoke", "--fault", "F14-power-cut"], "--fault: F14-power-cut needs at, converged or step"),
+    ],
+)
+def test_what_there_is_not_is_said_with_what_is_near(words, said, tmp_path):
+    code, _, err = fleetsim("run", *words, "--out", tmp_path)
+    assert code == 3
+    assert said in err

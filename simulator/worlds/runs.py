@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from simulator.faults.packages import rules_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.events import Kind
-from simulator.model.scenario import Scenario
+from simulator.model.scenario import Fault, Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace import rundir
 from simulator.trace.reader import Trace
@@ -67,6 +68,18 @@ def sensible(scenario: Scenario) -> None:
         rules_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
+
+
+def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:
+    """The scenario with these faults besides, on all devices from the start. Raises ScenarioError for one that there is
+    not, or that needs more to be said."""
+    more = [Fault(fault=name) for name in names]
+    for fault in more:
+        try:
+            rules_of(fault, 0)
+        except ScenarioError as error:
+            raise ScenarioError(f"--fault: {str(error).partition(': ')[2]}") from None
+    return scenario.model_copy(update={"faults": (*scenario.faults, *more)})
 
 
 def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:

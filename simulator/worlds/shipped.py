@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from simulator.model.errors import ScenarioError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "scenarios"
+GROUPS = {"field": "bugs known from the field, each named after its public thread"}
+
+
+def shipped() -> dict[str, Path]:
+    """name -> file of each shipped scenario; those of a group carry its name before theirs, and come last."""
+    files = [*sorted(SHIPPED.glob("*.yaml")), *sorted(SHIPPED.glob("*/*.yaml"))]
+    return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in files}
 
 
 def find(name: str) -> Path:
     """The scenario's file: a path, or a shipped one's name. Raises ScenarioError."""
-    path = Path(name)
+    path, known = Path(name), shipped()
     if path.is_file():
         return path
-    shipped = SHIPPED / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
-    raise ScenarioError(f"no such scenario: {name!r}; give a file, or one of {known}")
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"give a file, or one of {', '.join(known)}"
+    raise ScenarioError(f"no such scenario: {name!r}; {hint}")

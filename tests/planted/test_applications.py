@@ -42,7 +42,7 @@ def test_s8_an_application_that_counts_what_nobody_has_reported():
 class Racing(Rollout):
     """Reads its counter, waits, and writes it back: of two ends at one moment it counts one."""
 
-    lost = 0
+    lost, now = 0, None
     last = (None, None)
 
     def _settle(self, i, state):
