@@ -61,7 +61,7 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
 
 
 def _refused(draft: Draft, trace: Trace, refused: View) -> None:
-    """Refused before the end of a leave no newer than the one that the device used."""
+    """Refused, and by the storage, before the end of a leave no newer than the one that the device used."""
     heard = trace.kind(Kind.DELTA)
     starts = heard.where("status", "start", "supersede")
     leaves = heard.where("status", "start", "supersede", "running")
@@ -73,9 +73,21 @@ def _refused(draft: Draft, trace: Trace, refused: View) -> None:
     used = np.where(start >= 0, used, -1)
     span = taken(leaves["span_us"], used)
     end = taken(leaves["t_us"], used) + span
-    draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US)])
-    if unsure := int((span == -1).sum()):
+    ours = _by_a_fault(trace, refused)
+    draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US) & ~ours])
+    if unsure := int(((span == -1) & ~ours).sum()):
         draft.doubt(f"the end of the leave is not in the trace for {many(unsure, 'refusal')}")
+
+
+def _by_a_fault(trace: Trace, answers: View) -> Mask:
+    """Which of these a fault gave in the storage's place: it struck since the device's request before."""
+    pieces, did = trace.kind(Kind.DOWNLOAD), trace.kind(Kind.FAULT).where("status", "did")
+    details, which = np.unique(did["detail"], return_inverse=True)
+    words = trace.words("detail")
+    canned = [code >= 0 and "answer" in json.loads(words[code]) for code in details.tolist()]
+    did = did.only(np.array(canned, bool)[which])
+    struck = taken(did.rows, answers.latest(did, "thing"))
+    return np.asarray(struck > taken(pieces.rows, answers.latest(pieces, "thing")))
 
 
 # ---- ranges and sizes

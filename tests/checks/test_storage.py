@@ -24,6 +24,11 @@ def served(status, size, at=None, thing="d-0", digest=NEW):
             | ({} if at is None else {"t_us": at}))  # fmt: skip
 
 
+def struck(thing, **what):
+    """A fault that answered in the storage's place, or did something else."""
+    return ("fault", thing, {"status": "did", "phase": "F8", "detail": json.dumps(what or {"answer": 403})})
+
+
 def heard(status, at, span_us=HOUR_US, job=JOB):
     return ("delta", "d-0", {"job": job, "status": status, "t_us": at, "span_us": span_us, "size": 9, "digest": NEW})
 
@@ -40,6 +45,8 @@ PASSES = {
         "refused, asked anew, refused past the new end": [
             *backed(), piece("403", at=2 * HOUR_US), heard("running", 2 * HOUR_US + 5),
             piece("403", at=4 * HOUR_US)],
+        "refused by a fault in the storage's place": with_after(
+            backed(), "start", struck("d-0"), piece("403", error="http 403"), struck("d-0"), piece("403")),
         "refused twice before the answer came": [
             *backed(), piece("403", at=2 * HOUR_US), heard("running", 2 * HOUR_US + 5),
             piece("403", at=2 * HOUR_US + 9)],
@@ -76,6 +83,10 @@ FAILS = {
              CREDENTIAL), ["d-0"], {"status": "206"}),
         "refused, though the leave was good": (with_after(backed(), "start", piece("403", error="http 403")), ["d-0"],
                                               {"kind": "download", "status": "403"}),
+        "refused, and no fault had done it": (
+            with_after(backed(), "start", struck("d-0"), piece("403"), struck("d-1"), struck("d-0", lost=True),
+                       piece("403", error="again")),
+            ["d-0"], {"kind": "download", "detail": '{"offset": 0, "etag": "e", "error": "again"}'}),
         "refused, though asked anew": (
             [*backed(), piece("403", at=2 * HOUR_US), heard("running", 2 * HOUR_US + 5),
              piece("403", at=4 * HOUR_US), heard("running", 4 * HOUR_US + 5), heard("running", 4 * HOUR_US + 6),
