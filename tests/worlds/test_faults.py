@@ -355,6 +355,8 @@ def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
         {"fault": "F9-range-ignored", "count": 5},
         {"fault": "F14-power-cut", "count": 5, "step": "rebooting"},
         {"fault": "F17-answer-lost", "count": 3},
+        {"fault": "F23-at-once", "count": 5, "with": {"every": "2s", "copies": 1}},
+        {"fault": "F6-keeps-url", "count": 5},
         {"fault": "F3-offline", "count": 5, "step": "installing", "for": "1s"},
         {"fault": "F25-duplicate-client-id", "count": 3, "step": "installing"},
     ]
