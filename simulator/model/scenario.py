@@ -521,7 +521,7 @@ class Fault(Part):
 
     fault: str = Field(description="number and name, such as F1-duplicate")
     share: Share = Field(1.0, gt=0)
-    count: int | None = Field(None, ge=1, strict=True, description="this many devices, instead of a share")
+    count: int | None = Field(None, ge=0, strict=True, description="this many devices, instead of a share")
     at: Duration | None = Field(None, description="since the rollout began")
     converged: Share | None = Field(None, description="when this share of the targets has succeeded")
     step: PhaseName | None = Field(None, description="when a device enters this phase")

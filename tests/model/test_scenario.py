@@ -167,7 +167,7 @@ def test_what_does_not_fit_together_is_named_where_it_stands(text, said):
         ("faults: [{fault: F9-cut, with: [1]}]", "faults.0.with: write a block of keys and values"),
         ("faults: [{fault: F9-cut, with: {at: true}}]", "faults.0.with.at: write a number or a text"),
         ("faults: [{fault: F9-cut, count: true}]", "faults.0.count: Input should be a valid integer"),
-        ("faults: [{fault: F9-cut, count: 0}]", "faults.0.count: Input should be greater than or equal to 1"),
+        ("faults: [{fault: F9-cut, count: -1}]", "faults.0.count: Input should be greater than or equal to 0"),
         ("faults: [{fault: F9-cut, times: 1.5}]", "faults.0.times: Input should be a valid integer"),
         ("faults: [{fault: F9-cut, for: 0}]", "faults.0.for: Input should be greater than 0"),
         ("faults: [{fault: F9-cut, share: 0}]", "faults.0.share: Input should be greater than 0"),

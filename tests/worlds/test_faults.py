@@ -65,6 +65,8 @@ COMPANY = {  # what brings a bad habit out, and how the executions of those that
     "F18-redoes": (({"fault": "F18-label-mismatch"},), "SUCCEEDED"),
 }  # fmt: skip
 
+PARKED = {"F17-parks"}  # seen when something more is desired of it
+
 
 @pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS - HASTY - COMPANY.keys()))
 def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
@@ -94,8 +96,7 @@ def test_each_habit_has_its_fault():
 @pytest.mark.parametrize("name", sorted(COMPANY))
 def test_a_bad_habit_is_seen_in_the_company_that_brings_it_out(name):
     company, end = COMPANY[name]
-    retries = int(name == "F17-parks")  # what is parked is seen when something more is desired of it
-    blocks = {"rollout": {"timeoutConfig": {"inProgressTimeout": "3h"}, "retryConfig": {"failed": retries}}}
+    blocks = {"rollout": {"timeoutConfig": {"inProgressTimeout": "3h"}, "retryConfig": {"failed": int(name in PARKED)}}}
     _, _, findings = harmed_run(*company, **blocks)
     assert findings == {}
     trace, _, findings = harmed_run(*company, {"fault": name, "count": 4}, **blocks)
@@ -192,10 +193,13 @@ def test_in_the_pages_own_code_a_report_that_is_lost_with_its_connection_is_said
     assert findings == {}
 
 
+HARMFUL = sorted(name for name, package in PACKAGES.items() if package.breaks)
+
+
 def condemned(seed):
     """A fleet with one fault of those that break something, drawn with its parameters, and what provokes it."""
     roll = random.Random(seed)
-    name = sorted(name for name, package in PACKAGES.items() if package.breaks)[seed % 7]
+    name = HARMFUL[seed % len(HARMFUL)]
     fault = {"fault": name, "count": roll.randint(1, 7)}
     options = {
         "F2-held": lambda: {"hold": f"{roll.randint(60, 600)}s"},
@@ -211,8 +215,11 @@ def condemned(seed):
     faults = [fault]
     if name in HASTY:
         faults.insert(0, {"fault": "F3-offline", "at": 0, "for": f"{roll.randint(20, 60)}s"})
+    elif name in COMPANY:
+        faults = [*COMPANY[name][0], *faults]
+    rollout = {"size": roll.choice(["4KiB", "64KiB"]), "retryConfig": {"failed": int(name in PARKED)}}
     return scenario(devices=roll.randint(8, 20), profile=roll.choice(["wifi", "perfect"]), seed=seed, faults=faults,
-                    rollout={"size": roll.choice(["4KiB", "64KiB"])}, run_time="12h")  # fmt: skip
+                    rollout=rollout, run_time="12h")  # fmt: skip
 
 
 def accused(made):
@@ -224,7 +231,7 @@ def accused(made):
     return dict.fromkeys(PACKAGES[made.faults[last].fault].breaks, harmed), found
 
 
-@pytest.mark.parametrize("seed", range(21))
+@pytest.mark.parametrize("seed", range(3 * len(HARMFUL)))
 def test_a_swarm_of_harmful_faults_fails_what_they_declare_on_those_they_harm_and_nothing_else(seed):
     made = condemned(seed)
     declared, found = accused(made)
