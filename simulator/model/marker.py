@@ -38,6 +38,8 @@ class Marker(NamedTuple):
 
 def markers(head: bytes) -> list[Marker]:
     """The markers in an artifact's first bytes, each on a line of its own."""
+    if b"fleetsim:" not in head:  # which takes a hundredth of the time
+        return []
     return [read(text.decode("utf-8", "replace").strip()) for text in _LINE.findall(head)]
 
 
