@@ -52,7 +52,7 @@ class MemoryBroker:
     def kill(self) -> None:
         """The broker dies with all that it knows; nobody can connect until it is revived."""
         self.down = True
-        for client in self.core.restart(durable=False):
+        for client in self.core.restart():
             client.lose("the broker is gone")  # type: ignore[attr-defined]
 
     def revive(self) -> None:
