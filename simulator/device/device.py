@@ -68,6 +68,7 @@ class Device:
 
     agent: ClassVar[type[UpdateAgent]] = UpdateAgent
     transfer: ClassVar[type[Transfer]] = Transfer
+    session: ClassVar[type[Session]] = Session
 
     __slots__ = (
         "_agent",
@@ -99,7 +100,7 @@ class Device:
     def __init__(self, spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice) -> None:
         self._spec, self._thing, self._record = spec, spec.thing, record
         self._draws = Draws(spec.profile, dice)
-        self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
+        self._session = self.session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
         # no run begins where an earlier one's tokens may still be known: a replica answers a token but once
         self._agent = self.agent(Flash(spec.software, reports=int(self._session.wall() * 1000)))
         self._loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from simulator.device.profile import Draws
 from simulator.dialects.base import DeviceDialect
@@ -17,7 +17,9 @@ from simulator.trace.recorder import Record
 
 class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
-    to give the Unix time that goes on the wire."""
+    to give the Unix time that goes on the wire. `hasty`: the back-off begins anew as soon as TCP connects."""
+
+    hasty: ClassVar[bool] = False
 
     __slots__ = (
         "_draws",
@@ -67,11 +69,15 @@ class Session:
                 resumed = await self.wires.mqtt.connect()
             except (LinkError, PeerError) as error:
                 self._note_connect("failed", due, attempts, str(error))
+                if self.hasty and (isinstance(error, PeerError) or error.reached):
+                    self._failures = 0
                 await self.back_off()
                 due = self._loop.time()
                 continue
             self.connected = True
             self.connections += 1
+            if self.hasty:
+                self._failures = 0
             self._note_connect("resumed" if resumed else "new", due, attempts, None)
             return way
 

@@ -133,7 +133,7 @@ class MemoryMqtt:
         self.fabric.submit(self, packet)
         answer, self._answer = self._answer, None
         if answer is None:
-            raise LinkError(self._lost or "no answer")
+            raise LinkError(self._lost or "no answer", reached=True)
         return answer
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:

@@ -303,13 +303,15 @@ KINDS: dict[str, Meaning] = {
     ),
     Kind.FAULT: Meaning(
         "conductor or device",
-        "A fault began or ended; or it befell a device: then what it changed stands here.",
+        "A fault began or ended; or it befell a device: then what it changed stands here, and what its own connections of"
+        " the same client id saw.",
         {
-            "status": "begin, end or did",
+            "status": "begin, end, did or saw",
             "phase": "the fault's number and name",
             "size": "its place in the scenario, from 0",
             "job": _JOB,
-            "detail": "JSON: of a device, what it did as sent and as delivered; of a server, which",
+            "detail": "JSON: of a device, what it did as sent and as delivered; of a server, which; saw: rival connected,"
+            " failed or gone; half-open heard (and which message) or closed",
         },
     ),
     Kind.BROKER: Meaning(
