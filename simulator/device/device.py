@@ -199,7 +199,7 @@ class Device:
             self._power = None  # it knows the task, and the task's end this device: a circle that nobody would break
             await self._stop_work()
         self._forget()
-        off, self._off = self._off, ""
+        off, self._off, self._session.deaf = self._off, "", False
         if off == "reboot":
             await self._session.close("reboot")
         else:
@@ -210,7 +210,7 @@ class Device:
     def _power_off(self, why: str) -> None:
         """Switch off at once, from wherever the device is; the first reason counts."""
         if not self._off:
-            self._off = why
+            self._off, self._session.deaf = why, True
             if self._power is not None:
                 self._power.reschedule(self._loop.time())
 
@@ -269,7 +269,7 @@ class Device:
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
             signals = await session.hear(None if until == _NEVER else until)
-            await self._powered()  # what arrives with the loss of power is not heard
+            await self._powered()  # what arrives with the loss of power is not heard, and the broker keeps it
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return

@@ -212,6 +212,11 @@ class FaultyMqtt:
                 with contextlib.suppress(LinkError):
                     await self._link.publish(topic, payload, qos=qos, retain=retain)
 
+    @property
+    def unacknowledged(self) -> int:
+        """Of those that were not lost."""
+        return self._link.unacknowledged
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""
         self._woken = False

@@ -146,6 +146,11 @@ class LibraryMqtt:
         if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkError(f"not sent: {rc.name}")
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._client._client._out_messages) if self._client is not None else 0
+
     async def receive(self, until: float | None = None) -> LibraryDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         loop = asyncio.get_running_loop()

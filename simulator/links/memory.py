@@ -162,6 +162,11 @@ class MemoryMqtt:
         packet = unacked[packet_id] = Publish(topic, payload, qos, retain, False, packet_id)
         self.fabric.submit(self, packet)
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._unacked or ())
+
     async def receive(self, until: float | None = None) -> MemoryDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         if not self._inbox:

@@ -273,6 +273,11 @@ class LeanMqtt:
         self._unacked[packet_id] = data
         wire.send(data)
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._unacked or ())
+
     async def receive(self, until: float | None = None) -> LeanDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
         while not self._inbox:

@@ -60,6 +60,7 @@ class Kind:
     ACCEPTED: Final = "replica.accepted"
     REJECTED: Final = "replica.rejected"
     SENT_DELTA: Final = "replica.delta"
+    ACKNOWLEDGED: Final = "replica.acknowledged"
     CREDENTIAL: Final = "replica.credential"
     SERVED: Final = "storage.served"
     BROKER: Final = "broker"
@@ -284,6 +285,11 @@ KINDS: dict[str, Meaning] = {
         "backend",
         "The replica published a delta.",
         {"doc": "the document's version", "job": _JOB, "version": "the version desired"},
+    ),
+    Kind.ACKNOWLEDGED: Meaning(
+        "backend",
+        "What became of the deltas that the replica published since the last such event; at most one a second.",
+        {"status": "all: each has its PUBACK; lost: some may never have reached the broker"},
     ),
     Kind.CREDENTIAL: Meaning(
         "backend",

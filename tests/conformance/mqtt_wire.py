@@ -148,6 +148,7 @@ async def unacknowledged_publishes_go_out_again_with_dup_if_the_session_was_kept
             await link.publish("t", b"%d" % n)
         with pytest.raises(LinkError):
             await link.receive()
+        assert link.unacknowledged == 2
         assert await link.connect() is True
         await link.publish("t", b"new")
         with pytest.raises(LinkError):

@@ -101,6 +101,15 @@ def test_a_message_is_acknowledged_once_it_is_understood():
     assert session(story)[0] == ((b"signal",), [1])
 
 
+def test_a_deaf_session_neither_understands_nor_acknowledges():
+    async def story(made, road):
+        acks = message(road, b"signal")
+        made.deaf = True
+        return await made.hear(None), acks
+
+    assert session(story)[0] == (None, [])
+
+
 def test_hearing_ends_at_its_deadline():
     async def story(made, road):
         heard = await made.hear(5.0), await made.hear(7.0)
