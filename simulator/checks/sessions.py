@@ -34,7 +34,12 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
     links = links.only(links["status"] != trace.code("status", "failed"))
     if not len(links):
         return draft.unknown("the trace holds nothing of the devices' connections")
-    count = sum(_judge(draft, Profiles(trace, scenario), found) for found in (_rivals(draft, links), _half_open(links)))
+    acts = _details(_struck(trace), lambda said: said.get("act") in ("rival", "half-open"))
+    if not len(acts):
+        return draft.passed("no connection was taken over")
+    profiles, concerned = Profiles(trace, scenario), _things(trace, acts)
+    links = links.only(concerned[links["thing"]])
+    count = sum(_judge(draft, profiles, found) for found in (_rivals(draft, links), _half_open(links)))
     good = f"{many(count, 'connection')} taken over, each ended" if count else "no connection was taken over"
     return draft.decide(good, "event", "of a connection that had been taken over")
 
@@ -89,7 +94,7 @@ def _rivals(draft: Draft, links: View) -> _Takeovers:
     by = connected.only(still)
     ended_us = taken(links["t_us"], by.soonest(links, "thing"))
     heard = trace.kind(Kind.DELTA, Kind.ANSWER)
-    heard = heard.only(heard["status"] != trace.code("status", "given-up"))
+    heard = heard.only(_things(trace, by)[heard["thing"]] & (heard["status"] != trace.code("status", "given-up")))
     of = heard.latest(by, "thing")
     same = heard.latest(links, "thing") == taken(held[still], of, -2)
     return _Takeovers(by, ended_us, heard, np.where(same, of, -1), int(was_up.sum()) - len(by))
@@ -170,7 +175,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     deltas = grouped(deltas, "thing")
     if len(deltas) and not len(trace.kind(Kind.ACKNOWLEDGED)):
         return draft.unknown("the trace does not tell what the broker acknowledged")
-    due = _due(trace, scenario, _sessions(trace, scenario, expiry_us), deltas)
+    due = _due(profiles, _sessions(trace, profiles, expiry_us), deltas)
     lost = due.judged & ~_delivered(deltas, due)
     hidden = torn(trace)[deltas["thing"]]
     draft.offend(deltas.rows[lost & ~hidden])
@@ -204,13 +209,13 @@ class _Sessions(NamedTuple):
     subscribed: Codes
 
 
-def _sessions(trace: Trace, scenario: Scenario, expiry_us: Numbers) -> _Sessions:
+def _sessions(trace: Trace, profiles: Profiles, expiry_us: Numbers) -> _Sessions:
     """A connection goes on with the session before, unless it is new and that one had expired or died with its broker."""
     found = connections(trace)
     order = np.lexsort((found.start.rows, found.start["thing"]))
     start, end_us = View(trace, found.start.rows[order]), found.end_us[order]
     thing, t_us = start["thing"], start["t_us"]
-    patience_us = Profiles(trace, scenario).numbers(thing, lambda profile: profile.keep_alive * 1.5e6)
+    patience_us = profiles.numbers(thing, lambda profile: profile.keep_alive * 1.5e6)
     expired = t_us > shifted(end_us, 0) + expiry_us[thing] - patience_us - SKEW_S * 1e6
     for begin, end in outages(trace):
         expired |= (shifted(t_us, 0) <= end) & (t_us >= begin)
@@ -232,11 +237,12 @@ class _Due(NamedTuple):
     until: Codes
 
 
-def _due(trace: Trace, scenario: Scenario, sessions: _Sessions, deltas: View) -> _Due:
+def _due(profiles: Profiles, sessions: _Sessions, deltas: View) -> _Due:
     """The deltas that were acknowledged to a session that had subscribed, and whose device then stayed connected."""
     start, end_us, number, _ = sessions
-    t_us, thing = trace.column("t_us"), deltas["thing"]
-    bound_us = Profiles(trace, scenario).numbers(start["thing"], learn_us)
+    trace, thing = deltas.trace, deltas["thing"]
+    t_us = trace.column("t_us")
+    bound_us = profiles.numbers(start["thing"], learn_us)
     acknowledged = _acknowledged(trace, deltas)
     sent, kept = deltas.latest(start, "thing"), newest(thing, acknowledged, start, start["thing"])
     session = taken(number, sent)
