@@ -22,6 +22,7 @@ from simulator.trace.targets import Mask
 CLOSED_S = 10.0  # an old connection may take so long to end, beside twice the profile's longest latency
 LATE_S = 2.0  # what was under way may take so long to be heard over it, beside the same
 CONNECTING_S = 60.0  # no attempt to connect takes longer
+DEAF = ("F2-single-gate", "F17-parks")  # natures of devices that do not hear of every delta that comes
 SKEW_S = 1.0  # between what a device and its broker take for the end of a connection
 
 
@@ -158,7 +159,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
 
     A session persists as the profile asks, or as a fault said that the device asks instead. One that the broker has
     forgotten before its time goes on, as far as its promises are concerned. Nothing was promised across an outage, nor
-    where a fault kept the delta on the device's own road.
+    where a fault kept the delta on the device's own road, or made a device that does not hear all.
     """
     draft = Draft("S20-offline-queue", "what a session keeps is delivered", trace)
     clients, profiles = np.unique(trace.kind(Kind.CONNECT)["thing"]), Profiles(trace, scenario)
@@ -171,6 +172,8 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
         return draft.decide("no session persisted", "")
     if not len(trace.kind(*BACKEND)):
         return draft.unknown("the trace holds nothing of the backend")
+    deaf = _things(trace, _details(_struck(trace), lambda said: said.get("nature") in DEAF))
+    deltas = deltas.only(~deaf[deltas["thing"]])
     deltas = deltas.only((expiry_us[deltas["thing"]] > 0) & (deltas["version"] >= 0) & (deltas["doc"] >= 0))
     deltas = grouped(deltas, "thing")
     if len(deltas) and not len(trace.kind(Kind.ACKNOWLEDGED)):

@@ -275,7 +275,7 @@ PACKAGES: dict[str, Package] = {
         Package("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Rules(label=label), {"label": "-rc"}),
         Package("F18-redoes", "the device carries a job out again whenever it hears of it", _habit("redoes"), {},
-                ("S7-idempotence", "S13-at-most-once")),
+                ("S7-idempotence", "S13-at-most-once", "S21-no-replay")),
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
         Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},

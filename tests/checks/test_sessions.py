@@ -134,6 +134,7 @@ PASSES = {
         "a dark road": (kept(fault(65, "did", act="dark")), KEPT),
         "held back on the road": (kept(fault(61, "did", message="delta", delay_s=60)), KEPT),
         "a delta of no software": (kept(at(55, "replica.delta", version=None, doc=3), delta(61)), KEPT),
+        "a device that does not hear all": (kept(fault(0, "did", nature="F17-parks")), KEPT),
         "a fault that makes it clean": (kept(fault(0, "did", clean_start=True, session_expiry=0)), KEPT),
         "a fault that lets it expire": (
             kept(fault(0, "did", clean_start=False, session_expiry=1), status="new"), KEPT),
@@ -172,6 +173,7 @@ FAILS = {
         "a fault that makes it persist": (
             (kept(fault(0, "did", clean_start=False, session_expiry=3600)), FLEET), ["d-0"], SENT),
         "a broker that was killed before": ((kept(*server(0.1, 0.5)), KEPT), ["d-0"], SENT),
+        "a device of another nature": ((kept(fault(0, "did", nature="F15-boot-fails")), KEPT), ["d-0"], SENT),
         "a dark road before": ((kept(fault(30, "did", act="dark")), KEPT), ["d-0"], SENT),
     },
 }  # fmt: skip
