@@ -17,6 +17,7 @@ from simulator.model.state import Document
 from simulator.trace.recorder import Record
 
 _NOTHING = Decision(None, (), ())
+_LOOK_S = 1.0  # so long after a delta it is looked whether all have their PUBACKs
 
 
 def _nobody() -> None:
@@ -82,6 +83,7 @@ class BackendService:
         self._loop = asyncio.get_running_loop()
         self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
         self._idle: asyncio.Future[None] | None = None  # what the committer waits for
+        self._look_at: asyncio.TimerHandle | None = None  # while deltas may have no PUBACK
         replica.rows.update((row.thing, row) for row in database.load())
         self._resumes = bool(replica.rows)
         for note in replica.loaded():
@@ -95,6 +97,10 @@ class BackendService:
                 tasks.create_task(self._listen(ready), name="listener")
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        finally:
+            if self._look_at is not None:
+                self._look_at.cancel()
+                self._note_acknowledged()
 
     async def read(self, thing: str) -> Row | None:
         """A thing's row, once it is committed: what a reader saw is not taken back by a crash."""
@@ -108,7 +114,10 @@ class BackendService:
         attempts = 0
         while True:
             try:
-                await self._link.connect()
+                unacknowledged = self._link.unacknowledged
+                resumed = await self._link.connect()
+                if unacknowledged and not resumed:
+                    self._record(Kind.ACKNOWLEDGED, status="lost")
                 for output in self._dialect.open().outputs:
                     if isinstance(output, Subscribe):
                         await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
@@ -155,12 +164,28 @@ class BackendService:
 
     async def _answer(self, decision: Decision, answered: Callable[[], None]) -> None:
         """Only now: it is committed. A lost connection leaves the request unacknowledged, to come again."""
+        deltas = False
         for kind, thing, columns in decision.notes:
             self._record(kind, thing, **columns)
+            deltas |= kind == Kind.SENT_DELTA
         try:
             for output in decision.outputs:
                 assert isinstance(output, Publish)
                 await self._link.publish(output.topic, output.payload, qos=output.qos)
         except LinkError:
+            if deltas:
+                self._record(Kind.ACKNOWLEDGED, status="lost")
             return
         answered()
+        if deltas and self._look_at is None:
+            self._look_at = self._loop.call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._look_at = None if self._note_acknowledged() else self._loop.call_later(_LOOK_S, self._look)
+
+    def _note_acknowledged(self) -> bool:
+        """Say that all deltas have their PUBACKs, if they have."""
+        if self._link.unacknowledged:
+            return False
+        self._record(Kind.ACKNOWLEDGED, status="all")
+        return True

@@ -57,7 +57,7 @@ class _Session:
         self.user: str | None = None
         self.filters: dict[str, Filter] | None = None
         self.inflight: dict[int, Publish] | None = None  # sent, not yet acknowledged; in order
-        self.queue: deque[Publish] | None = None  # not yet sent
+        self.queue: deque[Publish] | None = None  # not yet sent on this connection; in flight where it has a packet id
         self.next_id = 1
         self.quota = 65535
         self.expiry_s = 0.0
@@ -136,17 +136,14 @@ class Broker:
             if session.conn is None and session.expires <= now and self._sessions.get(session.client_id) is session:
                 self._forget(session)
 
-    def restart(self, *, durable: bool) -> list[Conn]:
-        """Lose all connections, which are returned, and, unless durable, all sessions and retained messages."""
+    def restart(self) -> list[Conn]:
+        """Lose everything: sessions, retained messages, and all connections, which are returned."""
         lost = list(self._conns)
         for session in list(self._sessions.values()):
-            session.conn = None
-            session.will = None
+            self._forget(session)
         self._conns.clear()
-        if not durable:
-            for session in list(self._sessions.values()):
-                self._forget(session)
-            self._retained.clear()
+        self._retained.clear()
+        self._timers.clear()
         return lost
 
     # ---- connections
@@ -164,7 +161,8 @@ class Broker:
             out.append((taken, Disconnect(TAKEN_OVER)))  # MQTT 5 3.1.4-3
             self._leave(taken, old, now, out)
             old = self._sessions.get(packet.client_id)
-        if old is not None and (packet.clean_start or old.expires <= now):
+        foreign = old is not None and old.user != packet.username  # who may not hear what the session subscribed to
+        if old is not None and (packet.clean_start or foreign or old.expires <= now):
             self._forget(old)
             old = None
         session = old or _Session(packet.client_id)
@@ -173,9 +171,9 @@ class Broker:
         self._sessions[packet.client_id] = self._conns[conn] = session
         self.counts["connects"] += 1
         out.append((conn, ConnAck(0, old is not None)))
-        for message in (session.inflight or {}).values():  # MQTT 5 4.4.0-1: resend, in order, with DUP
-            session.quota -= 1
-            out.append((conn, message._replace(dup=True)))
+        if session.inflight:  # MQTT 5 4.4.0-1: resend, in order, with DUP; within the quota, as all else
+            fresh = [message for message in session.queue or () if message.packet_id is None]
+            session.queue = deque([*(m._replace(dup=True) for m in session.inflight.values()), *fresh])
         self._drain(session, out)
 
     def _leave(self, conn: Conn, session: _Session, now: float, out: list[Output]) -> None:
@@ -284,7 +282,11 @@ class Broker:
         queue = session.queue
         while queue and session.quota > 0:
             message = queue.popleft()
-            self._transmit(session, message, message.retain, out)
+            if message.packet_id is None:
+                self._transmit(session, message, message.retain, out)
+            elif message.packet_id in (session.inflight or ()):  # sent before, on another connection
+                session.quota -= 1
+                out.append((session.conn, message))
         if not queue:
             session.queue = None
 

@@ -78,6 +78,22 @@ def _again(trace: Trace, starts: View) -> Mask:
     return np.asarray((before >= 0) & ((cut < begun) | carried_through))
 
 
+def no_replay(trace: Trace, scenario: Scenario) -> Finding:
+    """S21: a command that comes again, retained or replayed, is not obeyed once its job has ended on that device: no
+    update begins, and nothing is installed, for a job whose end the device has reported."""
+    draft = Draft("S21-no-replay", "a command whose job has ended is not obeyed again", trace)
+    deltas, reports = trace.kind(Kind.DELTA), trace.kind(Kind.REPORT)
+    if not len(deltas) or not len(reports):
+        return draft.unknown(f"no device {'reported anything' if len(deltas) else 'learned of a desired state'}")
+    began = deltas.where("status", "start", "supersede")
+    acts = View(trace, np.sort(np.concatenate([began.rows, trace.kind(Kind.COMMIT).rows])))
+    acts, ends = acts.only(acts["job"] >= 0), reports.where("status", "SUCCESS", "FAILURE")
+    draft.offend(acts.rows[acts.latest(ends, "thing", "job") >= 0])
+    again = deltas.latest(ends, "thing", "job") >= 0
+    good = f"{many(int(again.sum()), 'command')} of a job that had ended, none obeyed"
+    return draft.decide(good, "act", "on a job that had ended")
+
+
 # ---- binding
 
 

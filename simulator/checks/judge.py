@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, storage
+from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, sessions, storage
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -34,9 +34,12 @@ CHECKS: dict[str, Check] = {
     "S16-limits": rollout.limits,
     "S17-abort": rollout.abort,
     "S18-gate": rollout.gates,
+    "S19-one-session": sessions.one_session,
+    "S20-offline-queue": sessions.offline_queue,
+    "S21-no-replay": executions.no_replay,
     "S23-targeting": device.targeting,
 }
-_OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability")
+_OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability", "S20-offline-queue")
 """What only the backend's own events tell: one that is already there records none."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from simulator.checks.arrays import follows, grouped, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.outages import after
-from simulator.checks.profiles import Profiles
+from simulator.checks.profiles import Profiles, longest_latency_us
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
@@ -17,7 +17,6 @@ from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask
 
 LEARN_S = 30.0  # to subscribe, to ask and to be answered, beside the road's own delay: twice the profile's longest
-_LARGEST_DRAW = 1.0 - 2.0**-53
 _NEVER_US = np.iinfo(np.int64).max
 
 
@@ -27,14 +26,14 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     end of an outage in between; or it runs, or says that it runs, that software already."""
     draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
-    sessions = _sessions(trace)
+    sessions = connections(trace)
     if not len(offers):
         return draft.unknown("no offer was accepted")
     if not len(sessions.start):
         return draft.unknown("no device was ever connected")
     profiles = Profiles(trace, scenario)
     waits = _waits(trace, offers, sessions)
-    bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
+    bound_us = profiles.numbers(offers["thing"][waits.offer], learn_us)
     since_us = after(trace, waits.since_us, bound_us)
     lasts = since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
     deadline_us = np.where(lasts, since_us + bound_us, since_us)
@@ -51,18 +50,19 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(said, "offer", "that its connected device did not hear of")
 
 
-def _bound_us(profile: Profile) -> float:
-    return (LEARN_S + 2 * profile.latency.at(_LARGEST_DRAW)) * 1e6
+def learn_us(profile: Profile) -> float:
+    """How long a connected device may take to hear of what is desired, in microseconds."""
+    return LEARN_S * 1e6 + 2 * longest_latency_us(profile)
 
 
-class _Sessions(NamedTuple):
+class Connections(NamedTuple):
     """Connections: the events that begin them, in the order of the record, and when each ended."""
 
     start: View
     end_us: Codes
 
 
-def _sessions(trace: Trace) -> _Sessions:
+def connections(trace: Trace) -> Connections:
     """Each ends with the next event that says so, or with the record."""
     links = trace.kind(Kind.CONNECT, Kind.LOST, Kind.BOOT, Kind.RETIRED)
     links = grouped(links.only(links["status"] != trace.code("status", "failed")), "thing")
@@ -71,7 +71,7 @@ def _sessions(trace: Trace) -> _Sessions:
     end_us = np.where(last, trace.column("t_us").max(initial=0), np.append(t_us[1:], 0)[: len(links)])
     connects = links["kind"] == trace.code("kind", Kind.CONNECT)
     order = np.argsort(links.rows[connects])
-    return _Sessions(View(trace, links.rows[connects][order]), end_us[connects][order])
+    return Connections(View(trace, links.rows[connects][order]), end_us[connects][order])
 
 
 class _Waits(NamedTuple):
@@ -82,7 +82,7 @@ class _Waits(NamedTuple):
     until_us: Codes
 
 
-def _waits(trace: Trace, offers: View, sessions: _Sessions) -> _Waits:
+def _waits(trace: Trace, offers: View, sessions: Connections) -> _Waits:
     """For each offer the connection in which it was accepted; for each connection the offer that stood when it began."""
     held = offers.latest(sessions.start, "thing")
     standing = sessions.start.latest(offers, "thing")

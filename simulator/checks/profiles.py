@@ -11,6 +11,12 @@ from simulator.model.scenario import Backoff, Profile, Scenario
 from simulator.trace.reader import Codes, Trace
 
 Numbers = npt.NDArray[np.float64]
+_LARGEST_DRAW = 1.0 - 2.0**-53
+
+
+def longest_latency_us(profile: Profile) -> float:
+    """The longest that a message can take, one way, in microseconds."""
+    return profile.latency.at(_LARGEST_DRAW) * 1e6
 
 
 class Profiles:

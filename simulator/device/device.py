@@ -68,6 +68,7 @@ class Device:
 
     agent: ClassVar[type[UpdateAgent]] = UpdateAgent
     transfer: ClassVar[type[Transfer]] = Transfer
+    session: ClassVar[type[Session]] = Session
 
     __slots__ = (
         "_agent",
@@ -99,7 +100,7 @@ class Device:
     def __init__(self, spec: DeviceSpec, dialect: DeviceDialect, wires: Wires, record: Record, dice: Dice) -> None:
         self._spec, self._thing, self._record = spec, spec.thing, record
         self._draws = Draws(spec.profile, dice)
-        self._session = Session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
+        self._session = self.session(spec.thing, dialect, wires, record, self._draws, spec.epoch)
         # no run begins where an earlier one's tokens may still be known: a replica answers a token but once
         self._agent = self.agent(Flash(spec.software, reports=int(self._session.wall() * 1000)))
         self._loop = asyncio.get_running_loop()
@@ -198,7 +199,7 @@ class Device:
             self._power = None  # it knows the task, and the task's end this device: a circle that nobody would break
             await self._stop_work()
         self._forget()
-        off, self._off = self._off, ""
+        off, self._off, self._session.deaf = self._off, "", False
         if off == "reboot":
             await self._session.close("reboot")
         else:
@@ -209,7 +210,7 @@ class Device:
     def _power_off(self, why: str) -> None:
         """Switch off at once, from wherever the device is; the first reason counts."""
         if not self._off:
-            self._off = why
+            self._off, self._session.deaf = why, True
             if self._power is not None:
                 self._power.reschedule(self._loop.time())
 
@@ -268,7 +269,7 @@ class Device:
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
             signals = await session.hear(None if until == _NEVER else until)
-            await self._powered()  # what arrives with the loss of power is not heard
+            await self._powered()  # what arrives with the loss of power is not heard, and the broker keeps it
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return

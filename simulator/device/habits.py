@@ -12,6 +12,7 @@ import orjson
 from simulator.device.agent import Reaction, UpdateAgent
 from simulator.device.device import Device
 from simulator.device.download import Again, Leave, Transfer
+from simulator.device.session import Session
 from simulator.dialects.base import Answered, DeviceDialect, UpdateRequested
 from simulator.model.errors import LinkError
 from simulator.model.io import NOTHING, Inbound, Message, Step, Subscribe
@@ -69,6 +70,16 @@ class NeverAsks(Device):
         self._ask_at = math.inf
         said = self._session.dialect.open(self._agent.initial(), self._session.wall()).outputs
         await self._session.perform(Step(tuple(output for output in said if isinstance(output, Subscribe))))
+
+
+class _Hasty(Session):
+    hasty = True
+
+
+class TakesTcpForSuccess(Device):
+    """Begins its back-off anew as soon as TCP connects, whatever becomes of the connection."""
+
+    session = _Hasty
 
 
 class KeepsUrl(Device):
@@ -161,6 +172,7 @@ class Redoes(Device):
 HABITS: dict[str, type[Device]] = {
     "single-gate": SingleGate,
     "never-asks": NeverAsks,
+    "takes-tcp-for-success": TakesTcpForSuccess,
     "keeps-url": KeepsUrl,
     "appends": Appends,
     "marks-early": MarksEarly,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from simulator.device.profile import Draws
 from simulator.dialects.base import DeviceDialect
@@ -17,7 +17,10 @@ from simulator.trace.recorder import Record
 
 class Session:
     """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
-    to give the Unix time that goes on the wire."""
+    to give the Unix time that goes on the wire. `hasty`: the back-off begins anew as soon as TCP connects. While it is
+    `deaf`, what arrives is neither understood nor acknowledged."""
+
+    hasty: ClassVar[bool] = False
 
     __slots__ = (
         "_draws",
@@ -28,6 +31,7 @@ class Session:
         "_thing",
         "connected",
         "connections",
+        "deaf",
         "dialect",
         "wires",
     )
@@ -38,7 +42,7 @@ class Session:
         self._thing, self.dialect, self.wires = thing, dialect, wires
         self._record, self._draws, self._epoch = record, draws, epoch
         self._loop = asyncio.get_running_loop()
-        self.connected = False
+        self.connected = self.deaf = False
         self.connections = 0  # so far
         self._failures = 0  # in a row, since something was heard
 
@@ -67,11 +71,15 @@ class Session:
                 resumed = await self.wires.mqtt.connect()
             except (LinkError, PeerError) as error:
                 self._note_connect("failed", due, attempts, str(error))
+                if self.hasty and (isinstance(error, PeerError) or error.reached):
+                    self._failures = 0
                 await self.back_off()
                 due = self._loop.time()
                 continue
             self.connected = True
             self.connections += 1
+            if self.hasty:
+                self._failures = 0
             self._note_connect("resumed" if resumed else "new", due, attempts, None)
             return way
 
@@ -102,7 +110,7 @@ class Session:
         """The signals of the next message; None when the loop's clock reached `until` first, or when woken. Raises
         LinkError, PeerError."""
         delivery = await self.wires.mqtt.receive(until)
-        if delivery is None:
+        if delivery is None or self.deaf:
             return None
         self._failures = 0
         message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)

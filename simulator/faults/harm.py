@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -16,6 +17,11 @@ from simulator.model.io import Request
 from simulator.model.scenario import Fault, Profile, Scenario
 from simulator.model.update import Phase
 from simulator.trace.recorder import Record
+
+_STRIKES = ("power-cut", "vanish")  # what the device itself has to act upon
+_CLIENTS = ("rival", "half-open")  # what another connection of the same client id does
+Saw = Callable[..., None]
+"""Notes what a fault's own connection saw."""
 
 _Met = TypeVar("_Met")
 _Verdict = TypeVar("_Verdict", Fate, Trouble)
@@ -33,20 +39,22 @@ class _Active:
 
 
 class Harm:
-    """What befalls one thing. `strike` and `turned` are set by whom it concerns: the device, which is switched off,
-    and its road, which is down, dark or whole again."""
+    """What befalls one thing. `strike`, `turned` and `other` are set by whom it concerns: the device, which is switched
+    off, and its road, which is down, dark or whole again, or has another connection of the same client id."""
 
-    __slots__ = ("_active", "_loop", "_record", "rival", "strike", "thing", "turned")
+    __slots__ = ("_active", "_loop", "_record", "other", "strike", "thing", "turned")
 
     def __init__(self, thing: str, active: list[_Active], record: Record) -> None:
         self.thing, self._active, self._record = thing, active, record
         self._loop = asyncio.get_running_loop()
         self.strike: Callable[[str], None] = lambda act: None
-        self.rival: Callable[[], None] = lambda: None
+        self.other: Callable[[str, Saw], None] = lambda act, saw: None
         self.turned: Callable[[], None] = lambda: None
         for one in active:
             if one.rules.inborn:
                 self._note(one, {"nature": one.fault.fault})
+            if one.rules.session is not None:
+                self._note(one, one.rules.session._asdict())
 
     # ---- the device's nature
 
@@ -57,6 +65,8 @@ class Harm:
         """The profile, as these faults make it."""
         for rules in self._rules():
             profile = rules.nature(profile) if rules.nature else profile
+            if rules.session is not None:
+                profile = profile.model_copy(update=rules.session._asdict())
         return profile
 
     @property
@@ -84,7 +94,20 @@ class Harm:
     @property
     def road(self) -> str:
         """Whether its MQTT road is down or dark; empty when it is neither."""
-        return next((a.rules.road for a in self._active if a.on and a.rules.road), "")
+        return next((a.rules.road for a in self._active if a.on and a.rules.road and not a.rules.idle_s), "")
+
+    @property
+    def idle_s(self) -> float | None:
+        """How long nothing may pass before the road darkens for a connection; None for as long as it likes."""
+        return min((a.rules.idle_s for a in self._active if a.on and a.rules.idle_s), default=None)
+
+    def darkens(self) -> bool:
+        """Whether the road darkens, now that nothing has passed for that long."""
+        for active in self._active:
+            if active.on and active.rules.idle_s and active.left != 0:
+                self._spend(active, act="dark", idle_s=active.rules.idle_s)
+                return True
+        return False
 
     def replays(self, command: Delivery) -> bool:
         """Whether this last command comes again, now that the device is connected again."""
@@ -123,7 +146,7 @@ class Harm:
                 self._begin(active)
                 if active.fault.lasts is not None:
                     self._loop.call_later(active.fault.lasts, self.switch, active.nth, False)
-                struck = struck or (active.rules.act if active.rules.act != "rival" else "")
+                struck = struck or (active.rules.act if active.rules.act in _STRIKES else "")
         return struck
 
     def switch(self, nth: int, on: bool) -> None:
@@ -133,7 +156,7 @@ class Harm:
                 continue
             if on:
                 self._begin(active)
-                if active.rules.act in ("power-cut", "vanish"):
+                if active.rules.act in _STRIKES:
                     self.strike(active.rules.act)
             else:
                 active.on = False
@@ -141,10 +164,11 @@ class Harm:
 
     def _begin(self, active: _Active) -> None:
         active.on = True
-        if active.rules.act or active.rules.road:
-            self._spend(active, act=active.rules.act or active.rules.road)
-        if active.rules.act == "rival":
-            self.rival()
+        rules = active.rules
+        if rules.act or (rules.road and not rules.idle_s):
+            self._spend(active, act=rules.act or rules.road)
+        if rules.act in _CLIENTS:
+            self.other(rules.act, partial(self._saw, active))
         self.turned()
 
     def _spend(self, active: _Active, **what: Any) -> None:
@@ -152,10 +176,13 @@ class Harm:
             active.left -= 1
         self._note(active, what)
 
-    def _note(self, active: _Active, what: dict[str, Any]) -> None:
-        """What the fault changed."""
+    def _saw(self, active: _Active, **what: Any) -> None:
+        self._note(active, what, "saw")
+
+    def _note(self, active: _Active, what: dict[str, Any], status: str = "did") -> None:
+        """What the fault changed, or what its own connection saw."""
         detail = orjson.dumps(what).decode()
-        self._record(Kind.FAULT, self.thing, status="did", phase=active.fault.fault, size=active.nth, detail=detail)
+        self._record(Kind.FAULT, self.thing, status=status, phase=active.fault.fault, size=active.nth, detail=detail)
 
 
 def _said(verdict: Fate | Trouble) -> dict[str, Any]:

@@ -13,22 +13,33 @@ from simulator.model.quantity import duration, share, size
 from simulator.model.scenario import Backoff, Fault, Profile
 
 
+class Terms(NamedTuple):
+    """What a device asks of its session: to begin clean, and how long the broker shall keep it."""
+
+    clean_start: bool
+    session_expiry: float
+
+
 class Rules(NamedTuple):
     """What a fault does while it lasts; a field that is not set does nothing.
 
-    `road` is "down" (no connection can be had) or "dark" (it seems to be there, but nothing passes). `act` is what
-    befalls a device when the fault begins for it: "power-cut", "vanish" or "rival" (another client takes its id).
-    `replays`: the last delta comes again, retained, at each connection. The others are of the device's nature, from
-    the start: a profile, a clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own
-    version carries `label`, a bad `habit` (of device/habits.py). Not on devices at all: a `server` that is killed, and started again when the fault ends
-    ("broker" or "backend"), or "rollout", which an operator aborts.
+    `road` is "down" (no connection can be had) or "dark" (it seems to be there, but nothing passes); with `idle_s` it
+    darkens for a connection over which nothing has passed for that long. `act` is what befalls a device when the fault
+    begins for it: "power-cut", "vanish", "rival" (another client takes its id) or "half-open" (it comes back while the
+    broker still holds its old connection). `replays`: the last delta comes again, retained, at each connection.
+    `session`: how it connects, from the start. The others are of the device's nature, from the start: a profile, a
+    clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own version carries `label`, a bad
+    `habit` (of device/habits.py). Not on devices at all: a `server` that is killed, and started again when the fault
+    ends ("broker" or "backend"), or "rollout", which an operator aborts.
     """
 
     message: MessageRule | None = None
     exchange: ExchangeRule | None = None
     road: str = ""
+    idle_s: float = 0.0
     act: str = ""
     replays: bool = False
+    session: Terms | None = None
     nature: Callable[[Profile], Profile] | None = None
     skew_s: float = 0.0
     space_bytes: int | None = None
@@ -58,9 +69,11 @@ class Package(NamedTuple):
 _ENDS = (b'"SUCCESS"', b'"FAILURE"')
 
 
-def _duplicate(name: str, after: float) -> Rules:
+def _duplicate(name: str, after: float, packet_id: str) -> Rules:
+    twice = Fate(again_s=(after,), same_id=packet_id == "same")
+
     def rule(packet: Packet) -> Fate | None:
-        return Fate(again_s=(after,)) if packet.incoming and packet.name == name else None
+        return twice if packet.incoming and packet.name == name else None
 
     return Rules(message=rule)
 
@@ -175,8 +188,10 @@ def _storm(gap: float) -> Rules:
     return Rules(nature=nature)
 
 
-def _herd(gap: float) -> Rules:
-    """Comes back as all others do, at the same moment."""
+def _herd(gap: float, policy: str) -> Rules:
+    """Comes back as all others do, at the same moment; or takes a TCP connection for a success."""
+    if policy == "reset-on-connect":
+        return Rules(habit="takes-tcp-for-success")
 
     def nature(profile: Profile) -> Profile:
         return profile.model_copy(update={"reconnect": Backoff(base=gap, cap=gap, jitter=0)})
@@ -188,26 +203,38 @@ def _habit(name: str) -> Callable[[], Rules]:
     return lambda: Rules(habit=name)
 
 
-_MESSAGES = ("delta", "accepted", "get_accepted")
+_SESSIONS = {
+    "clean": Terms(True, 0.0),
+    "persistent": Terms(False, 3600.0),
+    "expired": Terms(False, 1.0),  # resumed, as the device thinks: no outage worth the name is shorter
+}
+_CHOICES = {
+    "name": ("delta", "accepted", "get_accepted"),
+    "packet_id": ("new", "same"),
+    "session": ("as-is", *_SESSIONS),
+    "policy": ("no-jitter", "reset-on-connect"),
+}
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
 _LEARNS = ("L2-convergence", "L3-learns")
 
 PACKAGES: dict[str, Package] = {
     package.name: package
     for package in (
-        Package("F1-duplicate", "a message comes twice, the second time under a new packet id, without DUP",
-                _duplicate, {"name": "delta", "after": "1s"}),
+        Package("F1-duplicate", "a message comes twice, the second time without DUP, under a new packet id or the same",
+                _duplicate, {"name": "delta", "after": "1s", "packet_id": "new"}),
         Package("F1-puback-lost", "the PUBACK of a message is lost with the connection: the broker sends it again",
                 _unacknowledged, {"name": "delta"}, times=1),
         Package("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}, ("L3-learns",)),
         Package("F2-single-gate", "the device takes a delta for an old one that comes after an `accepted` of its version",
                 _habit("single-gate"), {}, _LEARNS),
-        Package("F3-offline", "no connection can be had", lambda: Rules(road="down"), {}),
+        Package("F3-offline", "no connection can be had; the session is then as the device had asked for from the start",
+                lambda session: Rules(road="down", session=_SESSIONS.get(session)), {"session": "as-is"}),
         Package("F3-never-asks", "the device says and asks nothing when it is connected again, and waits for a delta",
                 _habit("never-asks"), {}, _LEARNS),
         Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: Rules(server="broker"), {}),
-        Package("F5-herd", "the device comes back at once and without jitter", _herd, {"gap": "1s"}, ("L9-backoff",)),
+        Package("F5-herd", "the device comes back at once and without jitter, or whenever TCP connects begins its back-off anew",
+                _herd, {"gap": "1s", "policy": "no-jitter"}, ("L9-backoff",)),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
         Package("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
@@ -248,7 +275,7 @@ PACKAGES: dict[str, Package] = {
         Package("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Rules(label=label), {"label": "-rc"}),
         Package("F18-redoes", "the device carries a job out again whenever it hears of it", _habit("redoes"), {},
-                ("S7-idempotence", "S13-at-most-once")),
+                ("S7-idempotence", "S13-at-most-once", "S21-no-replay")),
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
         Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
@@ -258,8 +285,10 @@ PACKAGES: dict[str, Package] = {
         Package("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",
                 _gathered, {"every": "10s", "copies": 2}),
         Package("F24-blackhole", "the connection seems to be there, but nothing passes, until the keep-alive tells",
-                lambda: Rules(road="dark"), {}, ("L3-learns",)),
+                lambda idle: Rules(road="dark", idle_s=idle), {"idle": "0s"}, ("L3-learns",)),
         Package("F25-duplicate-client-id", "another client takes the device's id", lambda: Rules(act="rival"), {}),
+        Package("F25-half-open", "the device comes back while the broker still holds its old connection",
+                lambda: Rules(act="half-open"), {}),
         Package("F26-stale-command", "the last command comes again at each connection, as a retained one would",
                 lambda: Rules(replays=True), {}),
     )
@@ -292,7 +321,7 @@ def _label(value: Any) -> str:
 
 
 _PARSED: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("after", "hold", "wait", "retry_after", "gap"), duration),
+    **dict.fromkeys(("after", "hold", "wait", "retry_after", "gap", "idle"), duration),
     "every": _period,
     "label": _label,
     "copies": _copies,
@@ -332,8 +361,8 @@ def rules_of(fault: Fault, nth: int) -> Rules:
 
 
 def _parsed(name: str, value: Any, nth: int) -> Any:
-    if name == "name" and value not in _MESSAGES:
-        raise ScenarioError(f"faults.{nth}.with.name: {value!r} is none of {', '.join(_MESSAGES)}")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ScenarioError(f"faults.{nth}.with.{name}: {value!r} is none of {', '.join(_CHOICES[name])}")
     parse = _PARSED.get(name, str)
     try:
         return parse(value)

@@ -18,13 +18,14 @@ class Packet(NamedTuple):
 
 class Fate(NamedTuple):
     """What becomes of a message: lost; or delivered `delay_s` later than it came, while others pass it, and again,
-    under a new packet id, after each of `again_s`. `unacknowledged` withholds its PUBACK, `cut` ends the connection
-    behind it. `gathered_s` holds back what the device says until the clock shows a multiple of so many seconds, and
-    sends it then, and again after each of `again_s`."""
+    without DUP, after each of `again_s`, under a new packet id or the `same_id`. `unacknowledged` withholds its PUBACK,
+    `cut` ends the connection behind it. `gathered_s` holds back what the device says until the clock shows a multiple
+    of so many seconds, and sends it then, and again after each of `again_s`."""
 
     lost: bool = False
     delay_s: float = 0.0
     again_s: tuple[float, ...] = ()
+    same_id: bool = False
     gathered_s: float = 0.0
     unacknowledged: bool = False
     cut: bool = False

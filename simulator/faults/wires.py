@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
-from simulator.faults.harm import Harm
+from simulator.faults.harm import Harm, Saw
 from simulator.faults.rules import Fate, Packet, Trouble
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink
-from simulator.model.errors import LinkError, TransferError
+from simulator.model.errors import LinkError, PeerError, TransferError
 from simulator.model.io import Request, Response
 
 _CONNECT_S = 30.0  # how long a device waits for a CONNACK that never comes
@@ -23,22 +24,21 @@ class _Copy:
 
     __slots__ = ("dup", "packet_id", "payload", "qos", "retain", "topic")
 
-    def __init__(self, original: Delivery, *, retain: bool = False) -> None:
+    def __init__(self, original: Delivery, *, retain: bool = False, packet_id: int | None = None) -> None:
         self.topic, self.payload, self.qos = original.topic, original.payload, original.qos
-        self.retain, self.dup = retain or original.retain, False
-        self.packet_id: int | None = None
+        self.retain, self.dup, self.packet_id = retain or original.retain, False, packet_id
 
     def ack(self) -> None:
         """Nobody waits for it."""
 
 
 class FaultyMqtt:
-    """An MqttLink with faults. `name_of` gives a topic's name in the dialect, `rival` another client of the same id;
-    a dark road is noticed after `patience_s`."""
+    """An MqttLink with faults. `name_of` gives a topic's name in the dialect, `rival` another client of the same id,
+    `road` leads such a client over the device's own road; a dark road is noticed after `patience_s`."""
 
     __slots__ = (
-        "_dark", "_harm", "_held", "_last", "_later", "_link", "_loop", "_name_of", "_patience_s", "_rival", "_rivals",
-        "_ticks", "_woken", "capabilities",
+        "_dark", "_forgotten", "_harm", "_held", "_idle", "_last", "_later", "_link", "_loop", "_name_of", "_others",
+        "_patience_s", "_rival", "_road", "_ticks", "_up", "_used", "_woken", "capabilities",
     )  # fmt: skip
 
     def __init__(
@@ -48,8 +48,10 @@ class FaultyMqtt:
         name_of: Callable[[str], str],
         rival: Callable[[], MqttLink],
         patience_s: float,
+        road: Callable[[MqttLink], MqttLink] = lambda link: link,
     ) -> None:
-        self._link, self._harm, self._name_of, self._rival = link, harm, name_of, rival
+        self._link, self._harm, self._name_of = link, harm, name_of
+        self._rival, self._road = rival, road
         self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
         self.capabilities = link.capabilities
@@ -58,9 +60,12 @@ class FaultyMqtt:
         self._last: Delivery | None = None  # the last command
         self._woken = False
         self._dark: asyncio.TimerHandle | None = None
-        self._rivals: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.TimerHandle | None = None  # when the road may forget the connection
+        self._forgotten = False  # it has
+        self._up, self._used = False, 0.0  # whether there is a connection, and when anything passed over it last
         self._held: set[asyncio.Task[None]] = set()  # what is said at a common moment
-        harm.turned, harm.rival = self._turned, self._send_rival
+        self._others: set[asyncio.Task[None]] = set()
+        harm.turned, harm.other = self._turned, self._other
 
     # ---- the road as a whole
 
@@ -69,9 +74,20 @@ class FaultyMqtt:
         road = self._harm.road
         if road == "down":
             self._link.abort()
-        elif road == "dark" and self._dark is None:
+        if self._harm.idle_s is None:
+            self._forgotten = False
+        self._watch_idle()
+        self._mind_the_dark()
+
+    @property
+    def _is_dark(self) -> bool:
+        return self._forgotten or self._harm.road == "dark"
+
+    def _mind_the_dark(self) -> None:
+        """The keep-alive tells a while after the road went dark, unless it is bright again."""
+        if self._is_dark and self._dark is None:
             self._dark = self._loop.call_later(self._patience_s, self._noticed)
-        if road != "dark" and self._dark is not None:
+        elif not self._is_dark and self._dark is not None:
             self._dark.cancel()
             self._dark = None
 
@@ -79,30 +95,88 @@ class FaultyMqtt:
         self._dark = None
         self._link.abort()
 
-    def _send_rival(self) -> None:
-        task = self._loop.create_task(self._compete())
-        self._rivals.add(task)
-        task.add_done_callback(self._rivals.discard)
+    def _watch_idle(self) -> None:
+        """Darken for a connection over which nothing has passed for long enough; its pings pass, so that it never is
+        idle for longer than between two of them."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        idle_s = self._harm.idle_s
+        if idle_s is None or not self._up or self._forgotten or idle_s > self._patience_s / 2:
+            return
+        if self._loop.time() < self._used + idle_s:
+            self._idle = self._loop.call_at(self._used + idle_s, self._watch_idle)
+            return
+        self._forgotten = self._harm.darkens()
+        self._mind_the_dark()
 
-    async def _compete(self) -> None:
+    def _lose(self) -> None:
+        """The connection is gone, and what a fault held back, either way."""
+        self._later.clear()
+        for task in self._held:
+            task.cancel()
+        self._up, was_forgotten, self._forgotten = False, self._forgotten, False
+        if was_forgotten:
+            self._mind_the_dark()
+
+    # ---- other connections of the same client id
+
+    def _other(self, act: str, saw: Saw) -> None:
+        if act == "rival":
+            self._keep(self._compete(saw))
+        elif self._up:
+            left, self._link = self._link, self._road(self._rival())
+            left.wake()  # whoever receives learns that this connection is no more
+            self._keep(self._left_open(left, saw))
+
+    def _keep(self, story: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(story)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+    async def _compete(self, saw: Saw) -> None:
+        """Take the id, and stay a while, unless it is taken back."""
         rival = self._rival()
         try:
             await rival.connect()
-            await asyncio.sleep(_RIVAL_S)
+        except (LinkError, PeerError):
+            saw(rival="failed")
+            return
+        saw(rival="connected")
+        until = self._loop.time() + _RIVAL_S
+        try:
+            while await rival.receive(until) is not None:
+                pass
         except LinkError:
             pass
         finally:
             rival.abort()
+        saw(rival="gone")
+
+    async def _left_open(self, left: MqttLink, saw: Saw) -> None:
+        """Stay, until the broker closes; what still comes is for nobody, and not acknowledged."""
+        try:
+            while True:
+                if (delivery := await left.receive()) is not None:
+                    saw(**{"half-open": "heard", "message": self._name_of(delivery.topic)})
+        except LinkError:
+            saw(**{"half-open": "closed"})
+        finally:
+            left.abort()
+
+    # ---- connections
 
     async def connect(self) -> bool:
         """Connect, where there is a road."""
-        self._forget()
+        self._lose()
         if self._harm.road == "down":
             raise LinkError("no road")
         if self._harm.road == "dark":
             await asyncio.sleep(_CONNECT_S)
             raise LinkError("no answer")
         resumed = await self._link.connect()
+        self._up, self._used = True, self._loop.time()
+        self._watch_idle()
         if self._last is not None and self._harm.replays(self._last):
             self._add(_Copy(self._last, retain=True), 0.0)
         return resumed
@@ -115,8 +189,9 @@ class FaultyMqtt:
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, unless it is lost on the way."""
-        if self._harm.road == "dark":
+        if self._is_dark:
             return
+        self._used = self._loop.time()
         fate = self._harm.message(Packet(False, self._name_of(topic), payload))
         if fate is not None and fate.gathered_s:
             task = self._loop.create_task(self._say_at_once(fate, topic, payload, qos, retain))
@@ -133,9 +208,14 @@ class FaultyMqtt:
         for after_s in (0.0, *fate.again_s):
             if after_s:
                 await asyncio.sleep(after_s)
-            if self._harm.road != "dark":
+            if not self._is_dark:
                 with contextlib.suppress(LinkError):
                     await self._link.publish(topic, payload, qos=qos, retain=retain)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Of those that were not lost."""
+        return self._link.unacknowledged
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""
@@ -152,7 +232,10 @@ class FaultyMqtt:
             delivery = await self._link.receive(wait)
             if delivery is None and self._woken:
                 return None
-            if delivery is not None and self._harm.road != "dark" and (left := self._meets(delivery)) is not None:
+            if delivery is None or self._is_dark:
+                continue
+            self._used = self._loop.time()
+            if (left := self._meets(delivery)) is not None:
                 return left
 
     def _meets(self, delivery: Delivery) -> Delivery | None:
@@ -164,7 +247,7 @@ class FaultyMqtt:
         if fate is None:
             return delivery
         for after_s in fate.again_s:
-            self._add(_Copy(delivery), after_s)
+            self._add(_Copy(delivery, packet_id=delivery.packet_id if fate.same_id else None), after_s)
         if fate.delay_s:
             self._add(delivery, fate.delay_s)
             return None
@@ -185,15 +268,9 @@ class FaultyMqtt:
         self._woken = True
         self._link.wake()
 
-    def _forget(self) -> None:
-        """What a fault holds back, either way, is lost with the connection."""
-        self._later.clear()
-        for task in self._held:
-            task.cancel()
-
     def abort(self) -> None:
         """Cut the connection."""
-        self._forget()
+        self._lose()
         self._link.abort()
 
     def stall(self, on: bool) -> None:
@@ -202,8 +279,9 @@ class FaultyMqtt:
 
     async def close(self) -> None:
         """DISCONNECT, if that passes."""
-        self._forget()
-        if self._harm.road:
+        passes = not self._harm.road and not self._forgotten
+        self._lose()
+        if not passes:
             self._link.abort()
         else:
             await self._link.close()

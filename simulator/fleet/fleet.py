@@ -55,13 +55,19 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
 
 
-def harmed(
-    spec: DeviceSpec, wires: Wires, harm: Harm, rival: Callable[[], Wires], topics: Topics
-) -> tuple[DeviceSpec, Wires]:
+def harmed(spec: DeviceSpec, harm: Harm, road: Road, dice: Dice, topics: Topics) -> tuple[DeviceSpec, Wires]:
     """The device and its wires, as the faults that befall it make them."""
-    patience_s = 1.5 * spec.profile.keep_alive  # MQTT 5 3.1.2-22
-    mqtt = FaultyMqtt(wires.mqtt, harm, lambda topic: topics.parse(topic)[0], lambda: rival().mqtt, patience_s)
     profile = harm.profile(spec.profile)
+    bare = road(spec.thing, profile)
+    wires = with_latency(bare, profile, dice)
+    mqtt = FaultyMqtt(
+        wires.mqtt,
+        harm,
+        lambda topic: topics.parse(topic)[0],
+        lambda: road(spec.thing, profile).mqtt,
+        1.5 * profile.keep_alive,  # MQTT 5 3.1.2-22
+        lambda link: with_latency(bare._replace(mqtt=link), profile, dice).mqtt,
+    )
     spec = replace(spec, profile=profile, epoch=spec.epoch + harm.skew_s, harm=harm)
     return spec, wires._replace(mqtt=mqtt, http=FaultyHttp(wires.http, harm))
 
@@ -83,9 +89,10 @@ async def run_fleet(
                 await asyncio.sleep(at - loop.time())
             at = min(at, loop.time())  # a live loop's timer may ring half a millisecond early
             dice = Dice(scenario.seed, spec.thing)
-            wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
             if (harm := nemesis.harm(ordinal, spec.thing)) is not None:
-                spec, wires = harmed(spec, wires, harm, partial(road, spec.thing, spec.profile), topics)
+                spec, wires = harmed(spec, harm, road, dice, topics)
+            else:
+                wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
             dialect = AtlasDevice(
                 spec.thing,
                 topics=topics,

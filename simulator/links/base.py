@@ -71,6 +71,10 @@ class MqttLink(Protocol):
         """Take the message over: it is written, and at QoS 1 kept until its PUBACK. Waits only for the
         broker's receive maximum and for a full socket, not for the PUBACK."""
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages of QoS 1 were taken over and have no PUBACK yet."""
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, in the broker's order; None when the loop's clock reaches `until` first, or at `wake`.
         Raises LinkError once the connection is gone and everything that came before was received."""

@@ -66,6 +66,11 @@ class LatentMqtt:
         finally:
             self._sender = None
 
+    @property
+    def unacknowledged(self) -> int:
+        """Those on their way to the other end, too."""
+        return self._link.unacknowledged + sum(1 for *_, qos, _ in self._leaving if qos)
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, one delay after it reached this end."""
         loop, arriving, self._woken = self._loop, self._arriving, False

@@ -60,7 +60,18 @@ class LibraryMqtt:
     """
 
     capabilities = frozenset({"abort", "withhold-puback"})
-    __slots__ = ("_client", "_inbox", "_lost", "_options", "_resumed", "_room", "_version", "_waiter", "_window")
+    __slots__ = (
+        "_client",
+        "_inbox",
+        "_lost",
+        "_options",
+        "_reached",
+        "_resumed",
+        "_room",
+        "_version",
+        "_waiter",
+        "_window",
+    )
 
     def __init__(self, options: MqttOptions, *, version: Literal[4, 5] = 5) -> None:
         if version == 4 and options.clean_start != (options.session_expiry_s == 0):
@@ -72,7 +83,7 @@ class LibraryMqtt:
         self._inbox: deque[LibraryDelivery] = deque()
         self._waiter: asyncio.Future[bool] | None = None  # True: to return with nothing
         self._room: asyncio.Future[None] | None = None
-        self._resumed = False
+        self._reached = self._resumed = False
         self._window = 65535  # the broker's receive maximum
         self._lost = "not connected"
 
@@ -83,20 +94,22 @@ class LibraryMqtt:
         self.abort()
         o, before = self._options, self._client
         self._inbox.clear()
+        self._reached = False
         self._lost = where = f"{o.host}:{o.port}"
         client = self._client = self._fresh(before)
         try:
             async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
                 await _enter(client)
         except TimeoutError:
-            raise LinkError(f"{where} did not answer within {o.connect_timeout_s:g} s") from None
+            said = f"{where} did not answer within {o.connect_timeout_s:g} s"
+            raise LinkError(said, reached=self._reached) from None
         except aiomqtt.exceptions.MqttConnectError as error:
             code = _code(error.rc)
             raise PeerError(f"the broker refused the connection: 0x{code:02x}", code=code) from None
         except aiomqtt.MqttError as error:
-            raise LinkError(f"{where}: {error}") from None
+            raise LinkError(f"{where}: {error}", reached=self._reached) from None
         if client._client.socket() is None:
-            raise LinkError(f"{where} closed the connection")
+            raise LinkError(f"{where} closed the connection", reached=True)
         self._lost = ""
         return self._resumed
 
@@ -132,6 +145,11 @@ class LibraryMqtt:
             rc = paho.publish(topic, payload, qos, retain).rc
         if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkError(f"not sent: {rc.name}")
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._client._client._out_messages) if self._client is not None else 0
 
     async def receive(self, until: float | None = None) -> LibraryDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
@@ -213,6 +231,7 @@ class LibraryMqtt:
             asyncio.get_running_loop().call_soon(_wake, self._room)  # paho forgets the message after this call
 
     def _opened(self, client: aiomqtt.Client, *args: Any) -> None:
+        self._reached = True
         client._on_socket_open(*args)
         client._loop.call_soon_threadsafe(client._loop.add_reader, args[2].fileno(), self._read, client)
 

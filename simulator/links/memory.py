@@ -52,7 +52,7 @@ class MemoryBroker:
     def kill(self) -> None:
         """The broker dies with all that it knows; nobody can connect until it is revived."""
         self.down = True
-        for client in self.core.restart(durable=False):
+        for client in self.core.restart():
             client.lose("the broker is gone")  # type: ignore[attr-defined]
 
     def revive(self) -> None:
@@ -133,7 +133,7 @@ class MemoryMqtt:
         self.fabric.submit(self, packet)
         answer, self._answer = self._answer, None
         if answer is None:
-            raise LinkError(self._lost or "no answer")
+            raise LinkError(self._lost or "no answer", reached=True)
         return answer
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
@@ -161,6 +161,11 @@ class MemoryMqtt:
         self._next_id = packet_id
         packet = unacked[packet_id] = Publish(topic, payload, qos, retain, False, packet_id)
         self.fabric.submit(self, packet)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._unacked or ())
 
     async def receive(self, until: float | None = None) -> MemoryDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""

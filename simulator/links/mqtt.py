@@ -201,7 +201,8 @@ class LeanMqtt:
                 answer = await self._ask(wire, _connect_packet(o))
         except TimeoutError:
             wire.end("no answer")
-            raise LinkError(f"{o.host}:{o.port} did not answer within {o.connect_timeout_s:g} s") from None
+            said = f"{o.host}:{o.port} did not answer within {o.connect_timeout_s:g} s"
+            raise LinkError(said, reached=wire.transport is not None) from None
         except OSError as error:
             raise LinkError(f"{o.host}:{o.port}: {error.strerror or error}") from None
         except BaseException:
@@ -271,6 +272,11 @@ class LeanMqtt:
             self._unacked = {}
         self._unacked[packet_id] = data
         wire.send(data)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for their PUBACK."""
+        return len(self._unacked or ())
 
     async def receive(self, until: float | None = None) -> LeanDelivery | None:
         """The next message; None at `until`, or at `wake`. Raises LinkError once lost and drained."""
@@ -360,7 +366,7 @@ class LeanMqtt:
         self._lost = reason
         self._wire = None
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(LinkError(reason))
+            self._answer.set_exception(LinkError(reason, reached=True))
         self._wake()
         self.wake_writer()
 

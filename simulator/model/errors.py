@@ -23,7 +23,14 @@ class PeerError(FleetsimError):
 
 
 class LinkError(FleetsimError):
-    """The road is at fault: a connection was refused, cut or timed out. Trying again is right."""
+    """The road is at fault: a connection was refused, cut or timed out. Trying again is right.
+
+    `reached`: an attempt to connect failed after the other side had taken the TCP connection, as far as the link can tell.
+    """
+
+    def __init__(self, message: str, *, reached: bool = False) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 class TransferError(LinkError):

@@ -60,6 +60,7 @@ class Kind:
     ACCEPTED: Final = "replica.accepted"
     REJECTED: Final = "replica.rejected"
     SENT_DELTA: Final = "replica.delta"
+    ACKNOWLEDGED: Final = "replica.acknowledged"
     CREDENTIAL: Final = "replica.credential"
     SERVED: Final = "storage.served"
     BROKER: Final = "broker"
@@ -285,6 +286,11 @@ KINDS: dict[str, Meaning] = {
         "The replica published a delta.",
         {"doc": "the document's version", "job": _JOB, "version": "the version desired"},
     ),
+    Kind.ACKNOWLEDGED: Meaning(
+        "backend",
+        "What became of the deltas that the replica published since the last such event; at most one a second.",
+        {"status": "all: each has its PUBACK; lost: some may never have reached the broker"},
+    ),
     Kind.CREDENTIAL: Meaning(
         "backend",
         "A temporary credential was asked for.",
@@ -303,13 +309,15 @@ KINDS: dict[str, Meaning] = {
     ),
     Kind.FAULT: Meaning(
         "conductor or device",
-        "A fault began or ended; or it befell a device: then what it changed stands here.",
+        "A fault began or ended; or it befell a device: then what it changed stands here, and what its own connections of"
+        " the same client id saw.",
         {
-            "status": "begin, end or did",
+            "status": "begin, end, did or saw",
             "phase": "the fault's number and name",
             "size": "its place in the scenario, from 0",
             "job": _JOB,
-            "detail": "JSON: of a device, what it did as sent and as delivered; of a server, which",
+            "detail": "JSON: of a device, what it did as sent and as delivered; of a server, which; saw: rival connected,"
+            " failed or gone; half-open heard (and which message) or closed",
         },
     ),
     Kind.BROKER: Meaning(

@@ -136,21 +136,41 @@ class View:
     def latest(self, past: View, *by: str) -> Codes:
         """For each row, which row of `past` (its position there) came last before it with the same values in the one
         or two columns `by`; -1 where none did."""
-        ours, theirs = _keys(self, by), _keys(past, by)
-        ids = np.unique(np.concatenate([ours, theirs]), return_inverse=True)[1]
-        return newest(ids[: len(self)], self.rows, past, ids[len(self) :])
+        ours, theirs = _groups(self, past, by)
+        return newest(ours, self.rows, past, theirs)
+
+    def soonest(self, future: View, *by: str) -> Codes:
+        """For each row, which row of `future` (its position there) came first after it, in the same way."""
+        ours, theirs = _groups(self, future, by)
+        span = np.int64(len(self.trace) + 1)
+        order, places = _places(future, theirs, span)
+        at = np.searchsorted(places, ours * span + self.rows, "right")
+        found = np.append(places, np.iinfo(np.int64).max)[at] < (ours + 1) * span
+        return np.where(found, np.append(order, -1)[at], -1)
 
 
 def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
     """For each of the rows, which of `past` (its position there), whose groups are `of`, came last before it in its
     own group; -1 where none did."""
     span = np.int64(len(past.trace) + 1)
-    order = np.argsort(of, kind="stable")
-    places = of[order].astype(np.int64) * span + past.rows[order]
+    order, places = _places(past, of, span)
     base = groups.astype(np.int64) * span
     at = np.searchsorted(places, base + rows) - 1
     found = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
     return np.where(found, order[at] if len(order) else -1, -1)
+
+
+def _places(view: View, groups: Codes, span: np.int64) -> tuple[Codes, Codes]:
+    """The view's positions ordered by group and row, and the place of each in that order."""
+    order = np.argsort(groups, kind="stable")
+    return order, groups[order].astype(np.int64) * span + view.rows[order]
+
+
+def _groups(view: View, other: View, by: tuple[str, ...]) -> tuple[Codes, Codes]:
+    """One number for each row of both views, the same where the values in these columns are."""
+    keys = np.concatenate([_keys(view, by), _keys(other, by)])
+    ids = np.unique(keys, return_inverse=True)[1]
+    return ids[: len(view)], ids[len(view) :]
 
 
 def _keys(view: View, by: tuple[str, ...]) -> Codes:

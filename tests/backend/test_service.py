@@ -25,6 +25,7 @@ class ScriptedLink:
 
     def __init__(self):
         self.said, self.inbox, self.waiter, self.broken = [], deque(), asyncio.Event(), False
+        self.unacknowledged, self.resumes = 0, True
 
     def say(self, topic, body):
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -37,7 +38,7 @@ class ScriptedLink:
     async def connect(self):
         self.broken = False
         self.said.append(("connect", ""))
-        return True
+        return self.resumes
 
     async def subscribe(self, filters, *, qos=1, no_local=False):
         pass
@@ -99,8 +100,9 @@ async def settled():
         await asyncio.sleep(0)
 
 
-def served(main, make=HeldDatabase, storage=None, credential=False):
-    """Run `main(service, link, database)` beside the running service, in virtual time."""
+def served(main, make=HeldDatabase, storage=None, credential=False, events=None):
+    """Run `main(service, link, database)` beside the running service, in virtual time; `events` gets (time, kind,
+    status) of what is recorded."""
 
     async def whole(loop):
         link, database = ScriptedLink(), make()
@@ -108,7 +110,13 @@ def served(main, make=HeldDatabase, storage=None, credential=False):
         dialect = AtlasReplica()
         replica = Replica(dialect, mint=leaves.mint, grant=leaves.grant)
         record = Recorder(lambda: 0, lambda batch: None)
-        service = BackendService(link, dialect, replica, database, record, 1000.0)
+
+        def note(kind, thing="", **columns):
+            record(kind, thing, **columns)
+            if events is not None:
+                events.append((loop.time(), kind, columns.get("status")))
+
+        service = BackendService(link, dialect, replica, database, note, 1000.0)
         ready = asyncio.Event()
         running = asyncio.ensure_future(service.run(ready))
         await ready.wait()
@@ -180,6 +188,71 @@ def test_a_reader_sees_only_what_is_committed():
         assert await service.read("nobody") is None
 
     served(main)
+
+
+def at_once():
+    return MemoryDatabase(lambda: 0.0)
+
+
+def desired(n):
+    return {"state": {"desired": {"software": {"version": str(n), "softwareURL": f"u{n}"}}}, "jobID": f"j{n}"}
+
+
+def acknowledged(story, resumes=True):
+    """(time, status) of what the service says of its deltas' PUBACKs, each of which it publishes when told so."""
+    events = []
+
+    async def main(service, link, database):
+        link.resumes = resumes
+        await story(link)
+
+    served(main, at_once, events=events)
+    return [(at, status) for at, kind, status in events if kind == "replica.acknowledged"]
+
+
+def test_deltas_are_said_to_be_acknowledged_once_all_are_and_at_most_once_a_second():
+    async def story(link):
+        for n in range(8):
+            link.say("state/d/update", desired(n))
+            await asyncio.sleep(0.3)
+        link.unacknowledged = 1
+        link.say("state/d/update", desired(9))
+        await asyncio.sleep(3.1)
+        link.unacknowledged = 0
+        await asyncio.sleep(10)
+        link.say("state/d/update", {"state": {"reported": {"n": 1}}})  # the delta again
+        await settled()
+
+    found = acknowledged(story)
+    assert [(round(at, 3), status) for at, status in found] == [(t, "all") for t in (1.0, 2.2, 6.4, 15.5)]
+
+
+def test_what_was_answered_without_a_delta_asks_for_no_acknowledgement():
+    async def story(link):
+        link.say("state/d/update", reported(1))
+        await asyncio.sleep(10)
+
+    assert acknowledged(story) == []
+
+
+def test_deltas_are_lost_with_a_connection_before_they_leave_and_with_the_session_afterwards():
+    async def unsent(link):
+        link.say("state/d/update", desired(1))
+        link.broken = True
+        await asyncio.sleep(10)
+
+    async def sent(link):
+        link.say("state/d/update", desired(1))
+        await settled()
+        link.unacknowledged = 1
+        link.cut()
+        await asyncio.sleep(0.5)
+        link.unacknowledged = 0
+        await asyncio.sleep(10)
+
+    assert acknowledged(unsent) == [(0.0, "lost")]
+    assert acknowledged(sent) == [(1.0, "all")]  # sent again to the session that was kept
+    assert acknowledged(sent, resumes=False) == [(0.1, "lost"), (1.0, "all")]
 
 
 def test_a_connection_lost_during_the_commit_leaves_the_request_unacknowledged_and_its_answer_repeatable():

@@ -88,6 +88,47 @@ def test_receive_maximum_holds_back_until_acknowledged():
     assert [p.payload for _, p in broker.receive("b", PubAck(1), 0)] == [b""]
 
 
+def test_what_is_sent_again_keeps_to_the_receive_maximum_and_comes_before_the_rest():
+    broker = connected("a")
+    kept = Connect("b", clean_start=False, session_expiry_s=60)
+    broker.receive("b", kept._replace(receive_max=4), 0)
+    subscribe(broker, "b", "t")
+    for n in range(6):
+        broker.receive("a", Publish("t", b"%d" % n, 1, packet_id=1), 0)
+    for conn in ("b2", "b3"):  # taken over, and before everything was sent again, once more
+        out = broker.receive(conn, kept._replace(receive_max=2), 0)
+        assert [(p.payload, p.packet_id, p.dup) for _, p in out if isinstance(p, Publish)] == [
+            (b"0", 1, True), (b"1", 2, True)]  # fmt: skip
+    got = []
+    for n in range(1, 7):
+        got += [(p.payload, p.dup) for _, p in broker.receive("b3", PubAck(n), 0)]
+    assert got == [(b"2", True), (b"3", True), (b"4", False), (b"5", False)]
+
+
+def test_whoever_takes_an_id_as_another_user_does_not_get_the_session():
+    broker = Broker()
+    broker.receive("a", Connect("a"), 0)
+    broker.receive("b", Connect("id", "thing-1", clean_start=False, session_expiry_s=60), 0)
+    subscribe(broker, "b", "t")
+    broker.dropped("b", 0)
+    broker.receive("a", Publish("t", b"secret", 1, packet_id=1), 0)
+    thief = Connect("id", "thing-2", clean_start=False, session_expiry_s=60)
+    assert broker.receive("c", thief, 0) == [("c", ConnAck(0, False))]
+    assert heard(broker, "a", Publish("t", b"secret", 1, packet_id=1)) == []
+
+
+def test_a_restart_forgets_everything():
+    broker = connected("a", "b", clean_start=False, session_expiry_s=60)
+    subscribe(broker, "a", "t")
+    subscribe(broker, "a", "$share/g/t")
+    broker.receive("b", Publish("t", b"", retain=True), 0)
+    broker.dropped("a", 0)
+    assert broker.restart() == ["b"]
+    assert broker.wake_at is None
+    assert broker.receive("a", Connect("a", clean_start=False), 0) == [("a", ConnAck(0, False))]
+    assert subscribe(broker, "a", "t") == []
+
+
 def test_filters():
     assert matches("a/#", "a")
     assert matches("a/+/c", "a/b/c")
@@ -99,32 +140,64 @@ def test_filters():
     assert not covers("state/d/#", "state/+/update")
 
 
-@given(st.lists(st.sampled_from(["publish", "ack", "drop", "connect"]), max_size=60))
-def test_nothing_acknowledged_to_the_publisher_is_lost_or_reordered_while_the_session_lives(moves):
-    broker = connected("a")
-    session = Connect("b", clean_start=False, session_expiry_s=1e9)
-    broker.receive("b", session, 0)
-    subscribe(broker, "b", "t")
-    sent, first_seen, waiting, up = 0, [], [], True
+class Walk:
+    """A sender, and a receiver of a kept session whose connections come and go."""
 
-    def take(outputs):
+    def __init__(self):
+        self.broker = connected("a")
+        self.now = self.gone = self.conn = self.sent = 0
+        self.up, self.window = False, 65535
+        self.first_seen, self.waiting = [], []
+
+    def connect(self, window):
+        """A connection of its own: the one before was cut, or is taken over."""
+        lives = self.conn > 0 and (self.up or self.now < self.gone + 10)
+        self.conn, self.up, self.window, self.waiting = self.conn + 1, True, window, []
+        out = self.broker.receive(self.conn, Connect("b", None, None, False, 10, receive_max=window), self.now)
+        assert (self.conn, ConnAck(0, lives)) in out
+        if not lives:
+            self.broker.receive(self.conn, Subscribe(1, (Filter("t"),)), self.now)
+            self.sent, self.first_seen = 0, []
+        self.take(out)
+
+    def cut(self):
+        if self.up:
+            self.broker.dropped(self.conn, self.now)
+            self.up, self.gone = False, self.now
+
+    def publish(self):
+        packet = Publish("t", str(self.sent).encode(), 1, packet_id=1)
+        self.sent += 1
+        self.take(self.broker.receive("a", packet, self.now))
+
+    def ack(self):
+        if self.up and self.waiting:
+            self.take(self.broker.receive(self.conn, PubAck(self.waiting.pop(0)), self.now))
+
+    def wait(self):
+        self.now += 4
+        self.broker.tick(self.now)
+
+    def take(self, outputs):
         for client, packet in outputs:
-            if client == "b" and isinstance(packet, Publish):
-                waiting.append(packet.packet_id)
-                if not packet.dup:
-                    first_seen.append(int(packet.payload))
+            if client == "a" or not isinstance(packet, Publish):
+                continue
+            assert (self.up, client) == (True, self.conn)  # never the one that was taken over
+            assert packet.packet_id not in self.waiting
+            self.waiting.append(packet.packet_id)
+            assert len(self.waiting) <= self.window
+            if not packet.dup:
+                self.first_seen.append(int(packet.payload))
 
-    for move in [*moves, "connect", *["ack"] * 60]:
-        if move == "publish":
-            take(broker.receive("a", Publish("t", str(sent).encode(), 1, packet_id=1), 0))
-            sent += 1
-        elif move == "ack" and waiting and up:
-            take(broker.receive("b", PubAck(waiting.pop(0)), 0))
-        elif move == "drop" and up:
-            broker.dropped("b", 0)
-            waiting.clear()
-            up = False
-        elif move == "connect" and not up:
-            take(broker.receive("b", session, 0))
-            up = True
-    assert first_seen == list(range(sent))
+
+@given(st.lists(st.sampled_from(["publish", "ack", "cut", 1, 2, 65535, "wait"]), max_size=80))
+def test_nothing_acknowledged_to_the_publisher_is_lost_or_reordered_while_the_session_lives(moves):
+    """A connection may be cut, or taken over with another receive maximum, while messages are on their way."""
+    walk = Walk()
+    walk.connect(65535)
+    for move in [*moves, 65535, *["ack"] * 90]:
+        if isinstance(move, int):
+            walk.connect(move)
+        else:
+            getattr(walk, move)()
+    assert walk.first_seen == list(range(walk.sent))

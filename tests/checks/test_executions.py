@@ -3,7 +3,7 @@
 from tests.checks.tables import proofs
 from tests.checks.traces import NEW, OLD, altered, backed, failure, update, with_after
 
-S6, S7, S9 = "S6-states", "S7-idempotence", "S9-binding"
+S6, S7, S9, S21 = "S6-states", "S7-idempotence", "S9-binding", "S21-no-replay"
 JOB, RETRY = "r.d-0.0", "r.d-0.1"
 SOFT = {"version": "2", "digest": NEW}
 
@@ -14,6 +14,10 @@ def moved(status, job=JOB, thing="d-0", **fields):
 
 def started(status="start", job=JOB, thing="d-0", **fields):
     return ("delta", thing, {"job": job, "status": status, "doc": 2, **SOFT, **fields})
+
+
+def installed(job=JOB, thing="d-0"):
+    return ("commit", thing, {"job": job, "size": 9, "detail": NEW, **SOFT})
 
 
 CUT = ("boot", "d-0", {"status": "power-cut", "version": "1", "digest": OLD})
@@ -41,6 +45,16 @@ PASSES = {
             *update(), started(job="http://a"), started(job="http://a", thing="d-1", digest=OLD)],
         "no hash told by the application": update(offer={"digest": None}, begun={"digest": None},
                                                   ended={"digest": None}),
+    },
+    S21: {
+        "success": backed(),
+        "the command again, and left": [*update(), started("duplicate"), started("running"), started("stale")],
+        "it runs that already": [*update(), started("installed")],
+        "another job": [*failure(), started(job=RETRY), installed(RETRY)],
+        "another device's": [*update(), started(thing="d-1"), installed(thing="d-1")],
+        "begun again before its end was reported": with_after(update(), "start", CUT, started()),
+        "no end, for it goes on": [*update(report={"status": "RUNNING"}), started("supersede")],
+        "jobs without a name": [*update(report={"job": None}), started(job=None), installed(None)],
     },
 }  # fmt: skip
 FAILS = {
@@ -70,6 +84,12 @@ FAILS = {
         "another after one that tells no hash": (
             update(begun={"digest": None}, ended={"digest": OLD}), ["d-0"], {"kind": "execution", "digest": OLD}),
     },
+    S21: {
+        "begun again": ([*update(), started()], ["d-0"], {"kind": "delta", "status": "start"}),
+        "begun again after a power cut": ([*update(answer=None), CUT, started()], ["d-0"], {"kind": "delta"}),
+        "begun in another's place": ([*failure(), started("supersede")], ["d-0"], {"status": "supersede"}),
+        "installed without a word": ([*failure(), installed()], ["d-0"], {"kind": "commit"}),
+    },
 }  # fmt: skip
 NO_APPLICATION = dict.fromkeys(("begun", "ended", "offer"))
 LACKS = {
@@ -82,6 +102,10 @@ LACKS = {
     S9: {
         "the application": update(**NO_APPLICATION),
         "hashes": update(**{name: {"digest": None} for name in ("begun", "ended", "offer", "delta", "commit")}),
+    },
+    S21: {
+        "what devices did": update(delta=None),
+        "reports": update(initial=None, report=None),
     },
 }
 

@@ -180,6 +180,58 @@ async def a_second_client_of_one_id_takes_over_the_session_and_the_first_is_clos
     assert payloads(await heard(second, 1)) == [b"for the second"]
 
 
+@check()
+async def a_takeover_brings_what_was_on_its_way_and_the_first_hears_no_more(place: Place) -> None:
+    first, other = await place.enter("a", **KEPT), await place.enter("b")
+    await subscribed(first, place.topic("t"))
+    await told(other, place.topic("t"), *numbers(0, 4))
+    got = await heard(first, 4, ack=False)
+    assert got[0].packet_id is not None
+    first.send(PubAck(got[0].packet_id))
+    await nothing_more(first)
+    second = await place.enter("a", **KEPT, resumed=True)
+    await told(other, place.topic("t"), *numbers(4, 6))
+    again = await heard(second, 5)
+    assert payloads(again) == numbers(1, 6)
+    assert [m.dup for m in again] == [True] * 3 + [False] * 2
+    await nothing_more(second)
+    while (last := await soon(first)) is not None:
+        assert not isinstance(last, Publish)
+
+
+@check()
+async def who_takes_an_id_as_another_user_hears_nothing_that_was_kept_for_it(place: Place) -> None:
+    login = {"username": "thing-1", "password": thing_password(RUN_KEY, "thing-1")}
+    first, service = await place.enter("a", **KEPT, **login), await place.enter("service")
+    await subscribed(first, f"state/thing-1/{place.name}")
+    first.cut()
+    await told(service, f"state/thing-1/{place.name}", b"secret")
+    thief = await place.reach()
+    thief.send(Connect(f"{place.name}-a", "thing-2", thing_password(RUN_KEY, "thing-2"), **KEPT))
+    answer = await soon(thief)
+    assert isinstance(answer, ConnAck)
+    await told(service, f"state/thing-1/{place.name}", b"secret")
+    await nothing_more(thief)
+
+
+@check("receive-maximum")
+async def what_is_sent_again_keeps_to_the_receive_maximum(place: Place) -> None:
+    client, other = await place.enter("a", **KEPT), await place.enter("b")
+    await subscribed(client, place.topic("t"))
+    await told(other, place.topic("t"), *numbers(0, 4))
+    await heard(client, 4, ack=False)
+    client.cut()
+    back = await place.enter("a", **KEPT, receive_max=3, resumed=True)
+    again = await heard(back, 3, ack=False)
+    await nothing_more(back)
+    for message in again:
+        assert message.packet_id is not None
+        back.send(PubAck(message.packet_id))
+    last = await heard(back, 1)
+    assert payloads(again + last) == numbers(0, 4)
+    assert all(m.dup for m in again + last)
+
+
 @check("says-why")
 async def whoever_is_taken_over_or_sent_away_is_told_why_and_its_will_speaks(place: Place) -> None:
     heir = await place.enter("heir")

@@ -219,6 +219,18 @@ async def what_was_published_before_a_close_is_not_lost(road: Road) -> None:
     await reader.close()
 
 
+@check()
+async def what_was_published_is_unacknowledged_until_the_broker_has_it(road: Road) -> None:
+    link = await road.linked("a", **KEPT)
+    await link.publish(road.topic("t"), b"", qos=0)
+    assert link.unacknowledged == 0
+    for n in range(5):
+        await link.publish(road.topic("t"), bytes([n]))
+    await there_and_back(link)
+    assert link.unacknowledged == 0
+    await link.close()
+
+
 @check("large")
 async def large_messages_arrive_whole(road: Road) -> None:
     a, b = await road.linked("a"), await road.linked("b")

@@ -101,6 +101,21 @@ def towards(road: Road, port: int, **more: Any) -> MqttLink:
 
 
 @check("scripted")
+async def who_is_not_answered_says_whether_the_broker_was_reached(road: Road) -> None:
+    async def closes(peer: Peer) -> None:
+        await peer.packet()
+
+    async with scripted(road.version, closes) as port:
+        link = towards(road, port)
+        with pytest.raises(LinkError) as error:
+            await link.connect()
+        assert error.value.reached
+    with pytest.raises(LinkError) as error:
+        await link.connect()
+    assert not error.value.reached
+
+
+@check("scripted")
 async def unacknowledged_publishes_go_out_again_with_dup_if_the_session_was_kept(road: Road) -> None:
     first_ids: list[int] = []
 
@@ -133,6 +148,7 @@ async def unacknowledged_publishes_go_out_again_with_dup_if_the_session_was_kept
             await link.publish("t", b"%d" % n)
         with pytest.raises(LinkError):
             await link.receive()
+        assert link.unacknowledged == 2
         assert await link.connect() is True
         await link.publish("t", b"new")
         with pytest.raises(LinkError):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from simulator.device.habits import TakesTcpForSuccess
 from simulator.device.profile import Draws
 from simulator.device.session import Session
 from simulator.links.base import Wires
@@ -61,7 +62,7 @@ class Echo:
         return Step((), (inbound.payload,)) if inbound.payload else NOTHING
 
 
-def session(story, failures=(), **profile):
+def session(story, failures=(), hasty=False, **profile):
     """Run `story(session, road)`; (what it returns, the road, the record as (time, kind, status, detail))."""
     record, road = [], Road(failures)
 
@@ -70,7 +71,8 @@ def session(story, failures=(), **profile):
             record.append((loop.time(), kind, columns.get("status"), columns.get("detail")))
 
         draws = Draws(Profile(**{"reconnect": {"base": 1, "cap": 8, "jitter": 0}, **profile}), Dice(1, "d"))
-        return await story(Session("d", Echo(), Wires(road, road), note, draws, 1000.0), road)
+        kind = TakesTcpForSuccess.session if hasty else Session
+        return await story(kind("d", Echo(), Wires(road, road), note, draws, 1000.0), road)
 
     return run_virtual(main, until_s=1000), road, record
 
@@ -99,6 +101,15 @@ def test_a_message_is_acknowledged_once_it_is_understood():
     assert session(story)[0] == ((b"signal",), [1])
 
 
+def test_a_deaf_session_neither_understands_nor_acknowledges():
+    async def story(made, road):
+        acks = message(road, b"signal")
+        made.deaf = True
+        return await made.hear(None), acks
+
+    assert session(story)[0] == (None, [])
+
+
 def test_hearing_ends_at_its_deadline():
     async def story(made, road):
         heard = await made.hear(5.0), await made.hear(7.0)
@@ -115,6 +126,26 @@ def test_connecting_is_tried_again_after_growing_pauses(error):
     got, _, record = session(story, [error] * 5)
     assert got == (None, True)
     assert record == [(t, "connect", "failed", str(error)) for t in (0, 1, 3, 7, 15)] + [(23, "connect", "new", None)]
+
+
+@pytest.mark.parametrize(
+    ("errors", "times"),
+    [
+        ([LinkError("refused")] * 4, [0, 1, 3, 7, 15]),
+        ([LinkError("no CONNACK", reached=True)] * 4, [0, 1, 2, 3, 4]),
+        ([PeerError("busy", code=0x89)] * 4, [0, 1, 2, 3, 4]),
+        ([LinkError("refused"), LinkError("refused"), PeerError("busy"), LinkError("refused")], [0, 1, 3, 4, 6]),
+    ],
+)
+def test_a_hasty_back_off_begins_anew_with_each_tcp_connection(errors, times):
+    async def story(made, road):
+        await made.connect(0.0)
+        await made.back_off()
+        return made.wall() - 1000
+
+    back, _, record = session(story, errors, hasty=True)
+    assert [at for at, *_ in record] == times
+    assert back == times[-1] + 1  # once connected, it begins anew too
 
 
 def test_a_pause_is_short_again_once_something_was_heard():

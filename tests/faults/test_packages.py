@@ -1,12 +1,16 @@
 """The catalogue of faults: what may be asked for, and what is said of what may not."""
 
+import json
+
 import pytest
 
 from simulator.checks.judge import CHECKS
+from simulator.faults.harm import Nemesis
 from simulator.faults.packages import PACKAGES, Rules, package_of, rules_of
+from simulator.links.clock import run_virtual
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Request
-from simulator.model.scenario import Fault, Profile
+from simulator.model.scenario import Fault, Profile, Scenario
 
 
 def fault(name, **more):
@@ -43,7 +47,10 @@ def test_settings_are_written_as_everywhere():
         ({"fault": "F14-powercut", "step": "idle"}, "faults.3.fault: no such fault: 'F14-powercut'; did you mean 'F14-power-cut'"),
         ({"fault": "gremlins"}, "faults.3.fault: no such fault: 'gremlins'; there are F1-duplicate"),
         ({"fault": "F9-cut", "with": {"after": 1}}, "faults.3.with.after: F9-cut has no such setting; its settings are at"),
-        ({"fault": "F3-offline", "with": {"at": 1}}, "faults.3.with.at: F3-offline has no such setting; it has none"),
+        ({"fault": "F19-vanish", "with": {"at": 1}}, "faults.3.with.at: F19-vanish has no such setting; it has none"),
+        ({"fault": "F3-offline", "with": {"session": "dirty"}}, "faults.3.with.session: 'dirty' is none of as-is, clean"),
+        ({"fault": "F5-herd", "with": {"policy": "none"}}, "faults.3.with.policy: 'none' is none of no-jitter, reset-on-con"),
+        ({"fault": "F1-duplicate", "with": {"packet_id": "old"}}, "faults.3.with.packet_id: 'old' is none of new, same"),
         ({"fault": "F8-storage-refuses", "with": {"status": 99}}, "faults.3.with.status: 99 is not the status of a refusal"),
         ({"fault": "F8-storage-refuses", "with": {"status": "teapot"}}, "faults.3.with.status: 'teapot' is not the status"),
         ({"fault": "F9-cut", "with": {"at": "half"}}, "faults.3.with.at: 'half' is not a share"),
@@ -65,6 +72,25 @@ def test_what_may_not_be_asked_for_is_said_with_its_place(made, said):
     with pytest.raises(ScenarioError) as error:
         rules_of(Fault.model_validate(made), 3)
     assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("session", "terms"), [("as-is", (False, 60)), ("clean", (True, 0)), ("persistent", (False, 3600)), ("expired", (False, 1))]
+)  # fmt: skip
+def test_a_device_is_offline_with_a_session_as_it_had_asked_for(session, terms):
+    made = {"fleet": {"devices": 1}, "faults": [{"fault": "F3-offline", "at": "9s", "with": {"session": session}}]}
+    record = []
+
+    async def main(loop):
+        nemesis = Nemesis(
+            Scenario.model_validate(made), lambda kind, thing, **columns: record.append(columns["detail"])
+        )
+        return nemesis.harm(0, "d").profile(Profile(clean_start=False, session_expiry=60))
+
+    profile = run_virtual(main)
+    assert (profile.clean_start, profile.session_expiry) == terms
+    said = [{"clean_start": terms[0], "session_expiry": terms[1]}] if session != "as-is" else []
+    assert [json.loads(detail) for detail in record] == said  # from the start, and before it goes offline
 
 
 def test_a_fault_has_its_own_number_of_strikes_unless_told():

@@ -50,8 +50,11 @@ class Scene:
             found.append((self.loop.time(), delivery.topic[2:], delivery.dup, delivery.retain))
         return found
 
-    def did(self):
-        return [json.loads(columns["detail"]) for _, columns in self.record]
+    def keep(self, story):
+        self.task = self.loop.create_task(story)
+
+    def did(self, status="did"):
+        return [json.loads(columns["detail"]) for _, columns in self.record if columns["status"] == status]
 
 
 def scene(story, *faults):
@@ -70,6 +73,19 @@ def test_a_duplicate_comes_again_and_others_do_not():
     heard, did = scene(story, {"fault": "F1-duplicate", "with": {"after": "3s"}})
     assert heard == [(0, "accepted", False, False), (0, "delta", False, False), (3, "delta", False, False)]
     assert did == [{"message": "delta", "size": 1, "again_s": [3.0]}]
+
+
+@pytest.mark.parametrize("packet_id", ["new", "same"])
+def test_a_duplicate_without_dup_has_the_packet_id_that_it_is_asked_for(packet_id):
+    async def story(s):
+        await s.say("delta")
+        first, again = [await s.mqtt.receive() for _ in range(2)]
+        assert (first.dup, again.dup, first.packet_id is None) == (False, False, False)
+        return again.packet_id == first.packet_id, s.did()
+
+    same, did = scene(story, {"fault": "F1-duplicate", "with": {"packet_id": packet_id}})
+    assert same == (packet_id == "same")
+    assert did[0].get("same_id", False) == same
 
 
 def test_a_lost_puback_brings_the_message_again_with_dup():
@@ -199,15 +215,108 @@ def test_a_dark_road_swallows_everything_until_the_keep_alive_tells():
     assert scene(story, {"fault": "F24-blackhole", "at": "1s"}) == (90.0, 120.0, [(120.0, "delta", True, False)])
 
 
+IDLE = {"fault": "F24-blackhole", "with": {"idle": "40s"}}
+
+
+def test_a_road_forgets_a_connection_that_was_idle_and_not_the_next_one():
+    async def story(s):
+        heard = []
+        for _ in range(3):
+            await s.say("delta")
+            heard += await s.heard(30.0)
+        assert s.did() == []
+        s.loop.call_at(150.0, lambda: s.keep(s.say("delta")))
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        noticed = s.loop.time()
+        await s.mqtt.connect()
+        return [at for at, *_ in heard], noticed, await s.heard(30.0), s.did()
+
+    assert scene(story, IDLE) == (
+        [0, 30, 60], 60 + 40 + 90, [(190, "delta", True, False)], [{"act": "dark", "idle_s": 40.0}],
+    )  # fmt: skip
+
+
+def test_whoever_pings_more_often_than_the_road_forgets_is_never_forgotten():
+    async def story(s):
+        await asyncio.sleep(1000)
+        await s.say("delta")
+        return await s.heard(5.0), s.did()
+
+    assert scene(story, {**IDLE, "with": {"idle": "50s"}}) == ([(1000, "delta", False, False)], [])
+
+
+def test_a_road_forgets_as_often_as_it_may_and_no_more_when_the_fault_ends():
+    async def story(s):
+        await asyncio.sleep(50)
+        s.nemesis.switch(0, False)
+        await s.say("delta")
+        heard = await s.heard(1.0)
+        s.nemesis.switch(0, True)
+        await asyncio.sleep(1000)
+        await s.say("delta")
+        return heard, await s.heard(1.0), s.did()
+
+    assert scene(story, {**IDLE, "times": 1}) == (
+        [(50, "delta", False, False)], [(1051, "delta", False, False)], [{"act": "dark", "idle_s": 40.0}],
+    )  # fmt: skip
+
+
 def test_another_client_of_the_same_id_takes_the_connection_over():
     async def story(s):
         s.harm.at_phase(Phase.INSTALLING)
         with pytest.raises(LinkError):
             await s.mqtt.receive()
+        await s.say("delta")
+        await asyncio.sleep(0.5)
         await s.mqtt.connect()
-        return await s.heard(5.0)
+        return await s.heard(5.0), s.did(), s.did("saw")
 
-    assert scene(story, {"fault": "F25-duplicate-client-id", "step": "installing"}) == []
+    heard, did, saw = scene(story, {"fault": "F25-duplicate-client-id", "step": "installing"})
+    assert heard == [(0.5, "delta", True, False)]  # which the other had got, and did not acknowledge
+    assert (did, saw) == ([{"act": "rival"}], [{"rival": "connected"}, {"rival": "gone"}])
+
+
+def test_another_client_that_cannot_connect_is_no_rival():
+    async def story(s):
+        s.broker.kill()
+        s.harm.at_phase(Phase.INSTALLING)
+        await asyncio.sleep(5)
+        return s.did("saw")
+
+    assert scene(story, {"fault": "F25-duplicate-client-id", "step": "installing"}) == [{"rival": "failed"}]
+
+
+def test_whoever_comes_back_at_once_leaves_its_old_connection_to_the_broker():
+    async def story(s):
+        s.loop.call_at(1.0, s.harm.at_phase, Phase.INSTALLING)
+        with pytest.raises(LinkError):
+            await s.mqtt.receive()
+        left = s.loop.time()
+        await s.say("delta")
+        await asyncio.sleep(2.0)
+        saw = s.did("saw")
+        assert await s.mqtt.connect() is True
+        await asyncio.sleep(0)
+        await s.say("accepted")
+        return left, saw, await s.heard(5.0), s.did("saw")
+
+    assert scene(story, {"fault": "F25-half-open", "step": "installing"}) == (
+        1.0, [{"half-open": "heard", "message": "delta"}],
+        [(3.0, "delta", True, False), (3.0, "accepted", False, False)],
+        [{"half-open": "heard", "message": "delta"}, {"half-open": "closed"}],
+    )  # fmt: skip
+
+
+def test_without_a_connection_none_is_left_open():
+    async def story(s):
+        s.mqtt.abort()
+        s.harm.at_phase(Phase.INSTALLING)
+        await s.mqtt.connect()
+        await s.say()
+        return await s.heard(5.0), s.did("saw")
+
+    assert scene(story, {"fault": "F25-half-open", "step": "installing"}) == ([(0, "delta", False, False)], [])
 
 
 def test_a_stale_command_comes_again_retained_at_each_connection():

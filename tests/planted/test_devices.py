@@ -28,6 +28,22 @@ def test_s7_a_device_that_applies_a_repeated_delta(monkeypatch):
     assert fails("S7-idempotence", made) == THREE
 
 
+def test_s21_a_device_that_obeys_a_stale_command(monkeypatch):
+    blocks = {"rollout": {"startAfter": "1s", "maximumPerMinute": 8}}
+    stale, offline = {"fault": "F26-stale-command", "count": 4}, {"fault": "F3-offline", "at": "40s", "for": "2s"}
+    made = scenario(devices=8, faults=[stale, offline], **blocks)
+    passes(made)
+    careful = UpdateAgent.consider
+
+    def obedient(self, request):
+        reaction = careful(self, request)
+        return Reaction.START if reaction is Reaction.DUPLICATE else reaction
+
+    monkeypatch.setattr(UpdateAgent, "consider", obedient)
+    assert fails("S21-no-replay", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)} - {"device-7"}
+    passes(scenario(devices=8, faults=[offline], **blocks))  # nobody is commanded again
+
+
 @pytest.mark.parametrize(
     "lie",
     [

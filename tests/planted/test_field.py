@@ -46,7 +46,7 @@ BUGS = [  # the scenario, the device's bad habit or the party, and the checks th
     ("aws-iot-device-sdk-embedded-c-71", "F2-single-gate", {"L2-convergence", "L3-learns", "threshold-converged"}),
     ("aws-iot-device-sdk-js-100", "F3-never-asks", {"L2-convergence", "L3-learns", "threshold-converged"}),
     ("esp-idf-17960", "F9-appends", {"S15-range", "threshold-succeeded"}),
-    ("iot-reference-esp32-120", "F18-redoes", {"S7-idempotence", "S13-at-most-once"}),
+    ("iot-reference-esp32-120", "F18-redoes", {"S7-idempotence", "S13-at-most-once", "S21-no-replay"}),
     ("iot-reference-esp32-73", "F17-parks", {"L2-convergence", "L3-learns", "threshold-converged"}),
     ("mender-deployments-429", {"rollout": Racing}, {"S8-counters"}),
     ("nerves-hub-web-595", "F6-keeps-url", {"S14-url", "threshold-succeeded"}),

@@ -89,9 +89,10 @@ def test_a_trace_of_nothing():
     assert empty.words("thing") == []
     assert empty.kind(Kind.RUN).texts("status") == empty.kind(Kind.RUN).distinct("status") == []
     assert empty.kind(Kind.RUN).latest(empty.kind(Kind.RUN), "thing").tolist() == []
+    assert empty.kind(Kind.RUN).soonest(empty.kind(Kind.RUN), "thing").tolist() == []
 
 
-def test_latest_is_the_last_before_with_the_same_values():
+def test_latest_and_soonest_are_the_last_before_and_the_first_after_with_the_same_values():
     made = trace(
         ("commit", "a", {"job": "j1"}), ("commit", "a", {"job": "j2"}), ("commit", "b", {"job": "j1"}),
         ("report", "a", {"job": "j1"}), ("report", "c", {"job": "j1"}), ("report", "b"), ("commit", "b"),
@@ -101,10 +102,14 @@ def test_latest_is_the_last_before_with_the_same_values():
     assert reports.latest(commits, "thing").tolist() == [1, -1, 2, 3]
     assert reports.latest(commits, "thing", "job").tolist() == [0, -1, -1, 3]
     assert commits.latest(reports, "thing").tolist() == [-1, -1, -1, 2]
+    assert commits.soonest(reports, "thing").tolist() == [0, 0, 2, 3]
+    assert commits.soonest(reports, "thing", "job").tolist() == [0, -1, -1, 3]
+    assert reports.soonest(commits, "thing").tolist() == [-1, -1, 3, -1]
+    assert reports.soonest(made.kind(Kind.BOOT), "thing").tolist() == [-1] * 4
     assert reports.latest(made.kind(Kind.BOOT), "thing").tolist() == [-1] * 4
 
 
-def test_latest_agrees_with_a_plain_search():
+def test_latest_and_soonest_agree_with_a_plain_search():
     dice = random.Random(1)
     events = [(dice.choice(("commit", "report")), dice.choice("abc"), {"job": dice.choice((None, "x", "y"))})
               for _ in range(300)]  # fmt: skip
@@ -112,11 +117,13 @@ def test_latest_agrees_with_a_plain_search():
     commits, reports = made.kind(Kind.COMMIT), made.kind(Kind.REPORT)
 
     def plain(row):
-        same = [at for at, other in enumerate(commits.rows.tolist())
-                if other < row and events[other][1:] == events[row][1:]]  # fmt: skip
-        return same[-1] if same else -1
+        same = [at for at, other in enumerate(commits.rows.tolist()) if events[other][1:] == events[row][1:]]
+        before = [at for at in same if commits.rows[at] < row]
+        after = [at for at in same if commits.rows[at] > row]
+        return before[-1] if before else -1, after[0] if after else -1
 
-    assert reports.latest(commits, "thing", "job").tolist() == [plain(row) for row in reports.rows.tolist()]
+    found = zip(reports.latest(commits, "thing", "job"), reports.soonest(commits, "thing", "job"), strict=True)
+    assert list(found) == [plain(row) for row in reports.rows.tolist()]
 
 
 # ---- files

@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+from simulator.broker.core import Broker
+from simulator.broker.packets import ConnAck, Connect
 from simulator.checks.judge import judge
 from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
@@ -90,7 +92,9 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
 
 
 def test_each_habit_has_its_fault():
-    assert {package.make().habit for package in PACKAGES.values() if package.settings == {}} - {""} == set(HABITS)
+    of_their_own = {package.make().habit for package in PACKAGES.values() if package.settings == {}} - {""}
+    by_setting = {PACKAGES["F5-herd"].make(gap=1, policy="reset-on-connect").habit}
+    assert of_their_own | by_setting == set(HABITS)
 
 
 @pytest.mark.parametrize("name", sorted(COMPANY))
@@ -115,6 +119,76 @@ def test_a_device_without_patience_is_seen_where_it_has_to_wait(name):
     assert len(hasty) == 4
     assert set(findings) == set(PACKAGES[name].breaks)
     assert set(findings["L9-backoff"].things) == hasty
+
+
+class Busy(Broker):
+    """Takes every connection, and for a while refuses all but those of the services."""
+
+    def receive(self, conn, packet, now):
+        if isinstance(packet, Connect) and packet.client_id.startswith("device") and 20 < now < 200:
+            return [(conn, ConnAck(0x89))]
+        return super().receive(conn, packet, now)
+
+
+def test_a_device_that_takes_tcp_for_a_success_does_not_wait_longer_each_time():
+    hasty = {"fault": "F5-herd", "count": 4, "with": {"policy": "reset-on-connect"}}
+    made = scenario(devices=12, profile="wifi", rollout={"maximumPerMinute": 10}, run_time="2h", faults=[
+        hasty, {"fault": "F3-offline", "at": "19s", "for": "2s"}])  # fmt: skip
+    findings = {f.check: f for f in judge(run(made, broker=Busy), made) if f.verdict is Verdict.FAIL}
+    assert findings.keys() == {"L9-backoff"}
+    assert set(findings["L9-backoff"].things) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
+    assert [f for f in judge(run(made), made) if f.verdict is Verdict.FAIL] == []  # nobody takes TCP and no more
+
+
+COMES_BACK = {"clean": "new", "persistent": "resumed", "expired": "new"}
+
+
+def comes_back(trace, after_us):
+    """thing -> how its first connection after this time began."""
+    found = trace.kind(Kind.CONNECT).where("status", "new", "resumed")
+    found = found.only(found["t_us"] > after_us)
+    return dict(reversed(list(zip(found.texts("thing"), found.texts("status"), strict=True))))
+
+
+@pytest.mark.parametrize("session", COMES_BACK)
+def test_a_device_that_was_offline_finds_the_session_that_it_had_asked_for(session):
+    fault = {"fault": "F3-offline", "count": 5, "at": "5s", "for": "40s", "with": {"session": session}}
+    trace, harmed, findings = harmed_run(fault, rollout={"maximumPerMinute": 20}, settle="2m")
+    assert findings == {}
+    end = trace.kind(Kind.FAULT).where("status", "end")["t_us"][0]
+    back = comes_back(trace, end)
+    assert {back[thing] for thing in harmed} == {COMES_BACK[session]}
+    queued = trace.kind(Kind.DELTA).where("status", "duplicate", "running", "start").where("detail", "delta")
+    late = set(queued.only(queued["t_us"] > end).texts("thing")) & harmed
+    assert late  # the replica says it again, whatever was kept
+
+
+def test_a_road_that_forgets_who_says_nothing_keeps_a_delta_from_its_device():
+    idle = {"fault": "F24-blackhole", "count": 4, "with": {"idle": "2m30s"}}
+    made = scenario(devices=12, profile="lte-m", rollout={"startAfter": "5m"}, run_time="12h", faults=[idle],
+                    profiles={"lte-m": {"keep_alive": "4m", "latency": "60ms"}})  # fmt: skip
+    trace = run(made)
+    harmed = {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
+    did = trace.kind(Kind.FAULT).where("status", "did")
+    assert set(did.texts("thing")) == harmed
+    broken = {f.check: set(f.things) for f in judge(trace, made) if f.verdict is not Verdict.PASS}
+    assert broken == {"L3-learns": harmed}
+    assert set(ends(trace).values()) == {"SUCCEEDED"}
+    often = made.model_copy(update={"profiles": {"lte-m": made.profile("lte-m").model_copy(update={"keep_alive": 60})}})
+    assert len(run(often).kind(Kind.FAULT).where("status", "did")) == 0  # who pings is not forgotten
+
+
+@pytest.mark.parametrize("profile", ["perfect", "wifi", "nb-iot"])
+@pytest.mark.parametrize("step", ["downloading", "installing", "rebooting", "reporting", "idle"])
+def test_an_old_connection_that_is_left_open_is_closed_and_costs_nothing(step, profile):
+    made = scenario(devices=8, profile=profile, run_time="12h", settle="5m",
+                    faults=[{"fault": "F25-half-open", "step": step}])  # fmt: skip
+    trace = run(made)
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    assert set(ends(trace).values()) == {"SUCCEEDED"}
+    saw = trace.kind(Kind.FAULT).where("status", "saw")
+    closed = [thing for thing, said in zip(saw.texts("thing"), saw.texts("detail"), strict=True) if "closed" in said]
+    assert len(closed) == len(set(closed)) == (0 if step == "reporting" else 8)  # then it has not connected again yet
 
 
 @pytest.mark.parametrize(
@@ -384,6 +458,58 @@ def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
     assert struck["live"] == struck["virtual"]
     assert states["live"] == states["virtual"]
     assert Counter(states["live"].values()) == {"SUCCEEDED": 28, "FAILED": 2}
+
+
+QUICK = {"install": "200ms", "reboot": "100ms", "reconnect": {"base": "100ms", "cap": "500ms"}, "keep_alive": "4s",
+         "resend": {"base": "1s", "cap": "2s"}, "download_retry": {"base": "50ms"}, "answer_timeout": "2s"}  # fmt: skip
+EVERYWHERE = pytest.mark.parametrize(
+    "where",
+    [("--world", "virtual"), ("--broker", "embedded"), ("--broker", "mosquitto"), ("--link", "library")],
+    ids=lambda where: where[1],
+)
+
+
+def harmed_everywhere(tmp_path, where, faults, **rollout):
+    """The trace of a run of 30 quick devices there, in which all must pass."""
+    file = written(tmp_path, faults=faults, profiles={"quick": QUICK}, rollout=rollout, run_time="90s")
+    code, text, err = fleetsim("run", file, *where, "--out", tmp_path / "out")
+    assert code == 0, text + err
+    return latest(tmp_path / "out").trace
+
+
+@EVERYWHERE
+def test_sessions_are_kept_cleared_and_expire_on_real_wires_as_in_virtual_time(tmp_path, where):
+    kept = [{"fault": "F3-offline", "count": 8, "at": "1s", "for": "4s", "with": {"session": session}}
+            for session in COMES_BACK]  # fmt: skip
+    trace = harmed_everywhere(tmp_path, where, kept, startAfter="2s", maximumPerMinute=240)
+    turns = trace.kind(Kind.FAULT)
+    asked = turns.where("status", "did")
+    terms = {}
+    for thing, detail in zip(asked.texts("thing"), asked.texts("detail"), strict=True):
+        said = json.loads(detail)
+        if "clean_start" in said:  # of several the last one counts
+            terms[thing] = "resumed" if said["session_expiry"] > 10 else "new"
+    assert set(terms.values()) == {"new", "resumed"}
+    back = comes_back(trace, turns.where("status", "end")["t_us"].max())
+    assert {thing: back[thing] for thing in terms} == terms
+
+
+@EVERYWHERE
+def test_connections_are_left_open_taken_and_forgotten_on_real_wires_as_in_virtual_time(tmp_path, where):
+    faults = [
+        {"fault": "F25-half-open", "count": 5, "step": "installing"},
+        {"fault": "F25-duplicate-client-id", "count": 5, "step": "downloading"},
+        {"fault": "F24-blackhole", "count": 5, "with": {"idle": "1500ms"}, "times": 1},
+        {"fault": "F1-duplicate", "count": 5, "with": {"packet_id": "same", "after": "100ms"}},
+        {"fault": "F5-herd", "count": 5, "with": {"policy": "reset-on-connect"}},
+    ]
+    trace = harmed_everywhere(tmp_path, where, faults, startAfter="3s")
+    struck, saw = (trace.kind(Kind.FAULT).where("status", status) for status in ("did", "saw"))
+    assert set(struck.texts("phase")) == {fault["fault"] for fault in faults}
+    said = Counter(json.dumps(json.loads(detail)) for detail in saw.texts("detail"))
+    assert 0 < said['{"half-open": "closed"}'] <= 5  # unless a rival has just taken the connection
+    assert said['{"rival": "connected"}'] == said['{"rival": "gone"}'] == 5
+    assert set(ends(trace).values()) == {"SUCCEEDED"}
 
 
 def test_the_shipped_scenario_of_faults_passes_with_five_failures(tmp_path):
