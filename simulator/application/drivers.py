@@ -154,7 +154,7 @@ class Application:
             older.give_way(execution.thing, rollout.spec.name)
             self._moved = True
         self._open[execution.id] = _Open(execution, rollout, now)
-        self._note_offer(execution, "sent", now - offer.due)
+        self._note_offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
         self._arm(execution.id, rollout, 0)
         await self._perform(self._dialect.offer(execution, self._now()))
 
@@ -179,7 +179,8 @@ class Application:
                 self._observe(Outcome(held.execution.thing, job, State.UNKNOWN, "the offer was never answered"))
                 continue
             held.sent += 1
-            self._note_offer(held.execution, "resent", self._loop.time() - held.first)
+            since_s = self._loop.time() - held.first
+            self._note_offer(held.execution, "resent", since_s, token=self._dialect.token(job))
             self._arm(job, held.rollout, held.sent - 1)
             await self._perform(self._dialect.offer(held.execution, self._now()))
         return None
@@ -196,11 +197,13 @@ class Application:
 
     def _answered(self, answer: OfferAnswered) -> None:
         held = self._open.get(answer.job)
-        if held is None:
-            return
         status = "accepted" if answer.code is None else "rejected"
         detail = "" if answer.code is None else f"{answer.code} {answer.message}"
-        self._note_offer(held.execution, status, self._loop.time() - held.first, detail)
+        if held is None:
+            self._note_one_more(answer, status, detail)
+            return
+        span_s = self._loop.time() - held.first
+        self._note_offer(held.execution, status, span_s, detail, doc=answer.doc, token=answer.token)
         if answer.code in _PASSING:
             return
         del self._open[answer.job]
@@ -216,7 +219,16 @@ class Application:
 
     # ---- the record
 
-    def _note_offer(self, execution: Execution, status: str, span_s: float, detail: str = "") -> None:
+    def _note_offer(
+        self,
+        execution: Execution,
+        status: str,
+        span_s: float,
+        detail: str = "",
+        *,
+        doc: int | None = None,
+        token: str | None = None,
+    ) -> None:
         self._record(
             Kind.OFFER,
             execution.thing,
@@ -224,9 +236,18 @@ class Application:
             status=status,
             version=execution.artifact.version,
             digest=execution.artifact.sha256,
+            doc=doc,
             span_us=round(span_s * 1e6),
             detail=detail or None,
+            token=token,
         )
+
+    def _note_one_more(self, answer: OfferAnswered, status: str, detail: str) -> None:
+        """An answer to an offer that had its answer; what a report alone told is none."""
+        if answer.token is not None:
+            self._record(
+                Kind.ANSWER, answer.thing, status=status, doc=answer.doc, detail=detail or None, token=answer.token
+            )
 
     def _tell(self, rollout: Rollout) -> None:
         name, artifact = rollout.spec.name, rollout.artifact

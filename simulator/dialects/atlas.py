@@ -273,9 +273,13 @@ class AtlasApplication:
         body = {
             "state": {"desired": _software(artifact.version, artifact.url)},
             "jobID": execution.id,
-            "clientToken": f"offer:{execution.id}",
+            "clientToken": self.token(execution.id),
         }
         return Step((Publish(fill(self._topics.update, execution.thing), orjson.dumps(body)),))
+
+    def token(self, job: str) -> str:
+        """The same for each time that the job is offered."""
+        return f"offer:{job}"
 
     def receive(self, inbound: Inbound, now: float) -> Step:
         """Hear how offers were answered and what devices report; only what the replica accepted counts."""
@@ -290,14 +294,14 @@ class AtlasApplication:
         token = _text(body.get("clientToken"))
         if name == "rejected":
             if token.startswith("offer:"):
-                return Step((), (OfferAnswered(thing, token[6:], *_refusal(body)),))
+                return Step((), (OfferAnswered(thing, token[6:], *_refusal(body), token=token),))
             return NOTHING
         if name != "accepted":
             return NOTHING
         state = _part(body, "state")
         signals: list[Any] = []
         if "desired" in state and token.startswith("offer:"):
-            signals.append(OfferAnswered(thing, token[6:]))
+            signals.append(OfferAnswered(thing, token[6:], doc=_int(body.get("version")), token=token))
         if "reported" in state:
             signals.append(self._reported(thing, body, _part(state, "reported", "software")))
         return Step((), tuple(signals))

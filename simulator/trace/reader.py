@@ -19,6 +19,7 @@ from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
+_LATER = ("token",)  # columns that the traces of older versions lack
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
 _ENCODED = pa.schema(
     [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _TEXT else f for f in SCHEMA], SCHEMA.metadata
@@ -93,6 +94,9 @@ def read_parquet(path: Path) -> pa.Table:
         table = pq.read_table(path, read_dictionary=list(_TEXT), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ScenarioError(f"{path}: not a trace, or a damaged one: {error}") from None
+    for name in _LATER:
+        if name not in table.column_names:
+            table = table.append_column(_ENCODED.field(name), pa.nulls(len(table), _ENCODED.field(name).type))
     if missing := set(SCHEMA.names) - set(table.column_names):
         raise ScenarioError(f"{path}: not a trace: it lacks {', '.join(sorted(missing))}")
     if other := [f.name for f in _ENCODED if table.schema.field(f.name).type != f.type]:

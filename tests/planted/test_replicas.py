@@ -12,10 +12,10 @@ from tests.worlds.virtually import scenario
 class Skipping(Replica):
     """Leaves out a version at each desired state."""
 
-    def _committing(self, row, answer, request, now):
+    def _committing(self, row, answer, request, now, *more):
         if "desired" in (getattr(request, "state", None) or {}):
             row = row._replace(version=row.version + 1)
-        return super()._committing(row, answer, request, now)
+        return super()._committing(row, answer, request, now, *more)
 
 
 def test_s1_a_replica_that_leaves_versions_out():
@@ -57,8 +57,8 @@ class Talkative(Replica):
 class Mistaken(Replica):
     """Publishes its deltas under the job before."""
 
-    def _committing(self, row, answer, request, now):
-        return super()._committing(row._replace(job="r.device-0.7"), answer, request, now)
+    def _committing(self, row, answer, request, now, *more):
+        return super()._committing(row._replace(job="r.device-0.7"), answer, request, now, *more)
 
 
 @pytest.mark.parametrize(("bug", "things"), [(Mute, {"device-1"}), (Talkative, THREE), (Mistaken, THREE)])
