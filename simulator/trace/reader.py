@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
+Made = TypeVar("Made")
 _LATER = ("token",)  # columns that the traces of older versions lack
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
 _ENCODED = pa.schema(
@@ -173,9 +174,16 @@ class Trace:
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
         self._codes: dict[tuple[str, str], int] = {}
+        self._once: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def once(self, make: Callable[..., Made], *given: Any) -> Made:
+        """What `make(self, *given)` gives, made once for all who ask; nobody changes it."""
+        if (make, *given) not in self._once:
+            self._once[make, *given] = make(self, *given)
+        return cast(Made, self._once[make, *given])
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """All values of a column: numbers, or codes of text; -1 where there is none."""
