@@ -55,6 +55,7 @@ class Application:
         self._moved = True  # a rollout has changed other than by its clock
         self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
+        self.begun = asyncio.Event()  # set once a rollout is there
 
     def add(self, rollout: Rollout) -> asyncio.Event:
         """Start a rollout; the event is set when it has ended."""
@@ -62,6 +63,7 @@ class Application:
         for thing, cohort in rollout.targets():
             self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256, detail=cohort)
         self.rollouts[name] = rollout
+        self.begun.set()
         ended = self._ended[name] = asyncio.Event()
         self.stir()
         return ended

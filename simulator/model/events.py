@@ -275,9 +275,10 @@ KINDS: dict[str, Meaning] = {
         "honoured; or heard an answer.",
         {
             "status": "sent, accepted or rejected",
-            "phase": "what was asked: one of model.probe's cases",
+            "phase": "what was asked",
             "doc": "sent: the version that it requires; accepted: the document's version",
-            "detail": "code and message of a rejection",
+            "size": "the request's number, from 1; its answer's too",
+            "detail": "sent: what must come of it, accepted or the code of a rejection; rejected: code and message",
             "token": _TOKEN,
         },
     ),

@@ -84,7 +84,9 @@ class World:
         self.device = Device(spec, dialect, Wires(mqtt, MemoryHttp(self.storage.serve)), self.record, dice)
 
     def record(self, kind, thing="", **columns):
-        nothing = dict.fromkeys(("job", "status", "phase", "version", "digest", "doc", "size", "span_us", "detail", "token"))
+        nothing = dict.fromkeys(
+            ("job", "status", "phase", "version", "digest", "doc", "size", "span_us", "detail", "token")
+        )
         self.events.append(SimpleNamespace(t=self.loop.time(), kind=kind, **{**nothing, **columns}))
 
     # ---- the replica
