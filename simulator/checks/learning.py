@@ -27,17 +27,17 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     end of an outage in between; or it runs, or says that it runs, that software already."""
     draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
-    sessions = _sessions(trace)
+    links = trace.once(sessions)
     if not len(offers):
         return draft.unknown("no offer was accepted")
-    if not len(sessions.start):
+    if not len(links.start):
         return draft.unknown("no device was ever connected")
     profiles = Profiles(trace, scenario)
-    waits = _waits(trace, offers, sessions)
-    bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
-    since_us = after(trace, waits.since_us, bound_us)
-    lasts = since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
-    deadline_us = np.where(lasts, since_us + bound_us, since_us)
+    waits = _waits(trace, offers, links)
+    within_us = profiles.numbers(offers["thing"][waits.offer], bound_us)
+    since_us = after(trace, waits.since_us, within_us)
+    lasts = since_us + within_us <= waits.until_us  # never for a stranger, whose bound nobody knows
+    deadline_us = np.where(lasts, since_us + within_us, since_us)
     at = np.searchsorted(trace.column("t_us"), deadline_us, "right")
     meant = View(trace, offers.rows[waits.offer])
     ignorant = lasts & ~_heard(trace, meant, at) & ~_runs(trace, meant, at)
@@ -51,18 +51,19 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(said, "offer", "that its connected device did not hear of")
 
 
-def _bound_us(profile: Profile) -> float:
+def bound_us(profile: Profile) -> float:
+    """How long a device of this profile may take to hear what it is told, or the answer to what it asks."""
     return (LEARN_S + 2 * profile.latency.at(_LARGEST_DRAW)) * 1e6
 
 
-class _Sessions(NamedTuple):
+class Sessions(NamedTuple):
     """Connections: the events that begin them, in the order of the record, and when each ended."""
 
     start: View
     end_us: Codes
 
 
-def _sessions(trace: Trace) -> _Sessions:
+def sessions(trace: Trace) -> Sessions:
     """Each ends with the next event that says so, or with the record."""
     links = trace.kind(Kind.CONNECT, Kind.LOST, Kind.BOOT, Kind.RETIRED)
     links = grouped(links.only(links["status"] != trace.code("status", "failed")), "thing")
@@ -71,7 +72,7 @@ def _sessions(trace: Trace) -> _Sessions:
     end_us = np.where(last, trace.column("t_us").max(initial=0), np.append(t_us[1:], 0)[: len(links)])
     connects = links["kind"] == trace.code("kind", Kind.CONNECT)
     order = np.argsort(links.rows[connects])
-    return _Sessions(View(trace, links.rows[connects][order]), end_us[connects][order])
+    return Sessions(View(trace, links.rows[connects][order]), end_us[connects][order])
 
 
 class _Waits(NamedTuple):
@@ -82,15 +83,15 @@ class _Waits(NamedTuple):
     until_us: Codes
 
 
-def _waits(trace: Trace, offers: View, sessions: _Sessions) -> _Waits:
+def _waits(trace: Trace, offers: View, links: Sessions) -> _Waits:
     """For each offer the connection in which it was accepted; for each connection the offer that stood when it began."""
-    held = offers.latest(sessions.start, "thing")
-    standing = sessions.start.latest(offers, "thing")
+    held = offers.latest(links.start, "thing")
+    standing = links.start.latest(offers, "thing")
     joined, met = np.flatnonzero(held >= 0), np.flatnonzero(standing >= 0)
     offer = np.concatenate([joined, standing[met]])
     session = np.concatenate([held[joined], met])
-    since_us = np.concatenate([offers["t_us"][joined], sessions.start["t_us"][met]])
-    until_us = np.minimum(sessions.end_us[session], _replaced_us(trace, offers)[offer])
+    since_us = np.concatenate([offers["t_us"][joined], links.start["t_us"][met]])
+    until_us = np.minimum(links.end_us[session], _replaced_us(trace, offers)[offer])
     return _Waits(offer, since_us, until_us)
 
 

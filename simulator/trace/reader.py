@@ -194,21 +194,22 @@ class Trace:
             found = self._columns[name] = np.asarray(values.fill_null(-1))
         return found
 
-    def _dictionary(self, name: str) -> pa.Array:
+    def dictionary(self, name: str) -> pa.Array:
+        """The texts of a column, in the order of their codes."""
         chunks = self.table.column(name).chunks
         return chunks[0].dictionary if chunks else pa.array([], pa.string())
 
     def words(self, name: str) -> list[str]:
         """code -> text."""
         if name not in self._words:
-            self._words[name] = self._dictionary(name).to_pylist()
+            self._words[name] = self.dictionary(name).to_pylist()
         return self._words[name]
 
     def code(self, name: str, text: str) -> int:
         """text -> code; -2 where it never occurs."""
         found = self._codes.get((name, text))
         if found is None:
-            found = int(pc.index(self._dictionary(name), pa.scalar(text)).as_py())
+            found = int(pc.index(self.dictionary(name), pa.scalar(text)).as_py())
             found = self._codes[name, text] = found if found >= 0 else -2
         return found
 
