@@ -19,6 +19,7 @@ from simulator.model.scenario import Target
 from simulator.trace.recorder import Record
 
 PATIENCE_S = 10.0  # what nobody has answered until then stays open
+_TRIES = 6  # to learn the document's version, where nobody has told it
 _QOS = 0  # what is lost is not judged, and half of the packets are saved
 _ACCEPTED, _BAD, _TOO_LARGE, _CONFLICT = "accepted", "400", "413", "409"
 _EMPTY_BYTES = len(b"{}")  # of a desired section that holds nothing
@@ -91,6 +92,9 @@ class Probe:
             _Ask("no object", self._number(), self._dialect.malformed(), "", _BAD),
             self._get(),
         ]
+        for _ in range(_TRIES):
+            if self._doc is None:
+                yield [self._update("update", _ACCEPTED, "first")]
         if (known := self._doc) is None:
             return
         most = _filling(document_max - _EMPTY_BYTES, depth_max - 1)

@@ -124,8 +124,9 @@ def _misnamed(accepted: View, desired: _Software, deltas: View, cause: Codes) ->
 
 
 def durability(trace: Trace, scenario: Scenario) -> Finding:
-    """S5: whatever a device, the application or a probe was told to be accepted had been committed before, and no later accepted
-    update of that thing gets a version as low as one that was told; nor is it found lower when the replica starts."""
+    """S5: whatever a device, the application or a probe was told to be accepted had been committed before, and no later
+    accepted update of that thing gets a version as low as one that was told; nor is it found lower when the replica
+    starts."""
     draft = Draft("S5-durability", "what was answered as accepted is never taken back", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):

@@ -272,6 +272,17 @@ def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
     assert not ((accepted > began + 4.1) & (accepted < began + 24)).any()
 
 
+@pytest.mark.parametrize("at", ["0s", "1ms", "2ms", "3ms", "4ms"])
+@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+def test_a_server_that_is_killed_under_a_probe_leaves_its_questions_open_and_accuses_nobody(name, at):
+    made = scenario(devices=5, faults=[{"fault": name, "at": at, "for": "15s"}], settle="1m")
+    trace = run(made)
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    probes = trace.kind(Kind.PROBE)
+    assert 0 < len(probes.where("status", "accepted", "rejected")) < len(probes.where("status", "sent"))
+    assert probes.where("status", "rejected").texts("phase")[-1] == "twin"
+
+
 def test_a_backend_waits_for_its_broker_to_come_back():
     made = scenario(devices=10, rollout={"maximumPerMinute": 30}, settle="1m", faults=[
         {"fault": "F8-backend-killed", "at": "2s", "for": "5s"}, {"fault": "F4-broker-killed", "at": "3s", "for": "20s"}])  # fmt: skip
