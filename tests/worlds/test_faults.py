@@ -5,8 +5,10 @@ import random
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from simulator.checks import requests
 from simulator.checks.judge import judge
 from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
@@ -128,6 +130,25 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
     assert Counter(cuts.texts("thing")) == {f"device-{i}": 1 for i in range(6)}
     assert set(ends(trace).values()) == {"SUCCEEDED"}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "F17-report-lost"}, {"fault": "F17-answer-lost"}, {"fault": "F17-answer-lost", "times": 20},
+        {"fault": "F2-held", "with": {"name": "accepted", "hold": "2m"}},
+        {"fault": "F24-blackhole", "at": "10s", "for": "20s"},
+    ],
+    ids=["report", "answer", "answers", "held", "dark"],
+)  # fmt: skip
+def test_nobody_is_accused_of_the_answers_that_a_fault_has_kept_back(monkeypatch, fault):
+    slow = {"slow": {"latency": "20ms", "install": "3m", "running_interval": "7s"}}
+    made = scenario(devices=8, profile="slow", profiles=slow, faults=[{**fault, "count": 3}])
+    trace = run(made)
+    assert [f for f in judge(trace, made) if f.verdict is Verdict.FAIL and f.check not in ("L3-learns",)] == []
+    monkeypatch.setattr(requests, "_kept_back", lambda trace, asked, until: np.zeros(len(asked), bool))
+    found = {f.check: f for f in judge(trace, made)}["L5-answered"]
+    assert (found.verdict, set(found.things)) == ("FAIL", {made.fleet.name(o) for o in made.harmed(0)})
 
 
 def test_a_power_cut_goes_no_further_than_the_boundary():
