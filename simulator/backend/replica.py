@@ -21,18 +21,19 @@ from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
 from simulator.model.update import Status
 
-_TOKENS = 4
+_TOKENS = 4  # of each section: who says something again must not be forgotten over what another has said since
 
 
 class Row(NamedTuple):
-    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got."""
+    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got, and
+    whether they asked for a change of what is desired."""
 
     thing: str
     version: int
     desired: Document
     reported: Document
     job: str
-    tokens: tuple[tuple[str, int], ...]
+    tokens: tuple[tuple[str, int, bool], ...]
 
 
 class Note(NamedTuple):
@@ -125,9 +126,10 @@ class Replica:
     def _update(self, request: UpdateRequest, now: float) -> Decision:
         row = self.rows.get(request.thing) or Row(request.thing, 0, {}, {}, "", ())
         token = self._checked(request)
-        if token and (known := dict(row.tokens).get(token)) is not None:
-            # atlas command: messages are idempotent; the same token gets the same answer
-            return Decision(None, (self._dialect.accepted(request, known, now),), ())
+        for said in row.tokens:
+            if said[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
+                self.rows[row.thing] = row._replace(tokens=_remembering(row.tokens, said))
+                return Decision(None, (self._dialect.accepted(request, said[1], now),), ())
         if request.version is not None and request.version != row.version:
             raise Refused(409, "version conflict")
         state: Document = request.state
@@ -135,7 +137,7 @@ class Replica:
         size = len(orjson.dumps(desired)) + len(orjson.dumps(reported))
         if size > self._limits.document_max:
             raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
-        tokens = (*row.tokens[1 - _TOKENS :], (token, row.version + 1)) if token else row.tokens
+        tokens = _remembering(row.tokens, (token, row.version + 1, "desired" in state)) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
         if not request.job and _software(desired) != _software(row.desired):
             job = str(_software(desired).get("softwareURL", ""))  # nobody named a job; the last one's is not this
@@ -240,6 +242,15 @@ class Replica:
             raise Refused(404, "no such artifact")
         note = Note(Kind.CREDENTIAL, request.thing, {"status": "granted", "job": request.job})
         return Decision(None, (self._dialect.credential(request, *granted),), (note,))
+
+
+def _remembering(
+    tokens: tuple[tuple[str, int, bool], ...], said: tuple[str, int, bool]
+) -> tuple[tuple[str, int, bool], ...]:
+    """The tokens, with this one as the last; of those like it the one that was said longest ago gives way."""
+    others = [one for one in tokens if one != said]
+    alike = [one for one in others if one[2] == said[2]]
+    return (*(one for one in others if one not in alike[: 1 - _TOKENS]), said)
 
 
 def _section(held: Document, state: Document, name: str) -> Document:

@@ -124,7 +124,8 @@ class Renumbering(Replica):
     """Answers a request that comes again with the version after."""
 
     def _update(self, request, now):
-        again = request.token in dict(self.rows[request.thing].tokens) if request.thing in self.rows else False
+        row = self.rows.get(request.thing)
+        again = row is not None and request.token in [token for token, *_ in row.tokens]
         decision = super()._update(request, now)
         if not again:
             return decision
