@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.checks.arrays import follows, grouped, rebound, taken
+from simulator.checks.arrays import follows, rebound, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.learning import LEARN_S, bound_us, sessions
 from simulator.checks.outages import met
@@ -21,6 +21,7 @@ from simulator.trace.targets import Mask
 _HEARD = (Kind.ANSWER, Kind.OFFER, Kind.PROBE)
 _LOST = ("lost", "delay_s")  # what keeps a message from whom it is for
 _SAID = ("update", "accepted", "rejected")
+_NEVER_US = np.iinfo(np.int64).max
 
 
 def correlation(trace: Trace, scenario: Scenario) -> Finding:
@@ -82,18 +83,18 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     Not judged is what met an outage, and what a fault has kept from its device, or from the replica.
     """
     draft = Draft("L5-answered", "a request is answered", trace, safety=False)
-    asked, until_us = _asked(trace)
+    asked, answer_us = _asked(trace)
     if not len(asked):
         return draft.unknown("the trace holds no request with a client token")
     profiles = Profiles(trace, scenario)
     offers = asked["kind"] == trace.code("kind", Kind.OFFER)
-    least_us = np.where(offers, LEARN_S * 1e6, profiles.numbers(asked["thing"], bound_us))
-    known = ~np.isnan(least_us)
+    within_us = np.where(offers, LEARN_S * 1e6, profiles.numbers(asked["thing"], bound_us))
+    known = ~np.isnan(within_us)
     if strange := len(np.unique(asked["thing"][~known])):
         draft.doubt(f"the scenario tells no profile of {many(strange, 'device')}")
-    deadline_us = asked["t_us"] + np.where(known, least_us, 0).astype(np.int64)
-    lasts = known & (deadline_us <= until_us) & ~met(trace, asked["t_us"], deadline_us)
-    late = lasts & ~_has_answer(trace, asked, deadline_us)
+    deadline_us = asked["t_us"] + np.where(known, within_us, 0).astype(np.int64)
+    late = known & (answer_us > deadline_us) & (deadline_us <= _until_us(trace, asked, offers))
+    late &= ~met(trace, asked["t_us"], deadline_us)
     if late.any():
         late[late] = ~_kept_back(trace, asked.only(late), deadline_us[late])
     hidden = torn(trace)[asked["thing"]] & ~offers
@@ -105,29 +106,25 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
 
 
 def _asked(trace: Trace) -> tuple[View, Codes]:
-    """The last time that each request was said, and until when whoever said it could hear: a device as long as it was
-    connected, the application to the end of the record."""
-    said = View(
-        trace, np.union1d(trace.kind(Kind.REPORT).rows, trace.kind(Kind.OFFER).where("status", "sent", "resent").rows)
-    )
-    said = grouped(said.only(said["token"] >= 0), "thing", "token")
-    last = np.append(~follows(said, "thing", "token")[1:], True)[: len(said)]
-    asked = View(trace, np.sort(said.rows[last]))
+    """The last time that each request was said, and when its first answer came."""
+    events = trace.kind(Kind.REPORT, Kind.OFFER, Kind.ANSWER)
+    events = events.only(events["token"] >= 0)
+    request = np.unique((events["thing"].astype(np.int64) << 32) | events["token"], return_inverse=True)[1]
+    heard = trace.among("status", events["status"], ("accepted", "rejected"))
+    said = np.flatnonzero(~heard)
+    last, answer_us = (np.full(len(events), missing) for missing in (-1, _NEVER_US))
+    last[request[said]] = said
+    answer_us[request[heard][::-1]] = events["t_us"][heard][::-1]  # the earliest is written last
+    at = np.sort(last[last >= 0])
+    return View(trace, events.rows[at]), answer_us[request[at]]
+
+
+def _until_us(trace: Trace, asked: View, offers: Mask) -> Codes:
+    """Until when whoever asked could hear: a device as long as it was connected, the application to the end of the
+    record."""
     links = trace.once(sessions)
-    session = asked.latest(links.start, "thing")
-    end_us = taken(links.end_us, session)
-    offers = asked["kind"] == trace.code("kind", Kind.OFFER)
-    return asked, np.where(offers, trace.column("t_us").max(initial=0), end_us)
-
-
-def _has_answer(trace: Trace, asked: View, deadline_us: Codes) -> Mask:
-    """Which of these requests had any answer by then."""
-    answers = trace.kind(Kind.ANSWER, Kind.OFFER)
-    answers = answers.only((answers["token"] >= 0) & trace.among("status", answers["status"], ("accepted", "rejected")))
-    ours, theirs = ((view["thing"].astype(np.int64) << 32) | view["token"] for view in (asked, answers))
-    ids = np.unique(np.concatenate([ours, theirs]), return_inverse=True)[1]
-    by = np.searchsorted(trace.column("t_us"), deadline_us, "right")
-    return np.asarray(newest(ids[: len(asked)], by, answers, ids[len(asked) :]) >= 0)
+    session = newest(asked["thing"], asked.rows, links.start, links.start["thing"])
+    return np.where(offers, trace.column("t_us").max(initial=0), taken(links.end_us, session))
 
 
 def _kept_back(trace: Trace, asked: View, deadline_us: Codes) -> Mask:
@@ -141,7 +138,7 @@ def _kept_back(trace: Trace, asked: View, deadline_us: Codes) -> Mask:
     by = np.searchsorted(trace.column("t_us"), deadline_us, "right")
     since = np.searchsorted(trace.column("t_us"), asked["t_us"])
     links = trace.once(sessions).start
-    connected = taken(links.rows, asked.latest(links, "thing"))
+    connected = taken(links.rows, newest(asked["thing"], asked.rows, links, links["thing"]))
     found = np.zeros(len(asked), bool)
     for mask, first in ((loses, since), (darkens, connected)):
         struck = did.only(mask)
