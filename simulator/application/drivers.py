@@ -55,6 +55,7 @@ class Application:
         self._moved = True  # a rollout has changed other than by its clock
         self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
+        self.begun = asyncio.Event()  # set once a rollout is there
 
     def add(self, rollout: Rollout) -> asyncio.Event:
         """Start a rollout; the event is set when it has ended."""
@@ -62,6 +63,7 @@ class Application:
         for thing, cohort in rollout.targets():
             self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256, detail=cohort)
         self.rollouts[name] = rollout
+        self.begun.set()
         ended = self._ended[name] = asyncio.Event()
         self.stir()
         return ended
@@ -154,7 +156,7 @@ class Application:
             older.give_way(execution.thing, rollout.spec.name)
             self._moved = True
         self._open[execution.id] = _Open(execution, rollout, now)
-        self._note_offer(execution, "sent", now - offer.due)
+        self._note_offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
         self._arm(execution.id, rollout, 0)
         await self._perform(self._dialect.offer(execution, self._now()))
 
@@ -179,7 +181,8 @@ class Application:
                 self._observe(Outcome(held.execution.thing, job, State.UNKNOWN, "the offer was never answered"))
                 continue
             held.sent += 1
-            self._note_offer(held.execution, "resent", self._loop.time() - held.first)
+            since_s = self._loop.time() - held.first
+            self._note_offer(held.execution, "resent", since_s, token=self._dialect.token(job))
             self._arm(job, held.rollout, held.sent - 1)
             await self._perform(self._dialect.offer(held.execution, self._now()))
         return None
@@ -196,11 +199,13 @@ class Application:
 
     def _answered(self, answer: OfferAnswered) -> None:
         held = self._open.get(answer.job)
-        if held is None:
-            return
         status = "accepted" if answer.code is None else "rejected"
         detail = "" if answer.code is None else f"{answer.code} {answer.message}"
-        self._note_offer(held.execution, status, self._loop.time() - held.first, detail)
+        if held is None:
+            self._note_one_more(answer, status, detail)
+            return
+        span_s = self._loop.time() - held.first
+        self._note_offer(held.execution, status, span_s, detail, doc=answer.doc, token=answer.token)
         if answer.code in _PASSING:
             return
         del self._open[answer.job]
@@ -216,7 +221,16 @@ class Application:
 
     # ---- the record
 
-    def _note_offer(self, execution: Execution, status: str, span_s: float, detail: str = "") -> None:
+    def _note_offer(
+        self,
+        execution: Execution,
+        status: str,
+        span_s: float,
+        detail: str = "",
+        *,
+        doc: int | None = None,
+        token: str | None = None,
+    ) -> None:
         self._record(
             Kind.OFFER,
             execution.thing,
@@ -224,9 +238,18 @@ class Application:
             status=status,
             version=execution.artifact.version,
             digest=execution.artifact.sha256,
+            doc=doc,
             span_us=round(span_s * 1e6),
             detail=detail or None,
+            token=token,
         )
+
+    def _note_one_more(self, answer: OfferAnswered, status: str, detail: str) -> None:
+        """An answer to an offer that had its answer; what a report alone told is none."""
+        if answer.token is not None:
+            self._record(
+                Kind.ANSWER, answer.thing, status=status, doc=answer.doc, detail=detail or None, token=answer.token
+            )
 
     def _tell(self, rollout: Rollout) -> None:
         name, artifact = rollout.spec.name, rollout.artifact

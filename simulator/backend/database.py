@@ -73,7 +73,8 @@ class SqliteDatabase:
         """All committed rows."""
         for thing, version, body in self._connection.execute("SELECT thing, version, body FROM replica"):
             desired, reported, job, tokens = orjson.loads(body)
-            yield Row(thing, version, desired, reported, job, tuple((t, v) for t, v in tokens))
+            known = tuple((token, at, bool(more and more[0])) for token, at, *more in tokens)  # once they were pairs
+            yield Row(thing, version, desired, reported, job, known)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Keep the rows: one transaction, on the disk when this returns."""

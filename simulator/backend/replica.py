@@ -21,18 +21,19 @@ from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
 from simulator.model.update import Status
 
-_TOKENS = 4
+_TOKENS = 4  # of each section: who says something again must not be forgotten over what another has said since
 
 
 class Row(NamedTuple):
-    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got."""
+    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got, and
+    whether they asked for a change of what is desired."""
 
     thing: str
     version: int
     desired: Document
     reported: Document
     job: str
-    tokens: tuple[tuple[str, int], ...]
+    tokens: tuple[tuple[str, int, bool], ...]
 
 
 class Note(NamedTuple):
@@ -100,7 +101,8 @@ class Replica:
 
     def refuse(self, request: ReplicaRequest, code: int, message: str, now: float) -> Decision:
         """A rejection, changing nothing."""
-        note = Note(Kind.REJECTED, request.thing, {"status": str(code), "detail": message})
+        token = _token(request)
+        note = Note(Kind.REJECTED, request.thing, {"status": str(code), "detail": message, "token": token})
         if isinstance(request, CredentialRequest):
             note = Note(Kind.CREDENTIAL, request.thing, {"status": str(code), "job": request.job, "detail": message})
         return Decision(None, (self._dialect.rejected(request, code, message, now),), (note,))
@@ -124,21 +126,23 @@ class Replica:
     def _update(self, request: UpdateRequest, now: float) -> Decision:
         row = self.rows.get(request.thing) or Row(request.thing, 0, {}, {}, "", ())
         token = self._checked(request)
-        if token and (known := dict(row.tokens).get(token)) is not None:
-            # atlas command: messages are idempotent; the same token gets the same answer
-            return Decision(None, (self._dialect.accepted(request, known, now),), ())
+        for said in row.tokens:
+            if said[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
+                self.rows[row.thing] = row._replace(tokens=_remembering(row.tokens, said))
+                return Decision(None, (self._dialect.accepted(request, said[1], now),), ())
         if request.version is not None and request.version != row.version:
             raise Refused(409, "version conflict")
         state: Document = request.state
         desired, reported = _section(row.desired, state, "desired"), _section(row.reported, state, "reported")
-        if len(orjson.dumps(desired)) + len(orjson.dumps(reported)) > self._limits.document_max:
+        size = len(orjson.dumps(desired)) + len(orjson.dumps(reported))
+        if size > self._limits.document_max:
             raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
-        tokens = (*row.tokens[1 - _TOKENS :], (token, row.version + 1)) if token else row.tokens
+        tokens = _remembering(row.tokens, (token, row.version + 1, "desired" in state)) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
         if not request.job and _software(desired) != _software(row.desired):
             job = str(_software(desired).get("softwareURL", ""))  # nobody named a job; the last one's is not this
         changed = Row(row.thing, row.version + 1, desired, reported, job, tokens)
-        return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now)
+        return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now, size)
 
     def _checked(self, request: UpdateRequest) -> str:
         """The client token, if there is one. Raises Refused for a request that is not well-formed."""
@@ -163,7 +167,12 @@ class Replica:
         return token or ""
 
     def _committing(
-        self, row: Row, answer: Publish | None, request: UpdateRequest | Completion, now: float
+        self,
+        row: Row,
+        answer: Publish | None,
+        request: UpdateRequest | Completion,
+        now: float,
+        size: int | None = None,
     ) -> Decision:
         """Accepted, and the delta if and only if something differs."""  # atlas software-update step 4 and 9
         self.rows[row.thing] = row
@@ -172,9 +181,10 @@ class Replica:
         version = _version(state.get("desired") or state.get("reported") or {})
         changed = row.desired if "desired" in state else row.reported if state else {}
         note = {"doc": row.version, "job": request.job or None, "status": sections, "version": version}
-        notes = [Note(Kind.ACCEPTED, row.thing, {**note, "detail": _url(changed)})]
-        delta, more = self._delta(row, now)
-        return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *more))
+        more = {"size": size, "detail": _url(changed), "token": _token(request)}
+        notes = [Note(Kind.ACCEPTED, row.thing, {**note, **more})]
+        delta, told = self._delta(row, now)
+        return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *told))
 
     def _delta(self, row: Row, now: float) -> tuple[tuple[Publish, ...], tuple[Note, ...]]:
         """The delta to publish, and its note; nothing where nothing differs."""
@@ -234,11 +244,26 @@ class Replica:
         return Decision(None, (self._dialect.credential(request, *granted),), (note,))
 
 
+def _remembering(
+    tokens: tuple[tuple[str, int, bool], ...], said: tuple[str, int, bool]
+) -> tuple[tuple[str, int, bool], ...]:
+    """The tokens, with this one as the last; of those like it the one that was said longest ago gives way."""
+    others = [one for one in tokens if one != said]
+    alike = [one for one in others if one[2] == said[2]]
+    return (*(one for one in others if one not in alike[: 1 - _TOKENS]), said)
+
+
 def _section(held: Document, state: Document, name: str) -> Document:
     if name not in state:
         return held
     patch = state[name]
     return {} if patch is None else merge(held, patch)
+
+
+def _token(request: ReplicaRequest) -> str | None:
+    """The request's client token, for the record."""
+    token = getattr(request, "token", None)
+    return token if isinstance(token, str) and token else None
 
 
 def _version(document: Document) -> str | None:

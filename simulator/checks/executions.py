@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.checks.arrays import carried, follows, grouped, nth, shifted, taken
+from simulator.checks.arrays import follows, grouped, nth, rebound, shifted, taken
 from simulator.checks.base import Draft, many
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.reader import Trace, View
 from simulator.trace.targets import Mask
 
 _ENDS = tuple(state for state in State if state.ended)
@@ -108,22 +108,8 @@ def binding(trace: Trace, scenario: Scenario) -> Finding:
     named = grouped(uses, "job")
     joined = follows(named, "job")
     for column in ("thing", "digest"):
-        draft.offend(named.rows[_rebound(named[column], joined)])
+        draft.offend(named.rows[rebound(named[column], joined)])
     if not (uses["digest"] >= 0).any():
         draft.doubt("no hash of an artifact is in the trace")
     jobs = len(np.unique(uses["job"]))
     return draft.decide(f"{many(jobs, 'job')}, each of one thing and one artifact", "use", "of a job id for another")
-
-
-def _rebound(values: Codes, joined: Mask) -> Mask:
-    """Which values differ from the first one that their group tells."""
-    told = values >= 0
-    first = carried(joined, told & (_seen(joined, told) == 1))
-    return np.asarray(told & (first >= 0) & (values != taken(values, first)))
-
-
-def _seen(joined: Mask, told: Mask) -> Codes:
-    """For each place how many up to it, in its group, are told."""
-    total = np.cumsum(told)
-    begin = np.maximum.accumulate(np.where(joined, 0, np.arange(len(joined)))) if len(joined) else total
-    return np.asarray(total - np.append(0, total)[begin])

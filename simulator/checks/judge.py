@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, sessions, storage
+from simulator.checks import (
+    backoff,
+    device,
+    executions,
+    fleet,
+    learning,
+    probing,
+    replica,
+    requests,
+    rollout,
+    sessions,
+    storage,
+)
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -15,11 +27,14 @@ CHECKS: dict[str, Check] = {
     "L2-convergence": fleet.convergence,
     "L3-learns": learning.learns,
     "L4-timeout": rollout.timeout,
+    "L5-answered": requests.answered,
     "L7-rollout-ends": rollout.ends,
     "L9-backoff": backoff.patience,
     "L10-no-starvation": rollout.no_starvation,
     "S1-version": replica.version,
+    "S2-conditional": probing.conditional,
     "S3-delta": replica.delta,
+    "S4-correlation": requests.correlation,
     "S5-durability": replica.durability,
     "S6-states": executions.states,
     "S7-idempotence": executions.idempotence,
@@ -37,10 +52,13 @@ CHECKS: dict[str, Check] = {
     "S19-one-session": sessions.one_session,
     "S20-offline-queue": sessions.offline_queue,
     "S21-no-replay": executions.no_replay,
+    "S22-validation": probing.validation,
     "S23-targeting": device.targeting,
 }
 _OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability", "S20-offline-queue")
 """What only the backend's own events tell: one that is already there records none."""
+_OF_A_PROBE = ("S2-conditional", "S22-validation")
+"""What, without these, only a probe finds out."""
 
 
 def chosen(scenario: Scenario) -> dict[str, Check]:
@@ -48,7 +66,8 @@ def chosen(scenario: Scenario) -> dict[str, Check]:
     checks = named(scenario.checks)
     if scenario.checks or scenario.target.kind == "reference":
         return checks
-    return {name: check for name, check in checks.items() if name not in _OF_THE_BACKEND}
+    mute = _OF_THE_BACKEND + (() if scenario.target.probes else _OF_A_PROBE)
+    return {name: check for name, check in checks.items() if name not in mute}
 
 
 def named(names: tuple[str, ...]) -> dict[str, Check]:

@@ -26,17 +26,17 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     end of an outage in between; or it runs, or says that it runs, that software already."""
     draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
-    sessions = connections(trace)
+    links = trace.once(connections)
     if not len(offers):
         return draft.unknown("no offer was accepted")
-    if not len(sessions.start):
+    if not len(links.start):
         return draft.unknown("no device was ever connected")
     profiles = Profiles(trace, scenario)
-    waits = _waits(trace, offers, sessions)
-    bound_us = profiles.numbers(offers["thing"][waits.offer], learn_us)
-    since_us = after(trace, waits.since_us, bound_us)
-    lasts = since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
-    deadline_us = np.where(lasts, since_us + bound_us, since_us)
+    waits = _waits(trace, offers, links)
+    within_us = profiles.numbers(offers["thing"][waits.offer], learn_us)
+    since_us = after(trace, waits.since_us, within_us)
+    lasts = since_us + within_us <= waits.until_us  # never for a stranger, whose bound nobody knows
+    deadline_us = np.where(lasts, since_us + within_us, since_us)
     at = np.searchsorted(trace.column("t_us"), deadline_us, "right")
     meant = View(trace, offers.rows[waits.offer])
     ignorant = lasts & ~_heard(trace, meant, at) & ~_runs(trace, meant, at)
@@ -82,15 +82,15 @@ class _Waits(NamedTuple):
     until_us: Codes
 
 
-def _waits(trace: Trace, offers: View, sessions: Connections) -> _Waits:
+def _waits(trace: Trace, offers: View, links: Connections) -> _Waits:
     """For each offer the connection in which it was accepted; for each connection the offer that stood when it began."""
-    held = offers.latest(sessions.start, "thing")
-    standing = sessions.start.latest(offers, "thing")
+    held = offers.latest(links.start, "thing")
+    standing = links.start.latest(offers, "thing")
     joined, met = np.flatnonzero(held >= 0), np.flatnonzero(standing >= 0)
     offer = np.concatenate([joined, standing[met]])
     session = np.concatenate([held[joined], met])
-    since_us = np.concatenate([offers["t_us"][joined], sessions.start["t_us"][met]])
-    until_us = np.minimum(sessions.end_us[session], _replaced_us(trace, offers)[offer])
+    since_us = np.concatenate([offers["t_us"][joined], links.start["t_us"][met]])
+    until_us = np.minimum(links.end_us[session], _replaced_us(trace, offers)[offer])
     return _Waits(offer, since_us, until_us)
 
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from simulator.model.events import Kind
 from simulator.trace.reader import Codes, Trace
+from simulator.trace.targets import Mask
+
+RETURN_US = 10_000_000  # until whoever lost a server has found it again
 
 
 def outages(trace: Trace) -> list[tuple[int, int]]:
@@ -26,6 +29,14 @@ def outages(trace: Trace) -> list[tuple[int, int]]:
             found.append((down.pop(nth), t_us))
     last_us = int(trace.column("t_us")[-1]) if len(trace) else 0
     return sorted([*found, *((begin, last_us) for begin in down.values())])
+
+
+def met(trace: Trace, since_us: Codes, until_us: Codes) -> Mask:
+    """Which of these spans of time meet an outage, or the time in which its server is found again."""
+    found = np.zeros(len(since_us), bool)
+    for begin, end in outages(trace):
+        found |= (since_us <= end + RETURN_US) & (until_us >= begin)
+    return found
 
 
 def after(trace: Trace, due_us: Codes, bound_us: Any) -> Codes:

@@ -124,13 +124,15 @@ def _misnamed(accepted: View, desired: _Software, deltas: View, cause: Codes) ->
 
 
 def durability(trace: Trace, scenario: Scenario) -> Finding:
-    """S5: whatever a device or the application was told to be accepted had been committed before, and no later accepted
-    update of that thing gets a version as low as one that was told; nor is it found lower when the replica starts."""
+    """S5: whatever a device, the application or a probe was told to be accepted had been committed before, and no later
+    accepted update of that thing gets a version as low as one that was told; nor is it found lower when the replica
+    starts."""
     draft = Draft("S5-durability", "what was answered as accepted is never taken back", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
         return draft.unknown(_LACKS)
-    answers, offers = (trace.kind(kind).where("status", "accepted") for kind in (Kind.ANSWER, Kind.OFFER))
+    offers = trace.kind(Kind.OFFER).where("status", "accepted")
+    answers = trace.kind(Kind.ANSWER, Kind.PROBE).where("status", "accepted")
     answers = answers.only(answers["doc"] >= 0)
     if not len(answers) and not len(offers):
         return draft.unknown("nobody was told that anything was accepted")

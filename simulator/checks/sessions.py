@@ -214,7 +214,7 @@ class _Sessions(NamedTuple):
 
 def _sessions(trace: Trace, profiles: Profiles, expiry_us: Numbers) -> _Sessions:
     """A connection goes on with the session before, unless it is new and that one had expired or died with its broker."""
-    found = connections(trace)
+    found = trace.once(connections)
     order = np.lexsort((found.start.rows, found.start["thing"]))
     start, end_us = View(trace, found.start.rows[order]), found.end_us[order]
     thing, t_us = start["thing"], start["t_us"]

@@ -448,19 +448,19 @@ class Device:
     def _answered(self, answer: Answered) -> None:
         """Accepted: only now is the update complete."""  # atlas software-update step 9
         pending = self._agent.flash.pending
-        if pending is None or answer.token != pending.token:
-            return
+        awaited = pending is not None and answer.token == pending.token
         accepted = answer.code is None
         self._record(
             Kind.ANSWER,
             self._thing,
-            job=pending.job,
+            job=pending.job if pending is not None and awaited else None,
             status="accepted" if accepted else "rejected",
             doc=answer.doc,
-            span_us=self._since(self._first_sent),
+            span_us=self._since(self._first_sent) if awaited else None,
             detail=None if accepted else f"{answer.code} {answer.message}",
+            token=answer.token or None,
         )
-        if accepted or answer.code not in _TRY_AGAIN:
+        if awaited and (accepted or answer.code not in _TRY_AGAIN):
             self._done()
 
     def _done(self, *, answered: bool = True) -> None:
@@ -695,6 +695,7 @@ class Device:
             phase=progress.phase or None,
             size=nth,
             detail=progress.reason or None,
+            token=progress.token if self._session.dialect.answers else None,
         )
 
     def _note_piece(self, piece: Piece) -> None:

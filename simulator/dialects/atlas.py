@@ -273,9 +273,13 @@ class AtlasApplication:
         body = {
             "state": {"desired": _software(artifact.version, artifact.url)},
             "jobID": execution.id,
-            "clientToken": f"offer:{execution.id}",
+            "clientToken": self.token(execution.id),
         }
         return Step((Publish(fill(self._topics.update, execution.thing), orjson.dumps(body)),))
+
+    def token(self, job: str) -> str:
+        """The same for each time that the job is offered."""
+        return f"offer:{job}"
 
     def receive(self, inbound: Inbound, now: float) -> Step:
         """Hear how offers were answered and what devices report; only what the replica accepted counts."""
@@ -290,14 +294,14 @@ class AtlasApplication:
         token = _text(body.get("clientToken"))
         if name == "rejected":
             if token.startswith("offer:"):
-                return Step((), (OfferAnswered(thing, token[6:], *_refusal(body)),))
+                return Step((), (OfferAnswered(thing, token[6:], *_refusal(body), token=token),))
             return NOTHING
         if name != "accepted":
             return NOTHING
         state = _part(body, "state")
         signals: list[Any] = []
         if "desired" in state and token.startswith("offer:"):
-            signals.append(OfferAnswered(thing, token[6:]))
+            signals.append(OfferAnswered(thing, token[6:], doc=_int(body.get("version")), token=token))
         if "reported" in state:
             signals.append(self._reported(thing, body, _part(state, "reported", "software")))
         return Step((), tuple(signals))
@@ -308,6 +312,46 @@ class AtlasApplication:
         if job and status in Status.__members__:
             outcome = Outcome(thing, job, _ENDS[Status(status)], _text(body.get("reason")))
         return Reported(thing, _text(software.get("version")), _text(software.get("softwareURL")), outcome)
+
+
+class AtlasProbe:
+    """What somebody says and hears who asks about one thing, and is no device: conditional updates, `get`, and what a
+    replica must refuse."""
+
+    __slots__ = ("_topics", "thing")
+
+    def __init__(self, thing: str, *, topics: Topics = TOPICS) -> None:
+        self.thing, self._topics = thing, topics
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The topics on which answers come."""
+        t = self._topics
+        return tuple(fill(name, self.thing) for name in (t.accepted, t.rejected, t.get_accepted, t.get_rejected))
+
+    def update(self, reported: Document, token: str, version: int | None) -> Publish:
+        """Ask for a change of what is reported; with a version only if that is the document's."""
+        body: Document = {"state": {"reported": reported}, "clientToken": token}
+        if version is not None:
+            body["version"] = version
+        return Publish(fill(self._topics.update, self.thing), orjson.dumps(body))
+
+    def malformed(self) -> Publish:
+        """An update that is no JSON object."""
+        return Publish(fill(self._topics.update, self.thing), b"[]")
+
+    def get(self, token: str) -> Publish:
+        """Ask for the document."""
+        return Publish(fill(self._topics.get, self.thing), orjson.dumps({"clientToken": token}))
+
+    def receive(self, message: Message) -> Answered | None:
+        """The answer that this message is; the token is empty where it has none."""
+        name, _ = self._topics.parse(message.topic)
+        body = _json(message.payload)
+        if body is None:
+            return None
+        refused = _refusal(body) if name in ("rejected", "get_rejected") else (None, "")
+        return Answered(_text(body.get("clientToken")), "", _int(body.get("version")), *refused)
 
 
 # ---- the replica's side

@@ -59,12 +59,15 @@ class CredentialRefused(NamedTuple):
 
 
 class OfferAnswered(NamedTuple):
-    """The replica answered the desired state of `job`. `code` is None when it was accepted."""
+    """The replica answered the desired state of `job`, whose request had the client token `token`. `code` is None when
+    it was accepted, as version `doc` of the document."""
 
     thing: str
     job: str
     code: int | None = None
     message: str = ""
+    doc: int | None = None
+    token: str | None = None
 
 
 class Reported(NamedTuple):
@@ -115,6 +118,9 @@ class ServiceDialect(Protocol):
     def offer(self, execution: Execution, now: float) -> Step:
         """Say what this thing shall run. The same execution again is a resend; what already runs, under a new
         job id, takes an earlier offer back."""
+
+    def token(self, job: str) -> str:
+        """The client token of this job's offers."""
 
     def receive(self, inbound: Inbound, now: float) -> Step:
         """Something arrived. Signals: OfferAnswered, Reported."""

@@ -22,13 +22,14 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "thing": ("string", "the thing concerned; empty where there is none"),
     "job": ("string", "the execution's id, as on the wire"),
     "status": ("string", "how it went, or what it moved to"),
-    "phase": ("string", "the device's phase, or the stage of the run"),
+    "phase": ("string", "the device's phase, the stage of the run, or what a probe asked"),
     "version": ("string", "a software version"),
     "digest": ("string", "sha256 in hex of the software concerned"),
     "doc": ("int64", "version of the replica's document"),
     "size": ("int64", "bytes, or a count"),
     "span_us": ("int64", "how long it took, in microseconds, from when it was due; of a delta: how long yet"),
     "detail": ("string", "the reason, or JSON with what no column holds"),
+    "token": ("string", "the request's client token: of a request, and of its answers"),
 }
 
 
@@ -56,6 +57,7 @@ class Kind:
     OFFER: Final = "offer"
     EXECUTION: Final = "execution"
     COUNTERS: Final = "counters"
+    PROBE: Final = "probe"
     LOADED: Final = "replica.loaded"
     ACCEPTED: Final = "replica.accepted"
     REJECTED: Final = "replica.rejected"
@@ -76,6 +78,7 @@ class Meaning(NamedTuple):
 
 
 _JOB = "the execution's id"
+_TOKEN = "the request's client token"
 
 KINDS: dict[str, Meaning] = {
     Kind.RUN: Meaning(
@@ -183,17 +186,20 @@ KINDS: dict[str, Meaning] = {
             "phase": "the update's phase",
             "size": "how often it was sent, from 1",
             "detail": "the reason it gives",
+            "token": f"{_TOKEN}; the same each time it is sent",
         },
     ),
     Kind.ANSWER: Meaning(
-        "device",
-        "The replica's answer to a report reached the device, or the device gave up waiting.",
+        "device or application",
+        "An answer of the replica reached the device, or the device gave up waiting. To the application: one more, to "
+        "an offer that had its answer.",
         {
-            "job": _JOB,
+            "job": f"{_JOB}, where it is the answer that the report of an update's end waited for",
             "status": "accepted, rejected or given-up",
             "doc": "the document's version",
-            "span_us": "from the report's first sending",
+            "span_us": "with a job: from the report's first sending",
             "detail": "code and message of a rejection",
+            "token": _TOKEN,
         },
     ),
     Kind.MISHAP: Meaning(
@@ -236,8 +242,10 @@ KINDS: dict[str, Meaning] = {
             "status": "sent, resent, accepted, rejected or unanswered",
             "version": "the version desired",
             "digest": "its hash",
+            "doc": "accepted: the document's version",
             "span_us": "sent: lateness against the schedule; else since the first sending",
             "detail": "code and message of a rejection",
+            "token": f"{_TOKEN}; none where a report alone told that it was accepted",
         },
     ),
     Kind.EXECUTION: Meaning(
@@ -262,6 +270,19 @@ KINDS: dict[str, Meaning] = {
             "detail": "JSON: state -> count",
         },
     ),
+    Kind.PROBE: Meaning(
+        "application",
+        "Somebody who is no device asked the replica, about a thing of its own, what must be refused or what must be "
+        "honoured; or heard an answer.",
+        {
+            "status": "sent, accepted or rejected",
+            "phase": "what was asked",
+            "doc": "sent: the version that it requires; accepted: the document's version",
+            "size": "the request's number, from 1; its answer's too",
+            "detail": "sent: what must come of it, accepted or the code of a rejection; rejected: code and message",
+            "token": _TOKEN,
+        },
+    ),
     Kind.LOADED: Meaning(
         "backend",
         "The replica started and found this document in its database.",
@@ -275,11 +296,15 @@ KINDS: dict[str, Meaning] = {
             "job": _JOB,
             "status": "desired, reported, both or none: which section it changed",
             "version": "the software version it carried",
+            "size": "bytes of the document's two sections",
             "detail": "the URL of the software that this section then names; desired's of both",
+            "token": _TOKEN,
         },
     ),
     Kind.REJECTED: Meaning(
-        "backend", "The replica refused a request.", {"status": "the code", "detail": "the message"}
+        "backend",
+        "The replica refused a request.",
+        {"status": "the code", "detail": "the message", "token": _TOKEN},
     ),
     Kind.SENT_DELTA: Meaning(
         "backend",

@@ -302,6 +302,11 @@ class Fleet(Part):
         """The thing of the device with this ordinal (from 0)."""
         return self.thing.replace("%i", str(self.first_index + ordinal))
 
+    @property
+    def stranger(self) -> str:
+        """A thing spelled as the devices' are, with the index after the last one's: nobody's."""
+        return self.name(self.devices)
+
     def login(self, thing: str) -> tuple[str, str, str | None]:
         """A thing's (client id, user, password), spelled by the templates; the password is None without one."""
         before, _, after = self.thing.partition("%i")
@@ -373,12 +378,23 @@ class Target(Part):
     bind_address: bool = Field(False, description="bind a pre-signed URL to the device's address")
     document_max: Size = 8192
     depth_max: int = 6
+    token_max: int = Field(64, description="bytes of a client token")
+    probe: bool | None = Field(
+        None,
+        description="ask the replica, about a thing of the probe's own (the index after the last device's), what it "
+        "must refuse and what it must honour; absent: if it is fleetsim's own",
+    )
     commit_latency: Delay = Field("2ms", description="virtual world: of one database commit")  # type: ignore[assignment]
     artifact_url: str | None = Field(None, description="external: where the new software is")
     artifact_sha256: str | None = Field(
         None, description="external: its hash, where the backend announces none", pattern="^[0-9a-f]{64}$"
     )
     artifact_bound: Size = Field(1 << 30, description="bound of a download whose size nobody announced")
+
+    @property
+    def probes(self) -> bool:
+        """Whether somebody asks the replica what no device asks."""
+        return self.kind == "reference" if self.probe is None else self.probe
 
     @property
     def own_broker(self) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
+Made = TypeVar("Made")
+_LATER = ("token",)  # columns that the traces of older versions lack
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
 _ENCODED = pa.schema(
     [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _TEXT else f for f in SCHEMA], SCHEMA.metadata
@@ -93,6 +95,9 @@ def read_parquet(path: Path) -> pa.Table:
         table = pq.read_table(path, read_dictionary=list(_TEXT), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ScenarioError(f"{path}: not a trace, or a damaged one: {error}") from None
+    for name in _LATER:
+        if name not in table.column_names:
+            table = table.append_column(_ENCODED.field(name), pa.nulls(len(table), _ENCODED.field(name).type))
     if missing := set(SCHEMA.names) - set(table.column_names):
         raise ScenarioError(f"{path}: not a trace: it lacks {', '.join(sorted(missing))}")
     if other := [f.name for f in _ENCODED if table.schema.field(f.name).type != f.type]:
@@ -189,9 +194,16 @@ class Trace:
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
         self._codes: dict[tuple[str, str], int] = {}
+        self._once: dict[tuple[Any, ...], Any] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def once(self, make: Callable[..., Made], *given: Any) -> Made:
+        """What `make(self, *given)` gives, made once for all who ask; nobody changes it."""
+        if (make, *given) not in self._once:
+            self._once[make, *given] = make(self, *given)
+        return cast(Made, self._once[make, *given])
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """All values of a column: numbers, or codes of text; -1 where there is none."""
@@ -202,21 +214,22 @@ class Trace:
             found = self._columns[name] = np.asarray(values.fill_null(-1))
         return found
 
-    def _dictionary(self, name: str) -> pa.Array:
+    def dictionary(self, name: str) -> pa.Array:
+        """The texts of a column, in the order of their codes."""
         chunks = self.table.column(name).chunks
         return chunks[0].dictionary if chunks else pa.array([], pa.string())
 
     def words(self, name: str) -> list[str]:
         """code -> text."""
         if name not in self._words:
-            self._words[name] = self._dictionary(name).to_pylist()
+            self._words[name] = self.dictionary(name).to_pylist()
         return self._words[name]
 
     def code(self, name: str, text: str) -> int:
         """text -> code; -2 where it never occurs."""
         found = self._codes.get((name, text))
         if found is None:
-            found = int(pc.index(self._dictionary(name), pa.scalar(text)).as_py())
+            found = int(pc.index(self.dictionary(name), pa.scalar(text)).as_py())
             found = self._codes[name, text] = found if found >= 0 else -2
         return found
 

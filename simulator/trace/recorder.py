@@ -36,6 +36,7 @@ class Record(Protocol):
         size: int | None = None,
         span_us: int | None = None,
         detail: str | None = None,
+        token: str | None = None,
     ) -> None:
         """Append one event, stamped now."""
 
@@ -69,6 +70,7 @@ class Recorder:
         size: int | None = None,
         span_us: int | None = None,
         detail: str | None = None,
+        token: str | None = None,
     ) -> None:
         """Append one event, stamped now."""
         self._seq = seq = self._seq + 1
@@ -88,6 +90,7 @@ class Recorder:
                 size,
                 span_us,
                 detail,
+                token,
             )
         )
         if len(self._rows) >= BATCH_EVENTS:

@@ -13,6 +13,7 @@ from typing import Any
 
 from simulator.application import api as rollouts_api
 from simulator.application.drivers import Application
+from simulator.application.probe import Probe
 from simulator.backend import api as backend_api
 from simulator.backend.broker import BrokerServer
 from simulator.backend.database import SqliteDatabase
@@ -21,7 +22,7 @@ from simulator.backend.shelf import Shelf
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasApplication
+from simulator.dialects.atlas import AtlasApplication, AtlasProbe
 from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import run_fleet
 from simulator.fleet.shard import Shard
@@ -102,7 +103,19 @@ async def application(part: Part) -> None:
     async with _serving(app, config) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
         part.tell("ready", port=port, broker=broker)
+        if scenario.target.probes:
+            async with _running(_probe(part, options, engine.begun)) as probe:
+                await asyncio.wait([work, probe], return_when=asyncio.FIRST_EXCEPTION)
+                await asyncio.gather(work, probe)
         await work
+
+
+async def _probe(part: Part, options: MqttOptions, begin: asyncio.Event) -> None:
+    """Beside the application, and under its user; it ends by itself."""
+    target = part.scenario.target
+    options = replace(options, client_id=f"{options.client_id}-probe", clean_start=True, session_expiry_s=0)
+    dialect = AtlasProbe(part.scenario.fleet.stranger, topics=setting.topics(target))
+    await Probe(_mqtt(options), dialect, part.record, target, epoch=part.epoch).run(begin)
 
 
 async def shard(part: Part) -> None:

@@ -66,7 +66,7 @@ def replica_of(
         bind_address=target.bind_address,
     )
     dialect = AtlasReplica(topics=topics(target), variant=target.dialect)
-    limits = Limits(target.document_max, target.depth_max)
+    limits = Limits(target.document_max, target.depth_max, target.token_max)
     return dialect, make(dialect, mint=leaves.mint, grant=leaves.grant, limits=limits)
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from simulator import __version__
 from simulator.application.drivers import Application
+from simulator.application.probe import Probe
 from simulator.application.rollout import Rollout, WrongState
 from simulator.backend.database import MemoryDatabase
 from simulator.backend.replica import Replica
@@ -19,7 +20,7 @@ from simulator.backend.service import BackendService, recording
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasApplication
+from simulator.dialects.atlas import AtlasApplication, AtlasProbe
 from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.pacer import length
@@ -101,12 +102,22 @@ class _World:
         options = MqttOptions("memory", 0, name, name, self._services[name], clean_start=False, session_expiry_s=3600)
         return MemoryMqtt(self._fabric, options)
 
+    async def _probe(self) -> None:
+        """Once the rollout begins, beside it; it may end before all else does."""
+        name, scenario = setting.APPLICATION, self._scenario
+        link = MemoryMqtt(self._fabric, MqttOptions("memory", 0, f"{name}-probe", name, self._services[name]))
+        dialect = AtlasProbe(scenario.fleet.stranger, topics=setting.topics(scenario.target))
+        await Probe(link, dialect, self._record, scenario.target, epoch=EPOCH).run(self._application.begun)
+        await self._loop.create_future()
+
     async def start(self) -> None:
         """Backend and application, each until it is subscribed."""
         ready = asyncio.Event()
         await self._start_backend()
         self._keep(self._application.run(ready), "application")
         await ready.wait()
+        if self._scenario.target.probes:
+            self._keep(self._probe(), "probe")
 
     async def _start_backend(self) -> None:
         """A replica over what the database holds."""

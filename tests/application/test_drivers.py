@@ -76,6 +76,24 @@ async def test_a_report_on_the_job_is_an_answer_too(play):
     assert counts(rollout) == {"IN_PROGRESS": 1}
 
 
+@scene()
+async def test_each_answer_is_recorded_with_its_token_and_what_a_report_told_without_one(play):
+    play.answer = lambda thing, job: ACCEPT if thing == "d-0" else SILENCE
+    play.roll(2)
+    await asyncio.sleep(0.1)
+    token = f"offer:{play.job('d-0')}"
+    await play.say("d-0", "rejected", code=409, message="no", clientToken=token)
+    await play.report("d-1", play.job("d-1"), "RUNNING")
+    await play.report("d-1", play.job("d-1"), "RUNNING")
+    answers = [(kind, thing, c["token"], c["doc"]) for _, kind, thing, c in play.events
+               if kind in (Kind.OFFER, Kind.ANSWER) and c["status"] in ("accepted", "rejected")]  # fmt: skip
+    assert answers == [
+        (Kind.OFFER, "d-0", token, 1),
+        (Kind.ANSWER, "d-0", token, None),
+        (Kind.OFFER, "d-1", None, None),
+    ]
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 409, 413])
 def test_a_rejected_offer_is_rejected(code):
     @scene()

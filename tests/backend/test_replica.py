@@ -47,6 +47,24 @@ def test_the_same_token_gets_the_same_answer_and_changes_nothing():
     assert replica.rows["d"].version == 1
 
 
+def test_what_one_side_says_does_not_make_the_replica_forget_what_the_other_has_said():
+    replica = make()
+    said = [desire("2", clientToken="offer"), *(report("1", clientToken=f"r{n}") for n in range(20))]
+    first = [say(replica, "state/d/update", one)[0] for one in said]
+    assert say(replica, "state/d/update", said[0]) == [first[0]]
+    assert [say(replica, "state/d/update", one) for one in said[-4:]] == [[answer] for answer in first[-4:]]
+    assert replica.rows["d"].version == 21
+    assert len(replica.rows["d"].tokens) == 5
+
+
+def test_what_is_said_again_and_again_is_not_forgotten():
+    replica = make()
+    first = say(replica, "state/d/update", report("1", clientToken="t"))
+    for n in range(20):
+        say(replica, "state/d/update", report("1", clientToken=f"r{n}"))
+        assert say(replica, "state/d/update", report("1", clientToken="t")) == first
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

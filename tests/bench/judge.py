@@ -35,6 +35,7 @@ fleet:
   devices: {BASE}
   ramp: 10m
   cohorts: [{{name: home, profile: wifi, share: 90%}}, {{name: field, profile: flaky}}]
+target: {{probe: false}}  # its thing would be the next copy's first
 rollout: {{size: 16KiB, maximumPerMinute: {BASE / 45}, retryConfig: {{failed: 1}}}}
 run_time: 6h
 """

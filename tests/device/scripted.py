@@ -84,7 +84,9 @@ class World:
         self.device = Device(spec, dialect, Wires(mqtt, MemoryHttp(self.storage.serve)), self.record, dice)
 
     def record(self, kind, thing="", **columns):
-        nothing = dict.fromkeys(("job", "status", "phase", "version", "digest", "doc", "size", "span_us", "detail"))
+        nothing = dict.fromkeys(
+            ("job", "status", "phase", "version", "digest", "doc", "size", "span_us", "detail", "token")
+        )
         self.events.append(SimpleNamespace(t=self.loop.time(), kind=kind, **{**nothing, **columns}))
 
     # ---- the replica
@@ -170,6 +172,10 @@ class World:
         self.device._power_off("power-cut")
 
     # ---- what a test asks
+
+    def answered(self, status=None):
+        """What became of the reports of an update's end."""
+        return [e for e in self.of(Kind.ANSWER, status) if e.job]
 
     def of(self, kind, status=None, job=None):
         """The events of this kind."""

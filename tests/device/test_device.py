@@ -73,7 +73,7 @@ def test_an_update_goes_through_its_phases_and_is_complete_when_it_is_accepted()
         "downloading", "verifying", "installing", "rebooting", "confirming", "reporting", "idle",
     ]  # fmt: skip
     assert [(h.jobID, h.state["reported"]["software"]["version"]) for h in world.said("SUCCESS")] == [("j2", "2")]
-    assert [e.t for e in world.of(Kind.ANSWER, "accepted")] == [19.0]
+    assert [e.t for e in world.answered("accepted")] == [19.0]
     assert world.runs == "2"
 
 
@@ -230,7 +230,7 @@ def test_a_newer_delta_supersedes_a_report_that_nobody_answers():
 
     world = play(story)
     assert world.runs == "3"
-    assert [(e.job, e.status, e.detail) for e in world.of(Kind.ANSWER)] == [
+    assert [(e.job, e.status, e.detail) for e in world.answered()] == [
         ("j2", "given-up", "superseded"), ("j3", "accepted", None),
     ]  # fmt: skip
     assert [h.jobID for h in world.said("SUCCESS") if h.t > 40] == ["j3"]
@@ -324,7 +324,7 @@ def test_another_signature_of_what_runs_is_acknowledged_and_never_installed(more
     world = play(story)
     assert len(world.of(Kind.COMMIT)) == len(world.storage.requests) == 1
     assert [(h.jobID, h.state) for h in world.said("SUCCESS")][1] == ("again", {"reported": world.desired})
-    assert world.of(Kind.ANSWER)[-1].status == "accepted"
+    assert world.answered()[-1].status == "accepted"
 
 
 def test_what_runs_already_takes_an_order_back_that_is_under_way():
@@ -378,7 +378,7 @@ def test_a_report_is_resent_with_growing_pauses_under_the_same_job_and_token_unt
     assert gaps([h.t for h in sent]) == [2, 4, 8, 16, 20, 20, 20]
     assert {(h.jobID, h.clientToken) for h in sent} == {("j2", sent[0].clientToken)}
     assert [e.size for e in world.of(Kind.REPORT, "SUCCESS")] == list(range(1, 9))
-    assert world.of(Kind.ANSWER)[0].span_us == 90_000_000
+    assert world.answered()[0].span_us == 90_000_000
 
 
 def test_a_report_is_given_up_when_its_budget_is_spent():
@@ -390,7 +390,7 @@ def test_a_report_is_given_up_when_its_budget_is_spent():
 
     world = play(story, resend={"base": 2, "cap": 20, "jitter": 0, "attempts": 4})
     assert len(world.said("SUCCESS")) == 4
-    assert [(e.t, e.status) for e in world.of(Kind.ANSWER)] == [(19 + 2 + 4 + 8 + 16, "given-up")]
+    assert [(e.t, e.status) for e in world.answered()] == [(19 + 2 + 4 + 8 + 16, "given-up")]
     assert world.phase is Phase.IDLE
 
 
@@ -436,7 +436,7 @@ def test_a_rejected_report_is_resent_only_where_the_code_says_nothing_about_it(c
 
     world = play(story, resend={"base": 2, "jitter": 0, "attempts": 3})
     assert len(world.said("SUCCESS")) == times
-    assert world.of(Kind.ANSWER)[0].detail == f"{code} no"
+    assert world.answered()[0].detail == f"{code} no"
 
 
 def test_an_answer_to_another_report_is_no_answer():
@@ -465,7 +465,7 @@ def test_a_report_under_way_when_the_connection_is_lost_is_sent_again_on_the_nex
 
     world = play(story, resend={"base": 30, "jitter": 0})
     assert [h.t for h in world.said("SUCCESS")] == [19, 21]
-    assert world.of(Kind.ANSWER, "accepted")
+    assert world.answered("accepted")
 
 
 def test_a_long_update_reports_running_at_its_interval():
@@ -521,7 +521,7 @@ def test_a_failure_that_was_given_up_is_said_again_when_the_replica_still_asks_f
         await world.until(150)
 
     world = play(story, resend={"base": 5, "cap": 5, "attempts": 2}, mishaps={"install": {"error": 1}})
-    assert [e.status for e in world.of(Kind.ANSWER)] == ["given-up", "accepted"]
+    assert [e.status for e in world.answered()] == ["given-up", "accepted"]
     assert [h.reason for h in world.said("FAILURE")] == ["install error"] * 3
     assert world.phase is Phase.IDLE
 

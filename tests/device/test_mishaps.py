@@ -33,7 +33,7 @@ def test_a_power_cut_at_any_phase_loses_nothing(at):
 
     world = play(story)
     assert (world.runs, len(world.of(Kind.COMMIT))) == ("2", 1)
-    assert world.of(Kind.ANSWER)[-1].status == "accepted"
+    assert world.answered()[-1].status == "accepted"
     assert world.phase is Phase.IDLE
 
 

@@ -167,7 +167,7 @@ def test_an_offer_reaches_the_device_as_an_update_request():
     assert request.execution == Execution("j1", "d", Artifact(NEW.version, NEW.url, 7, "ab12"))
     assert request.download == Download(f"{NEW.url}?signature=1", NOW + 60)
     assert (request.doc, request.source) == (2, "delta")
-    assert OfferAnswered("d", "j1") in pair.heard["application"]
+    assert OfferAnswered("d", "j1", doc=2, token="offer:j1") in pair.heard["application"]
 
 
 def test_the_desired_state_on_the_wire_is_as_the_page_has_it():
@@ -261,7 +261,7 @@ def test_the_same_offer_again_has_the_same_id_and_changes_nothing():
     pair = connected()
     for _ in range(3):
         pair.offer()
-    assert pair.heard["application"].count(OfferAnswered("d", "j1")) == 3
+    assert pair.heard["application"].count(OfferAnswered("d", "j1", doc=2, token="offer:j1")) == 3
     assert [b["version"] for b in pair.bodies("update/accepted")] == [1, 2, 2, 2]
     assert len(pair.requests()) == 1
 
@@ -305,7 +305,8 @@ def test_a_refused_report_reaches_the_device_and_a_refused_offer_the_application
     assert pair.last() == Answered("t", "", None, 413, "the document exceeds 400 bytes")
     before = len(pair.heard["application"])
     pair.offer("j1", Artifact("y" * 500, NEW.url))
-    assert pair.heard["application"][before:] == [OfferAnswered("d", "j1", 413, "the document exceeds 400 bytes")]
+    refused = OfferAnswered("d", "j1", 413, "the document exceeds 400 bytes", token="offer:j1")
+    assert pair.heard["application"][before:] == [refused]
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"7", b'"text"', b"\xff\xfe", b"{}", b'{"state": 1}'])

@@ -120,3 +120,20 @@ def test_s20_a_broker_that_loses_what_a_session_kept(bug):
 def test_s20_a_broker_that_forgets_at_once_breaks_no_promise_to_whoever_asks_for_a_second():
     fault = {"fault": "F3-offline", "at": "20s", "for": "40s", "with": {"session": "expired"}}
     passes(away(faults=[fault]), broker=Brief)
+
+
+class HalfDeafBroker(Broker):
+    """Loses each answer that is meant for one device."""
+
+    def receive(self, conn, packet, now):
+        out = super().receive(conn, packet, now)
+        return [o for o in out if not (isinstance(o[1], Publish) and self._for_device_3(*o))]
+
+    def _for_device_3(self, to, packet):
+        return packet.topic == "state/device-3/update/accepted" and to._options.username == "device-3"
+
+
+def test_l5_a_broker_that_loses_answers():
+    made = scenario(devices=6, settle="1m")
+    assert fails("L5-answered", made, broker=HalfDeafBroker) == {"device-3"}
+    passes(made)

@@ -3,19 +3,21 @@
 import pytest
 
 from simulator.backend.database import MemoryDatabase
-from simulator.backend.replica import Decision, Replica
+from simulator.backend.replica import Decision, Limits, Replica
 from simulator.model.events import Kind
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import scenario
+
+PROBED = {"device-3"}  # the probe's own thing, of a fleet of three
 
 
 class Skipping(Replica):
     """Leaves out a version at each desired state."""
 
-    def _committing(self, row, answer, request, now):
+    def _committing(self, row, answer, request, now, *more):
         if "desired" in (getattr(request, "state", None) or {}):
             row = row._replace(version=row.version + 1)
-        return super()._committing(row, answer, request, now)
+        return super()._committing(row, answer, request, now, *more)
 
 
 def test_s1_a_replica_that_leaves_versions_out():
@@ -57,8 +59,8 @@ class Talkative(Replica):
 class Mistaken(Replica):
     """Publishes its deltas under the job before."""
 
-    def _committing(self, row, answer, request, now):
-        return super()._committing(row._replace(job="r.device-0.7"), answer, request, now)
+    def _committing(self, row, answer, request, now, *more):
+        return super()._committing(row._replace(job="r.device-0.7"), answer, request, now, *more)
 
 
 @pytest.mark.parametrize(("bug", "things"), [(Mute, {"device-1"}), (Talkative, THREE), (Mistaken, THREE)])
@@ -88,7 +90,7 @@ class Premature(Replica):
         return Decision(None, decision.outputs, tuple(n for n in decision.notes if n.kind != Kind.ACCEPTED))
 
 
-@pytest.mark.parametrize(("bug", "things"), [(Forgetful, THREE), (Premature, {"device-0"})])
+@pytest.mark.parametrize(("bug", "things"), [(Forgetful, THREE | PROBED), (Premature, {"device-0"})])
 def test_s5_a_replica_that_takes_back_what_it_accepted(bug, things):
     made = scenario(devices=3, rollout={"maximumPerMinute": 60})
     assert fails("S5-durability", made, replica=bug) == things
@@ -103,4 +105,168 @@ def borrowed(dialect, mint, **more):
 def test_s23_a_backend_that_gives_one_devices_url_to_another():
     made = scenario(devices=4)
     assert fails("S23-targeting", made, replica=borrowed) == {f"device-{i}" for i in range(1, 4)}
+    passes(made)
+
+
+# ---- requests and their answers
+
+
+class Amnesiac(Replica):
+    """Does not know a request that comes again."""
+
+    def _update(self, request, now):
+        if row := self.rows.get(request.thing):
+            self.rows[request.thing] = row._replace(tokens=())
+        return super()._update(request, now)
+
+
+class Renumbering(Replica):
+    """Answers a request that comes again with the version after."""
+
+    def _update(self, request, now):
+        row = self.rows.get(request.thing)
+        again = row is not None and request.token in [token for token, *_ in row.tokens]
+        decision = super()._update(request, now)
+        if not again:
+            return decision
+        version = self.rows[request.thing].version + 1
+        return decision._replace(outputs=(self._dialect.accepted(request, version, now),))
+
+
+class TwoFaced(Replica):
+    """Answers each request about device-1 with yes and with no."""
+
+    def _update(self, request, now):
+        decision = super()._update(request, now)
+        if request.thing != "device-1" or decision.row is None:
+            return decision
+        no = self._dialect.rejected(request, 409, "version conflict", now)
+        return decision._replace(outputs=(*decision.outputs, no))
+
+
+@pytest.mark.parametrize(
+    ("bug", "things"), [(Amnesiac, PROBED), (Renumbering, PROBED), (TwoFaced, {"device-1"})]
+)  # fmt: skip
+def test_s4_a_replica_that_gives_one_request_two_answers(bug, things):
+    made = scenario(devices=3)
+    assert fails("S4-correlation", made, replica=bug) == things
+    passes(made)
+
+
+class Obliging(Replica):
+    """Asks for no version, whatever was required."""
+
+    def _update(self, request, now):
+        return super()._update(request._replace(version=None), now)
+
+
+class Polite(Replica):
+    """Says accepted to everybody who requires the version before."""
+
+    def refuse(self, request, code, message, now):
+        if code != 409 or request.version != self.rows[request.thing].version - 1:
+            return super().refuse(request, code, message, now)
+        return Decision(None, (self._dialect.accepted(request, request.version + 1, now),), ())
+
+
+class Contrary(Replica):
+    """Takes any version that is required for another one."""
+
+    def _update(self, request, now):
+        return super()._update(request if request.version is None else request._replace(version=-1), now)
+
+
+@pytest.mark.parametrize("bug", [Obliging, Polite, Contrary])
+def test_s2_a_replica_that_does_not_heed_the_version_that_is_required(bug):
+    made = scenario(devices=3)
+    assert fails("S2-conditional", made, replica=bug) == PROBED
+    passes(made)
+
+
+def limited(**limits):
+    """A replica with other limits."""
+    return lambda dialect, **k: Replica(dialect, **{**k, "limits": k["limits"].__class__(**limits)})
+
+
+class Lax(Replica):
+    """Does not mind what an array holds."""
+
+    def _checked(self, request):
+        if isinstance(request.state, dict) and request.state.get("reported") == {"probe": [None]}:
+            return request.token
+        return super()._checked(request)
+
+
+class Counting(Replica):
+    """Counts what it refuses as a version."""
+
+    def refuse(self, request, code, message, now):
+        if row := self.rows.get(request.thing):
+            self.rows[request.thing] = row._replace(version=row.version + 1)
+        return super().refuse(request, code, message, now)
+
+
+class Vague(Replica):
+    """Refuses all with one code."""
+
+    def refuse(self, request, code, message, now):
+        return super().refuse(request, 422, message, now)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        limited(document_max=1 << 20), limited(depth_max=60), limited(token_max=640), Lax, Counting, Vague,
+        limited(document_max=4096), limited(depth_max=3), limited(token_max=40),
+    ],
+    ids=["too large", "too deep", "a long token", "null", "versions", "codes", "small", "flat", "a short token"],
+)  # fmt: skip
+def test_s22_a_replica_with_other_limits(bug):
+    made = scenario(devices=3)
+    assert fails("S22-validation", made, replica=bug) == PROBED
+    passes(made)
+
+
+class Greedy(Replica):
+    """Keeps whatever device-1 says, however long."""
+
+    def _update(self, request, now):
+        if request.thing == "device-1":
+            request = request._replace(state={**request.state, "desired": {"blob": "x" * 9000}})
+            self._limits, held = Limits(document_max=1 << 20), self._limits
+            try:
+                return super()._update(request, now)
+            finally:
+                self._limits = held
+        return super()._update(request, now)
+
+
+def test_s22_a_replica_that_keeps_more_than_it_may_where_no_probe_asks():
+    made = scenario(devices=3, target={"probe": False}, rollout={"timeoutConfig": {"inProgressTimeout": "1m"}})
+    assert fails("S22-validation", made, replica=Greedy) == {"device-1"}
+    passes(made)
+
+
+class Taciturn(Replica):
+    """Keeps what device-1 reports first, and does not say so."""
+
+    def _update(self, request, now):
+        decision = super()._update(request, now)
+        return decision._replace(outputs=()) if request.thing == "device-1" and not request.status else decision
+
+
+class Aloof(Replica):
+    """Sends device-1 what is desired, and does not tell the application."""
+
+    def _update(self, request, now):
+        decision = super()._update(request, now)
+        if request.thing != "device-1" or "desired" not in request.state:
+            return decision
+        return decision._replace(outputs=tuple(o for o in decision.outputs if o.topic.endswith("delta")))
+
+
+@pytest.mark.parametrize("bug", [Taciturn, Aloof])
+def test_l5_a_replica_that_does_not_answer(bug):
+    made = scenario(devices=3, settle="1m")
+    assert fails("L5-answered", made, replica=bug) == {"device-1"}
     passes(made)

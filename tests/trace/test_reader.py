@@ -175,6 +175,29 @@ def test_what_is_no_trace_says_so(tmp_path):
             read_parquet(tmp_path / name)
 
 
+def test_a_trace_of_an_older_version_lacks_the_columns_that_came_later(tmp_path):
+    table = in_order([batch((0, 0, 0, "report", "a", {"token": "t"}))])
+    pq.write_table(
+        table.drop_columns(["token"]).cast(pa.schema([f for f in SCHEMA if f.name != "token"])), tmp_path / "t"
+    )
+    found = Trace(read_parquet(tmp_path / "t"))
+    assert found.kind(Kind.REPORT)["token"].tolist() == [-1]
+    assert first_difference(found.table, in_order([batch((0, 0, 0, "report", "a"))])) is None
+
+
+def test_what_several_ask_for_is_made_once():
+    made, asked = trace(*STORY), []
+
+    def make(of, *given):
+        asked.append(given)
+        return [of, *given]
+
+    assert made.once(make, 1) is made.once(make, 1)
+    assert made.once(make, 2) == [made, 2]
+    assert made.once(make) == [made]
+    assert asked == [(1,), (2,), ()]
+
+
 def test_no_damaged_byte_goes_unnoticed(tmp_path):
     table = in_order([batch(*((i, 0, i, "phase", f"device-{i}", {"job": "j"}) for i in range(300)))])
     write_parquet(table, tmp_path / "t.parquet")

@@ -30,7 +30,7 @@ def test_each_event_gets_the_time_and_the_next_number():
 
 def test_every_column_comes_back_as_it_was_given():
     given = {"job": "j", "status": "sent", "phase": "idle", "version": "1", "digest": "d", "doc": 2, "size": 3,
-             "span_us": 4, "detail": "é ✓"}  # fmt: skip
+             "span_us": 4, "detail": "é ✓", "token": "r1"}  # fmt: skip
     batches = []
     record = recorder(batches)
     record(Kind.OFFER, "device-0", **given)

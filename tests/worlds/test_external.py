@@ -64,7 +64,7 @@ def healthy(base):
 
 @pytest.mark.parametrize(("scheme", "link"), [("mqtts", "lean"), ("mqtts", "library"), ("ws", "library")])
 def test_a_backend_of_somebody_elses_carries_a_rollout(tmp_path, scheme, link):
-    file = scenario(tmp_path, target={"kind": "external"}, fleet={"devices": 10})
+    file = scenario(tmp_path, target={"kind": "external", "probe": True}, fleet={"devices": 10})
     with mosquitto(tmp_path) as (ports, certificate):
         broker = f"{scheme}://localhost:{ports[scheme]}"
         words = certificate if scheme == "mqtts" else ()
@@ -76,6 +76,8 @@ def test_a_backend_of_somebody_elses_carries_a_rollout(tmp_path, scheme, link):
     run = latest(tmp_path / "runs")
     assert set(run.trace.kind(Kind.RETIRED).texts("version")) == {"2.0.0"}
     assert run.manifest["broker"] == {"name": "mosquitto", "version": "2.0.11"}
+    assert len(run.trace.kind(Kind.PROBE)) == 26
+    assert "S2-conditional" in out
 
 
 def test_two_runs_that_began_at_the_same_instant_have_different_names_on_their_broker(tmp_path):

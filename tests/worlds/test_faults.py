@@ -5,10 +5,12 @@ import random
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from simulator.broker.core import Broker
 from simulator.broker.packets import ConnAck, Connect
+from simulator.checks import requests
 from simulator.checks.judge import judge
 from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
@@ -204,6 +206,25 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "F17-report-lost"}, {"fault": "F17-answer-lost"}, {"fault": "F17-answer-lost", "times": 20},
+        {"fault": "F2-held", "with": {"name": "accepted", "hold": "2m"}},
+        {"fault": "F24-blackhole", "at": "10s", "for": "20s"},
+    ],
+    ids=["report", "answer", "answers", "held", "dark"],
+)  # fmt: skip
+def test_nobody_is_accused_of_the_answers_that_a_fault_has_kept_back(monkeypatch, fault):
+    slow = {"slow": {"latency": "20ms", "install": "3m", "running_interval": "7s"}}
+    made = scenario(devices=8, profile="slow", profiles=slow, faults=[{**fault, "count": 3}])
+    trace = run(made)
+    assert [f for f in judge(trace, made) if f.verdict is Verdict.FAIL and f.check not in ("L3-learns",)] == []
+    monkeypatch.setattr(requests, "_kept_back", lambda trace, asked, until: np.zeros(len(asked), bool))
+    found = {f.check: f for f in judge(trace, made)}["L5-answered"]
+    assert (found.verdict, set(found.things)) == ("FAIL", {made.fleet.name(o) for o in made.harmed(0)})
+
+
 def test_a_power_cut_goes_no_further_than_the_boundary():
     made = scenario(devices=1, faults=[{"fault": "F14-power-cut", "step": "installing"}])
     trace = run(made)
@@ -344,6 +365,17 @@ def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
     accepted = trace.kind(Kind.ACCEPTED)["t_us"] / 1e6
     began = trace.kind(Kind.STAGE).where("phase", "rollout")["t_us"][0] / 1e6
     assert not ((accepted > began + 4.1) & (accepted < began + 24)).any()
+
+
+@pytest.mark.parametrize("at", ["0s", "1ms", "2ms", "3ms", "4ms"])
+@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+def test_a_server_that_is_killed_under_a_probe_leaves_its_questions_open_and_accuses_nobody(name, at):
+    made = scenario(devices=5, faults=[{"fault": name, "at": at, "for": "15s"}], settle="1m")
+    trace = run(made)
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    probes = trace.kind(Kind.PROBE)
+    assert 0 < len(probes.where("status", "accepted", "rejected")) < len(probes.where("status", "sent"))
+    assert probes.where("status", "rejected").texts("phase")[-1] == "twin"
 
 
 def test_a_backend_waits_for_its_broker_to_come_back():

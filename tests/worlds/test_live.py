@@ -54,6 +54,13 @@ def test_both_worlds_agree_on_outcomes_software_and_the_order_of_phases(both):
     assert running(live) == running(virtual)
 
 
+def test_both_worlds_ask_the_replica_the_same_and_hear_the_same(both):
+    told = [sorted(zip(*(probes.texts(name) for name in ("phase", "status")), strict=True))
+            for probes in (run.trace.kind(Kind.PROBE) for run in both)]  # fmt: skip
+    assert told[0] == told[1]
+    assert len(told[0]) == 26
+
+
 def test_both_worlds_record_the_same_kinds(both):
     live, _ = both
     kinds = [set(run.trace.table["kind"].to_pylist()) for run in both]
