@@ -32,14 +32,17 @@ def bins(end_s: float, most: int = 200) -> Bins:
 def steps(trace: Trace) -> dict[str, Seconds]:
     """When each step happened, in seconds since the run began: every delta that a device heard, every download that
     ended, every report that was sent and accepted; offers when they were due, and when they were sent."""
-    offers = trace.kind(Kind.OFFER).where("status", "sent")
+    offers, answers = (
+        trace.kind(Kind.OFFER).where("status", "sent"),
+        trace.kind(Kind.ANSWER).where("status", "accepted"),
+    )
     found = {
         "offers due": offers["t_us"] - offers["span_us"].clip(min=0),
         "offers sent": offers["t_us"],
         "deltas heard": trace.kind(Kind.DELTA)["t_us"],
         "downloads ended": trace.kind(Kind.DOWNLOAD).where("status", "200", "206")["t_us"],
         "reports sent": trace.kind(Kind.REPORT)["t_us"],
-        "ends accepted": trace.kind(Kind.ANSWER).where("status", "accepted")["t_us"],
+        "ends accepted": answers["t_us"][answers["job"] >= 0],
     }
     return {name: np.asarray(at / 1e6) for name, at in found.items()}
 

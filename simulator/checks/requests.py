@@ -19,7 +19,7 @@ from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask
 
 _HEARD = (Kind.ANSWER, Kind.OFFER, Kind.PROBE)
-_LOST = ("lost", "delay_s")  # what keeps a message from whom it is for
+_LOST = ("lost", "delay_s", "gathered_s")  # what keeps a message from whom it is for
 _SAID = ("update", "accepted", "rejected")
 _NEVER_US = np.iinfo(np.int64).max
 

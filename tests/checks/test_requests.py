@@ -54,6 +54,7 @@ def during(*events, until=100.0, retired=True):
 
 PASSES = {
     S4: {
+        "success": backed(),
         "told by all": [told(ACCEPTED, 3), told(ANSWER, 3), told(OFFER, 3), told(PROBE, 3), told(ANSWER, 3)],
         "another request": [told(ACCEPTED, 3), told(ACCEPTED, 4, "u"), told(ANSWER, 4, "u"), told(ANSWER, 3)],
         "another thing": [told(ACCEPTED, 3), told(ACCEPTED, 4, thing="d-1")],
@@ -65,6 +66,7 @@ PASSES = {
         "without a token": [told(ANSWER, 3, None), told(ANSWER, 4, None), told(ANSWER, 5)],
     },
     L5: {
+        "success": (backed(), FLEET),
         "in time": (during(report(10), answer(40)), FLEET),
         "refused in time": (during(report(10), answer(20, status="rejected")), FLEET),
         "a slow road": (during(report(10), answer(59)), SLOW),
@@ -117,7 +119,7 @@ FAILS = {
     },
 }  # fmt: skip
 LACKS = {
-    S4: {"tokens": backed(), "answers": [at(1, "report", token="t")], "refusals of the request": [refused(ANSWER, "429 x")]},
+    S4: {"tokens": update(), "answers": [at(1, "report", token="t")], "refusals of the request": [refused(ANSWER, "429 x")]},
     L5: {
         "tokens": (update(), FLEET),
         "the end of the device's record": (during(report(10), retired=False), FLEET),

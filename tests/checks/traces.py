@@ -75,12 +75,18 @@ def with_after(events, kind, *more):
 
 def backed(thing="d-0", job="r.d-0.0", made=update, **changed):
     """The events of one update with all that the backend records of it: its documents 1 to 3."""
-    changed = {"accepted": {"detail": "u2"}, "delta": {"size": 9, "span_us": 3_600_000_000}, **changed}
+    said, offered = {"token": "r2"}, {"token": f"offer:{job}"}
+    changed = {
+        "initial": {"token": "r1"}, "offer": offered, "delta": {"size": 9, "span_us": 3_600_000_000}, "report": said,
+        "accepted": {"detail": "u2", "size": 80, **said}, "answer": said, **changed,
+    }  # fmt: skip
     events = made(thing, job, **changed)
-    initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1"})
-    desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2"})
+    initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1", "size": 40,
+                                           "token": "r1"})  # fmt: skip
+    desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2",
+                                           "size": 80, **offered})  # fmt: skip
     command = ("replica.delta", thing, {"doc": 2, "job": job, "version": "2"})
-    answered = ("offer", thing, {"job": job, "status": "accepted", "version": "2", "digest": NEW})
+    answered = ("offer", thing, {"job": job, "status": "accepted", "version": "2", "digest": NEW, "doc": 2, **offered})
     events = with_after(events, "sent", desired, command, answered)
     return with_after(events, "initial", initial)
 

@@ -27,7 +27,7 @@ BEGAN = "(SELECT min(t_us) FROM TRACE WHERE kind = 'rollout' AND status = 'begin
         ("deltas heard", "kind = 'delta'"),
         ("downloads ended", "kind = 'download' AND status IN ('200', '206')"),
         ("reports sent", "kind = 'report'"),
-        ("ends accepted", "kind = 'answer' AND status = 'accepted'"),
+        ("ends accepted", "kind = 'answer' AND status = 'accepted' AND job IS NOT NULL"),
     ],
 )
 def test_steps_are_counted_since_the_rollout_began(left, step, which):
