@@ -36,7 +36,7 @@ class Charts:
     """Draws the pictures of one trace; all share a time axis. Each is empty where there is nothing to show."""
 
     def __init__(self, trace: Trace) -> None:
-        self._trace, self._targets = trace, Targets(trace)
+        self._trace, self._targets = trace, trace.once(Targets)
         self._times = converged_s(trace, self._targets)
         self._end_s = _end(trace, self._targets, self._times)
         self._zero_s = zero_s(trace, self._targets)

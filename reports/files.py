@@ -37,7 +37,7 @@ def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
 def write_devices(path: Path, trace: Trace) -> None:
     """A row for each target: outcome, seconds from its rollout's begin to its first offer and to convergence, attempts
     and bytes downloaded."""
-    targets, executions = Targets(trace), trace.kind(Kind.EXECUTION)
+    targets, executions = trace.once(Targets), trace.kind(Kind.EXECUTION)
     of, size = targets.of_execution, len(targets)
     begun = (of >= 0) & (executions["status"] == trace.code("status", State.IN_PROGRESS))
     offered = np.full(size, np.nan)

@@ -265,7 +265,7 @@ def _limits(summary: dict[str, Any], charts: Charts) -> str:
 
 def _stories(trace: Trace) -> str:
     """The first targets that did not converge, each with its last events."""
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     failed = (targets.converged_us < 0).nonzero()[0]
     if not len(failed):
         return ""
@@ -280,7 +280,7 @@ def _stories(trace: Trace) -> str:
 
 def _slow(trace: Trace) -> str:
     """The targets that took longest, and in a small run one update as it went."""
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     found = slowest(trace, targets, _SLOWEST)
     if not len(found):
         return ""

@@ -27,7 +27,7 @@ _FAILURES = 100
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
     """The whole of summary.json. Devices that never finished stay in every denominator."""
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     times = converged_s(trace, targets)
     served = trace.kind(Kind.SERVED)
     incomplete = bool(judgement.incomplete or judgement.died)

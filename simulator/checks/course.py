@@ -30,7 +30,7 @@ class Course:
 
     def __init__(self, trace: Trace, spec: RolloutSpec) -> None:
         self.trace, self.spec = trace, spec
-        targets = Targets(trace)
+        targets = trace.once(Targets)
         ours = targets.rollout == trace.code("job", spec.name)
         self.thing = targets.thing[ours]
         self.size = len(self.thing)

@@ -151,7 +151,7 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     draft = Draft("S13-at-most-once", "a job is installed at most once", trace)
     if not len(trace.kind(Kind.DELTA)):
         return draft.unknown("no device learned of a desired state")
-    commits, targets = trace.kind(Kind.COMMIT), Targets(trace)
+    commits, targets = trace.kind(Kind.COMMIT), trace.once(Targets)
     if unnamed := int((commits["job"] < 0).sum()):
         draft.doubt(f"{many(unnamed, 'installation')} without a job's name")
     pairs = (commits["thing"].astype(np.int64) << 32) | commits["job"]
@@ -169,7 +169,7 @@ def targeting(trace: Trace, scenario: Scenario) -> Finding:
     A device that downloaded more often than the storage served in its name used another's leave.
     """
     draft = Draft("S23-targeting", "only the targeted devices get and apply the update", trace)
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")
     if not len(trace.kind(Kind.BOOT)):

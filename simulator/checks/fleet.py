@@ -27,7 +27,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     connected from then on; what was out of reach is UNKNOWN, and so is a device whose own record breaks off.
     """
     draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")
     astray = ~targets.replaced & ~targets.ended_as(*_EXPLAINED) & (targets.converged_us < 0)
@@ -71,7 +71,7 @@ def counters(trace: Trace, scenario: Scenario) -> Finding:
     """S8: each rollout's final counters add up to its targets, and each is the number of its targets in that state, of
     whom those that ended by a report have sent it; at no time are more counted than had sent a report."""
     draft = Draft("S8-counters", "counters add up", trace)
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")
     hidden = torn(trace)[targets.thing]
@@ -122,7 +122,7 @@ def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
     """The scenario's own thresholds: converged, succeeded and failed, each of the targets still desired to change."""
     if not scenario.thresholds:
         return []
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     current = ~targets.replaced
     met = {
         "converged": targets.converged_us >= 0,

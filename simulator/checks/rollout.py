@@ -33,7 +33,7 @@ def limits(trace: Trace, scenario: Scenario) -> Finding:
     The minute is a second short, for the record's clock is not the application's.
     """
     draft = Draft("S16-limits", "a rollout keeps to its concurrency and its rate", trace)
-    course, spec = Course(trace, scenario.rollout), scenario.rollout
+    course, spec = trace.once(Course, scenario.rollout), scenario.rollout
     if why := course.lacks():
         return draft.unknown(why)
     offers = course.rows[course.offered]
@@ -62,7 +62,7 @@ def abort(trace: Trace, scenario: Scenario) -> Finding:
     threshold, or that it is over without success.
     """
     draft = Draft("S17-abort", "a rollout aborts when a criterion holds, and only then", trace)
-    course = Course(trace, scenario.rollout)
+    course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
     due = must_abort(course)
@@ -113,7 +113,7 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
     before holds and its error threshold does not; or they held the rollout up, and an operator has resumed it.
     """
     draft = Draft("S18-gate", "a wave starts when the one before has passed its gate", trace)
-    course = Course(trace, scenario.rollout)
+    course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
     if not scenario.rollout.waves:
@@ -154,7 +154,7 @@ def timeout(trace: Trace, scenario: Scenario) -> Finding:
     sent or the replica accepted; for "before" the last that the replica had accepted 10 s earlier, whatever the backend.
     """
     draft = Draft("L4-timeout", "silence is a timeout: in time, and not before its time", trace, safety=False)
-    course = Course(trace, scenario.rollout)
+    course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
     begun = course.offered
@@ -217,7 +217,7 @@ def _last_word(course: Course, end: Codes, words: View, before_us: int = 0) -> C
 def ends(trace: Trace, scenario: Scenario) -> Finding:
     """L7: the rollout ends once all of its targets have, and not before; or it is paused, and says why."""
     draft = Draft("L7-rollout-ends", "the rollout ends", trace, safety=False)
-    course = Course(trace, scenario.rollout)
+    course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
     left, over = course.open_ends(), course.moved("end")
@@ -250,7 +250,7 @@ def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
     so, or of when the rate allows it; a rollout that is paused, aborted or over owes nobody an offer.
     """
     draft = Draft("L10-no-starvation", "whoever waits is offered when a slot is free", trace, safety=False)
-    course = Course(trace, scenario.rollout)
+    course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
     rows = idle(course, OFFER_BOUND_S * _SECOND_US)

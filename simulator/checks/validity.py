@@ -82,7 +82,7 @@ def _offered(trace: Trace) -> float | None:
         return None
     counts = [json.loads(detail) for detail in final.texts("detail")]
     due = int(final["size"].sum()) - sum(c.get("CANCELED", 0) + c.get("QUEUED", 0) for c in counts)
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     offered = targets.of(trace.kind(Kind.OFFER).where("status", "sent"))
     ended = np.isin(targets.rollout[offered], final["job"]) & (offered >= 0)
     return len(np.unique(offered[ended])) / due if due > 0 else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
+_Made = TypeVar("_Made")
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
 _ENCODED = pa.schema(
     [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _TEXT else f for f in SCHEMA], SCHEMA.metadata
@@ -169,6 +170,7 @@ class Trace:
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
         self._codes: dict[tuple[str, str], int] = {}
+        self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -212,6 +214,14 @@ class Trace:
         if kinds not in self._kinds:
             self._kinds[kinds] = View(self, np.flatnonzero(self.among("kind", self.column("kind"), kinds)))
         return self._kinds[kinds]
+
+    def once(self, make: Callable[..., _Made], *of: Any) -> _Made:
+        """`make(trace, *of)`, made when it is first asked for of these very objects, and shared from then on."""
+        key = (make, *map(id, of))
+        if key not in self._made:
+            self._made[key] = make(self, *of), of  # kept, so that no other object can have its id
+        made: _Made = self._made[key][0]
+        return made
 
     @cached_property
     def _by_thing(self) -> tuple[Codes, Codes]:

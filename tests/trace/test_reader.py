@@ -226,3 +226,17 @@ def test_columns_are_as_small_as_their_codes():
     made = trace(*STORY)
     assert made.column("thing").dtype == np.int32
     assert made.column("t_us").dtype == np.int64
+
+
+def test_what_is_made_of_a_trace_is_made_once_for_the_same_objects():
+    made, calls = trace(*STORY), []
+
+    def count(of, *more):
+        calls.append((of, *more))
+        return len(calls)
+
+    one, other = [1], [1]
+    assert [made.once(count), made.once(count, one), made.once(count, one), made.once(count, other)] == [1, 2, 2, 3]
+    assert made.once(count) == 1
+    assert calls == [(made,), (made, one), (made, other)]
+    assert trace(*STORY).once(count) == 4
