@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, storage
+from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, storage, terminal
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -12,6 +12,7 @@ from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace
 
 CHECKS: dict[str, Check] = {
+    "L1-terminal": terminal.terminal,
     "L2-convergence": fleet.convergence,
     "L3-learns": learning.learns,
     "L4-timeout": rollout.timeout,

@@ -9,7 +9,7 @@ import numpy as np
 from simulator.checks.arrays import follows, grouped, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.outages import after
-from simulator.checks.profiles import Profiles
+from simulator.checks.profiles import Profiles, longest
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
@@ -17,7 +17,6 @@ from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask
 
 LEARN_S = 30.0  # to subscribe, to ask and to be answered, beside the road's own delay: twice the profile's longest
-_LARGEST_DRAW = 1.0 - 2.0**-53
 _NEVER_US = np.iinfo(np.int64).max
 
 
@@ -32,7 +31,7 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("no offer was accepted")
     if not len(sessions.start):
         return draft.unknown("no device was ever connected")
-    profiles = Profiles(trace, scenario)
+    profiles = trace.once(Profiles, scenario)
     waits = _waits(trace, offers, sessions)
     bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
     since_us = after(trace, waits.since_us, bound_us)
@@ -52,7 +51,7 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
 
 
 def _bound_us(profile: Profile) -> float:
-    return (LEARN_S + 2 * profile.latency.at(_LARGEST_DRAW)) * 1e6
+    return (LEARN_S + 2 * longest(profile.latency)) * 1e6
 
 
 class _Sessions(NamedTuple):

@@ -1,5 +1,6 @@
 """Devices with one bad habit each: the named check finds it, and without the habit all pass."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -8,9 +9,13 @@ import pytest
 from simulator.backend.replica import Decision, Replica
 from simulator.backend.storage import Storage
 from simulator.checks.judge import judge
+from simulator.device import device
 from simulator.device.agent import Reaction, UpdateAgent
+from simulator.device.device import _Device
+from simulator.device.download import Terms
 from simulator.device.profile import Draws
 from simulator.model.io import Response
+from simulator.model.scenario import Backoff
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, run, scenario
 
@@ -144,6 +149,29 @@ def test_l9_a_device_that_says_it_too_often():
     trace = run(scenario(devices=3), replica=HardOfHearing)
     found = {f.check: f for f in judge(trace, heeds)}["L9-backoff"]
     assert (found.verdict, set(found.things)) == ("FAIL", THREE)
+
+
+class Weary(Storage):
+    """Refuses everybody for ever, and says that it is busy."""
+
+    def serve(self, request, now, address=""):
+        _, served = super().serve(request, now, address)
+        return Response(503, (("content-length", "0"),), b""), served._replace(status=503, size=0)
+
+
+def test_l1_a_device_that_asks_for_ever(monkeypatch):
+    made = scenario(devices=3, run_time="30m")
+    passes(made, storage=Weary)  # they give up, and say so
+    monkeypatch.setattr(device, "Terms", lambda *terms: Terms(*terms)._replace(retry=Backoff(attempts=None)))
+    assert fails("L1-terminal", made, storage=Weary) == THREE
+
+
+def test_l1_a_device_that_is_parked_when_its_answer_is_lost(monkeypatch):
+    lost = {"fault": "F17-answer-lost", "count": 2, "step": "reporting", "times": 2}  # the initial report's too
+    made = scenario(devices=3, faults=[lost], settle="1h", run_time="6h")
+    passes(made)
+    monkeypatch.setattr(_Device, "_until_resend", lambda self, way: math.inf)
+    assert fails("L1-terminal", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
 
 
 @pytest.mark.parametrize("seed", range(3))
