@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import difflib
 
-from simulator.checks import backoff, device, executions, fleet, learning, replica, rollout, storage, terminal
+from simulator.checks import (
+    backoff,
+    device,
+    executions,
+    fleet,
+    learning,
+    replica,
+    returning,
+    rollout,
+    storage,
+    terminal,
+)
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
@@ -17,6 +28,7 @@ CHECKS: dict[str, Check] = {
     "L3-learns": learning.learns,
     "L4-timeout": rollout.timeout,
     "L7-rollout-ends": rollout.ends,
+    "L8-return": returning.returns,
     "L9-backoff": backoff.patience,
     "L10-no-starvation": rollout.no_starvation,
     "S1-version": replica.version,

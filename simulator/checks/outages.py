@@ -10,15 +10,18 @@ import numpy as np
 from simulator.model.events import Kind
 from simulator.trace.reader import Codes, Trace
 
+SERVERS = ("broker", "backend")
 
-def outages(trace: Trace) -> list[tuple[int, int]]:
-    """From when to when, in microseconds, servers were killed by faults; one that never came back lasts to the end."""
+
+def outages(trace: Trace, servers: tuple[str, ...] = SERVERS) -> list[tuple[int, int]]:
+    """From when to when, in microseconds, these servers were killed by faults; one that never came back lasts to the
+    end."""
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
     down, found = {}, []
     for nth, status, detail, t_us in zip(
         turns["size"].tolist(), turns.texts("status"), turns.texts("detail"), turns["t_us"].tolist(), strict=True
     ):
-        if not detail or json.loads(detail).get("server") not in ("broker", "backend"):
+        if not detail or json.loads(detail).get("server") not in servers:
             continue
         if status == "begin":
             down[nth] = t_us

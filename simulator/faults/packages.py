@@ -189,6 +189,7 @@ def _habit(name: str) -> Callable[[], Rules]:
 
 
 _MESSAGES = ("delta", "accepted", "get_accepted")
+_PATIENCE = ("L8-return", "L9-backoff")  # L8 where the scenario caps connections
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
 _LEARNS = ("L2-convergence", "L3-learns")
 
@@ -207,7 +208,7 @@ PACKAGES: dict[str, Package] = {
                 _habit("never-asks"), {}, _LEARNS),
         Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: Rules(server="broker"), {}),
-        Package("F5-herd", "the device comes back at once and without jitter", _herd, {"gap": "1s"}, ("L9-backoff",)),
+        Package("F5-herd", "the device comes back at once and without jitter", _herd, {"gap": "1s"}, _PATIENCE),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
         Package("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
@@ -252,7 +253,7 @@ PACKAGES: dict[str, Package] = {
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
         Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
-                ("L9-backoff",)),
+                _PATIENCE),
         Package("F22-poisoned-build", "the new software does not boot, sometimes",
                 lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
         Package("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",

@@ -370,6 +370,9 @@ class Target(Part):
     database: str = Field("sqlite", description="sqlite, sqlite:PATH")
     access: Literal["presigned", "credential"] = "presigned"
     url_ttl: Duration = 3600.0
+    connects_per_second: int | None = Field(
+        None, ge=1, description="the most attempts to connect that the broker shall see in any second after an outage"
+    )
     bind_address: bool = Field(False, description="bind a pre-signed URL to the device's address")
     document_max: Size = 8192
     depth_max: int = 6

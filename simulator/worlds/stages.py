@@ -168,8 +168,15 @@ class _Nemesis:
                 await self._turn(nth, False)
 
     async def _turn(self, nth: int, on: bool) -> None:
+        """A fault that begins is noted before, one that ends afterwards: a server takes its time to be there again."""
         (self._there.add if on else self._there.discard)(nth)
-        self._note(nth, "begin" if on else "end")
+        if on:
+            self._note(nth, "begin")
+        await self._act(nth, on)
+        if not on:
+            self._note(nth, "end")
+
+    async def _act(self, nth: int, on: bool) -> None:
         server = self._servers[nth]
         if not server:
             self._world.harm(nth, on)

@@ -1,5 +1,6 @@
 """Devices with one bad habit each: the named check finds it, and without the habit all pass."""
 
+import asyncio
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from simulator.device.agent import Reaction, UpdateAgent
 from simulator.device.device import _Device
 from simulator.device.download import Terms
 from simulator.device.profile import Draws
+from simulator.device.session import Session
 from simulator.model.io import Response
-from simulator.model.scenario import Backoff
+from simulator.model.scenario import Backoff, Profile
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, run, scenario
 
@@ -172,6 +174,31 @@ def test_l1_a_device_that_is_parked_when_its_answer_is_lost(monkeypatch):
     passes(made)
     monkeypatch.setattr(_Device, "_until_resend", lambda self, way: math.inf)
     assert fails("L1-terminal", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
+
+
+OUTAGE = {"fault": "F4-broker-killed", "at": "2s", "for": "1m"}
+
+
+def test_l8_a_device_that_does_not_come_back(monkeypatch):
+    made = scenario(devices=6, faults=[OUTAGE], settle="5m", rollout={"maximumPerMinute": 60})
+    passes(made)
+    patient = Session.back_off
+
+    async def fickle(self):
+        await (asyncio.sleep(1e6) if self._thing == "device-4" and self._failures > 2 else patient(self))
+
+    monkeypatch.setattr(Session, "back_off", fickle)
+    assert fails("L8-return", made) == {"device-4"}
+
+
+def test_l8_a_herd_that_comes_back_all_at_once():
+    made = scenario(devices=200, ramp="20/s", faults=[OUTAGE], target={"connects_per_second": 50},
+                    settle="2m", rollout={"maximumPerMinute": 1200})  # fmt: skip
+    passes(made)
+    herd = {"base": "1s", "cap": "1m", "jitter": 0}
+    assert fails(
+        "L8-return", made.model_copy(update={"profiles": {"perfect": Profile(install=0, reboot=0, reconnect=herd)}})
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

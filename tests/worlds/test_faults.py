@@ -109,12 +109,17 @@ def test_a_bad_habit_is_seen_in_the_company_that_brings_it_out(name):
 
 @pytest.mark.parametrize("name", sorted(HASTY))
 def test_a_device_without_patience_is_seen_where_it_has_to_wait(name):
-    trace, _, findings = harmed_run({"fault": "F3-offline", "at": "5s", "for": "30s"}, {"fault": name, "count": 4})
+    faults = {"fault": "F3-offline", "at": "5s", "for": "30s"}, {"fault": name, "count": 4}
+    trace, _, findings = harmed_run(*faults, target={"connects_per_second": 3})
     did = trace.kind(Kind.FAULT).where("status", "did")
     hasty = set(did.where("phase", name).texts("thing"))
     assert len(hasty) == 4
     assert set(findings) == set(PACKAGES[name].breaks)
     assert set(findings["L9-backoff"].things) == hasty
+    _, _, findings = harmed_run(*faults)
+    assert set(findings) == {"L9-backoff"}  # where nothing caps connections, a herd breaks no more than that
+    _, _, findings = harmed_run(faults[0], target={"connects_per_second": 3})
+    assert findings == {}
 
 
 @pytest.mark.parametrize(
