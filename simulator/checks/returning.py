@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Profiles, longest
+from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
@@ -31,6 +31,8 @@ def returns(trace: Trace, scenario: Scenario) -> Finding:
     kept from connecting meanwhile, or that retired before its time was over.
     """
     draft = Draft("L8-return", "devices come back after an outage, and not all at once", trace, safety=False)
+    if not len(trace.kind(Kind.BOOT)):
+        return draft.unknown("the trace holds nothing of the devices")
     troubles = _troubles(trace, scenario)
     if not len(troubles.thing):
         return draft.passed("no connection was taken away")
@@ -73,10 +75,7 @@ def _troubles(trace: Trace, scenario: Scenario) -> _Troubles:
 
 def _acts(trace: Trace, *acts: str) -> View:
     """The strikes of faults that do this to a device or to its road."""
-    did, words = trace.kind(Kind.FAULT).where("status", "did"), trace.words("detail")
-    said = {code: json.loads(words[code]).get("act") for code in np.unique(did["detail"]).tolist() if code >= 0}
-    codes = [code for code, act in said.items() if act in acts]
-    return did.only(np.isin(did["detail"], codes))
+    return strikes(trace, lambda what: what.get("act") in acts)
 
 
 def _over_us(trace: Trace, scenario: Scenario, struck: View) -> Codes:

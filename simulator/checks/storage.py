@@ -9,6 +9,7 @@ import numpy as np
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.device import places
+from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
@@ -33,7 +34,7 @@ def url(trace: Trace, scenario: Scenario) -> Finding:
     _served(draft, trace, scenario, given)
     if not len(served) and scenario.target.artifact_url is None:
         draft.doubt("whom the storage served is not in the trace")
-    refused = pieces.where("status", "403")
+    refused = refusals(trace, "403")
     if scenario.target.access == "presigned" and not scenario.target.bind_address:
         _refused(draft, trace, refused)
     good = f"{many(len(given), 'answer')} with leave, {many(len(refused), 'refusal')} without"
@@ -58,6 +59,14 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
     draft.offend(given.rows[late & ~hidden])
     if unsure := int((late & hidden).sum()):
         draft.doubt(f"{many(unsure, 'answer')} to devices whose record breaks off")
+
+
+def refusals(trace: Trace, *statuses: str) -> View:
+    """The downloads that a storage refused with one of these, and no fault in its stead."""
+    pieces, answers = trace.kind(Kind.DOWNLOAD), strikes(trace, lambda what: "answer" in what)
+    refused = pieces.where("status", *statuses)
+    before = taken(pieces.rows, refused.latest(pieces, "thing"))
+    return refused.only(taken(answers.rows, refused.latest(answers, "thing")) <= before)
 
 
 def _refused(draft: Draft, trace: Trace, refused: View) -> None:

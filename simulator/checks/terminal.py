@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, streak, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.device import places
 from simulator.checks.profiles import Numbers, Profiles, least, longest
+from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario, Stage
 from simulator.model.update import Phase
@@ -157,11 +156,7 @@ def _last_of(joined: Mask) -> Codes:
 def _hindrances(trace: Trace) -> View:
     """The events that keep a device where it is: mishaps that make it hang, and faults that make it wait."""
     hangs = trace.kind(Kind.MISHAP).where("status", "hang")
-    faults, words = trace.kind(Kind.FAULT).where("status", "did"), trace.words("detail")
-    waiting = [
-        code for code in np.unique(faults["detail"]).tolist() if code >= 0 and "wait_s" in json.loads(words[code])
-    ]
-    waits = faults.only(np.isin(faults["detail"], waiting))
+    waits = strikes(trace, lambda what: "wait_s" in what)
     return View(trace, np.sort(np.concatenate([hangs.rows, waits.rows])))
 
 

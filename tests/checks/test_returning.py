@@ -106,6 +106,7 @@ FAILS = {
 }  # fmt: skip
 LACKS = {
     L8: {
+        "devices": (killed(10, 50), FLEET),
         "who was connected": ([*killed(10, 50), at(1, "boot", status="cold")], FLEET),
         "the end of the device's record": (lived(*OUTAGE, retired=False), FLEET),
         "the device's profile": lived(*OUTAGE, connect(60)),
