@@ -31,6 +31,15 @@ def outages(trace: Trace, servers: tuple[str, ...] = SERVERS) -> list[tuple[int,
     return sorted([*found, *((begin, last_us) for begin in down.values())])
 
 
+def excused_us(trace: Trace, begin_us: Codes, end_us: Codes, longer_us: int) -> Codes:
+    """How much of each span of time lies in outages of the broker, each of them taken as this much longer."""
+    spent_us, past_us = np.zeros(len(begin_us), np.int64), 0
+    for begin, end in outages(trace, ("broker",)):
+        since, past_us = max(begin, past_us), max(end + longer_us, past_us)
+        spent_us += np.maximum(0, np.minimum(end_us, past_us) - np.maximum(begin_us, since))
+    return spent_us
+
+
 def after(trace: Trace, due_us: Codes, bound_us: Any) -> Codes:
     """What is due within `bound_us` of `due_us` is due within it of the end of any outage that comes in between."""
     for begin, end in outages(trace):

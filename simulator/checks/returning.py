@@ -106,7 +106,7 @@ def _come_back(draft: Draft, trace: Trace, troubles: _Troubles, patience_us: Cod
     trying = (latest >= 0) & (_rows(efforts, latest) >= _rows(others, other))
     meanwhile = newest(thing, until, others, others["thing"])
     spared = _rows(others, meanwhile) >= since
-    judged = trying & (until < len(trace)) & ~_overlapped(trace, troubles, patience_us)
+    judged = trying & (spared | (until < len(trace))) & ~_overlapped(trace, troubles, patience_us)
     missing = judged & ~spared
     last = newest(thing, until, efforts, efforts["thing"])
     hidden = torn(trace)[thing]

@@ -162,6 +162,8 @@ class Backoff(Part):
         return dice.whole_us(min(self.cap, self.base * 2.0 ** min(nth, 60)) * (1.0 - self.jitter * u))
 
 
+SERVICE_RECONNECT = Backoff(base=0.1, cap=5.0, jitter=0)  # of what is no device: backend and application
+
 PhaseName = Literal[
     "idle", "downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting"
 ]

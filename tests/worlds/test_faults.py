@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from simulator.checks.judge import judge
+from simulator.checks.validity import validity
 from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
@@ -283,6 +284,17 @@ def test_a_backend_waits_for_its_broker_to_come_back():
     trace = run(made)
     assert Counter(ends(trace).values()) == {"SUCCEEDED": 10}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+def test_offers_that_wait_for_the_broker_do_not_make_the_generator_late():
+    made = scenario(devices=100, ramp="50/s", faults=[{"fault": "F4-broker-killed", "at": "2s", "for": "30s"}],
+                    rollout={"maximumPerMinute": 1200}, settle="1m")  # fmt: skip
+    trace = run(made)
+    spans = trace.kind(Kind.OFFER).where("status", "sent")["span_us"]
+    assert (spans > 100_000).sum() > 10
+    assert validity(trace, made).reasons == ()
+    without = made.model_copy(update={"faults": ()})
+    assert (run(without).kind(Kind.OFFER).where("status", "sent")["span_us"] <= 1).all()
 
 
 def test_what_goes_wrong_with_a_fault_ends_the_run(monkeypatch):
