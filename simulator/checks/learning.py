@@ -33,7 +33,7 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("no device was ever connected")
     profiles = trace.once(Profiles, scenario)
     waits = _waits(trace, offers, sessions)
-    bound_us = profiles.numbers(offers["thing"][waits.offer], _bound_us)
+    bound_us = profiles.numbers(offers["thing"][waits.offer], hearing_us)
     since_us = after(trace, waits.since_us, bound_us)
     lasts = since_us + bound_us <= waits.until_us  # never for a stranger, whose bound nobody knows
     deadline_us = np.where(lasts, since_us + bound_us, since_us)
@@ -50,7 +50,8 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(said, "offer", "that its connected device did not hear of")
 
 
-def _bound_us(profile: Profile) -> float:
+def hearing_us(profile: Profile) -> float:
+    """How long a connected device may be without hearing what is desired of it."""
     return (LEARN_S + 2 * longest(profile.latency)) * 1e6
 
 

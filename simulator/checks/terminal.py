@@ -132,10 +132,12 @@ class Stays:
         return np.asarray(pieces.rows[streak(vain) + 1 > most])
 
     def undecided(self) -> Mask:
-        """By the code of a thing: whether its record ends in an update, and with time left for the phase."""
-        found = np.zeros(len(self._trace.words("thing")), bool)
+        """By the code of a thing: whether it retired in an update, and with time left for the phase."""
+        retired = self._trace.kind(Kind.RETIRED)
+        found, busy = (np.zeros(len(self._trace.words("thing")), bool) for _ in range(2))
+        busy[retired["thing"]] = retired["status"] != self._trace.code("status", Phase.IDLE)
         found[self.thing[self.open & (self.connected_us <= self.most_us)]] = True
-        return found
+        return found & busy
 
 
 def _story(trace: Trace) -> View:

@@ -578,6 +578,9 @@ class Scenario(Part):
     faults: tuple[Fault, ...] = ()
     swarm: int = Field(0, ge=0, description="so many faults more, drawn from the seed; none of them breaks a check")
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
+    heal: Duration | None = Field(
+        None, description="since the rollout began: all faults that are left end; absent: when it has ended"
+    )
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
     checks: tuple[str, ...] = Field((), description="names of checks; none: all")
     thresholds: dict[Literal["converged", "succeeded", "failed"], Threshold] = Field(

@@ -167,6 +167,29 @@ def test_what_is_left_is_healed_when_the_rollout_has_ended():
     assert turns["t_us"][1] == heal
 
 
+FOR_EVER = {"fault": "F3-offline", "share": "30%", "at": "1s"}
+
+
+def test_what_is_left_is_healed_at_the_time_that_the_scenario_gives():
+    late = {"fault": "F14-power-cut", "at": "10m"}
+    made = scenario(devices=20, run_time="10m", heal="3m", faults=[FOR_EVER, late], rollout={"maximumPerMinute": 60})
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 20}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    stages = dict(zip(trace.kind(Kind.STAGE).texts("phase"), trace.kind(Kind.STAGE)["t_us"] / 1e6, strict=True))
+    assert stages["heal"] - stages["rollout"] == 180
+    assert stages["settle"] > stages["heal"]
+    assert trace.kind(Kind.FAULT).where("status", "begin", "end").texts("status") == ["begin", "end"]
+
+
+def test_a_fault_that_keeps_the_rollout_from_ending_is_named():
+    made = scenario(devices=20, run_time="10m", faults=[FOR_EVER], rollout={"maximumPerMinute": 60})
+    outcome = virtual.run(made, lambda batch: None)
+    assert outcome["reason"] == (
+        "not finished within run_time 600 s: F3-offline had not ended; give it `for`, or the scenario `heal`"
+    )
+
+
 def test_leaving_out_a_fault_harms_no_other_device_of_the_rest():
     faults = [asked("F9-cut", count=3), asked("F1-duplicate", count=3), asked("F9-cut", count=2)]
     full = scenario(devices=40, faults=faults)
@@ -284,6 +307,18 @@ def test_a_backend_waits_for_its_broker_to_come_back():
     trace = run(made)
     assert Counter(ends(trace).values()) == {"SUCCEEDED": 10}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+@pytest.mark.parametrize(("settle", "verdict"), [("5s", Verdict.UNKNOWN), ("1m", Verdict.PASS)])
+def test_who_hears_of_it_after_the_application_has_given_up_has_time_to_end(settle, verdict):
+    made = scenario(devices=40, profile="wifi", rollout={"maximumPerMinute": 120}, settle=settle, run_time="2h",
+                    faults=[{"fault": "F8-backend-killed", "at": "6s", "for": "10m"}])  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 12, "UNKNOWN": 28}
+    found = {finding.check: finding for finding in judge(trace, made)}
+    assert {check for check, finding in found.items() if finding.verdict is Verdict.FAIL} == set()
+    assert found["L2-convergence"].verdict is verdict
+    assert ("settle longer than 5 s" in found["L2-convergence"].summary) == (verdict is Verdict.UNKNOWN)
 
 
 def test_offers_that_wait_for_the_broker_do_not_make_the_generator_late():
