@@ -9,6 +9,7 @@ import numpy as np
 from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.learning import hearing_us
+from simulator.checks.outages import outages
 from simulator.checks.profiles import Profiles
 from simulator.checks.terminal import Stays
 from simulator.model.events import Kind
@@ -31,7 +32,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     the new software and a report of it was accepted; and is explained where one of its failure was. Else it failed to
     converge, if its rollout ended and it was connected from then on. What was out of reach is UNKNOWN, and so is a
     device whose own record breaks off; one that is still updating and has time left, by its profile (L1), or that was
-    still to hear of it after the last fault (L3); and one whose offer nobody took: it was given up unanswered.
+    still to hear of it after the last outage (L3); and one whose offer nobody took: it was given up unanswered.
     """
     draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
     targets = trace.once(Targets)
@@ -45,7 +46,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
         (~claimed & ~_ended(trace, targets), "{} of {} targets had not ended when the record does"),
         (~claimed & ~_reachable(trace)[targets.thing], "{} of {} targets were out of reach at the end"),
         (
-            ~claimed & _hurried(trace, scenario)[targets.thing],
+            ~claimed & _hurried(trace, scenario, targets),
             f"{{}} of {{}} targets had no time to end: settle longer than {scenario.settle:g} s",
         ),
         (
@@ -100,16 +101,16 @@ def _of(targets: Targets, which: Codes) -> Mask:
     return found
 
 
-def _hurried(trace: Trace, scenario: Scenario) -> Mask:
-    """By the code of a thing: whether it still was updating at the end, and may; or whether it has not heard anything
-    since it connected, and the last fault ended only just now."""
+def _hurried(trace: Trace, scenario: Scenario, targets: Targets) -> Mask:
+    """Which targets were still busy with their last job at the end, and may be; or have not heard anything since they
+    connected, and the last outage ended only just now."""
     heard, links = (np.full(len(trace.words("thing")), -1) for _ in range(2))
     deltas, connects = trace.kind(Kind.DELTA), trace.kind(Kind.CONNECT)
     heard[deltas["thing"]], links[connects["thing"]] = deltas.rows, connects.rows
-    ends = trace.kind(Kind.FAULT).where("status", "end")["t_us"]
-    left_us = trace.column("t_us")[-1] - ends.max(initial=-_LONG_US)
-    bound_us = trace.once(Profiles, scenario).numbers(np.arange(len(heard)), hearing_us)
-    return np.asarray(trace.once(Stays, scenario).undecided() | ((heard < links) & (left_us < bound_us)))
+    left_us = trace.column("t_us")[-1] - max((end for _, end in outages(trace)), default=-_LONG_US)
+    bound_us = trace.once(Profiles, scenario).numbers(targets.thing, hearing_us)
+    busy = trace.once(Stays, scenario).busy()[targets.thing] == taken(trace.column("job"), targets.last)
+    return np.asarray(busy | ((heard < links)[targets.thing] & (left_us < bound_us)))
 
 
 def _evidence(targets: Targets) -> Codes:

@@ -34,7 +34,7 @@ def url(trace: Trace, scenario: Scenario) -> Finding:
     _served(draft, trace, scenario, given)
     if not len(served) and scenario.target.artifact_url is None:
         draft.doubt("whom the storage served is not in the trace")
-    refused = refusals(trace, "403")
+    refused = pieces.where("status", "403")
     if scenario.target.access == "presigned" and not scenario.target.bind_address:
         _refused(draft, trace, refused)
     good = f"{many(len(given), 'answer')} with leave, {many(len(refused), 'refusal')} without"
@@ -61,14 +61,6 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
         draft.doubt(f"{many(unsure, 'answer')} to devices whose record breaks off")
 
 
-def refusals(trace: Trace, *statuses: str) -> View:
-    """The downloads that a storage refused with one of these, and no fault in its stead."""
-    pieces, answers = trace.kind(Kind.DOWNLOAD), strikes(trace, lambda what: "answer" in what)
-    refused = pieces.where("status", *statuses)
-    before = taken(pieces.rows, refused.latest(pieces, "thing"))
-    return refused.only(taken(answers.rows, refused.latest(answers, "thing")) <= before)
-
-
 def _refused(draft: Draft, trace: Trace, refused: View) -> None:
     """Refused, and by the storage, before the end of a leave no newer than the one that the device used."""
     heard = trace.kind(Kind.DELTA)
@@ -88,14 +80,16 @@ def _refused(draft: Draft, trace: Trace, refused: View) -> None:
         draft.doubt(f"the end of the leave is not in the trace for {many(unsure, 'refusal')}")
 
 
+def refusals(trace: Trace, *statuses: str) -> View:
+    """The downloads that the storage itself refused with one of these."""
+    refused = trace.kind(Kind.DOWNLOAD).where("status", *statuses)
+    return refused.only(~_by_a_fault(trace, refused))
+
+
 def _by_a_fault(trace: Trace, answers: View) -> Mask:
     """Which of these a fault gave in the storage's place: it struck since the device's request before."""
-    pieces, did = trace.kind(Kind.DOWNLOAD), trace.kind(Kind.FAULT).where("status", "did")
-    details, which = np.unique(did["detail"], return_inverse=True)
-    words = trace.words("detail")
-    canned = [code >= 0 and "answer" in json.loads(words[code]) for code in details.tolist()]
-    did = did.only(np.array(canned, bool)[which])
-    struck = taken(did.rows, answers.latest(did, "thing"))
+    pieces, canned = trace.kind(Kind.DOWNLOAD), strikes(trace, lambda what: "answer" in what)
+    struck = taken(canned.rows, answers.latest(canned, "thing"))
     return np.asarray(struck > taken(pieces.rows, answers.latest(pieces, "thing")))
 
 

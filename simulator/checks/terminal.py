@@ -61,7 +61,9 @@ class Stays:
         self._piece = kind == trace.code("kind", Kind.DOWNLOAD)
         self._link = carried(joined, trace.among("kind", kind, (Kind.CONNECT, Kind.LOST, Kind.BOOT)))
         self._state, self._since = self._states(joined)
-        marks = np.flatnonzero(self._piece | trace.among("kind", kind, (Kind.PHASE, Kind.DELTA, Kind.BOOT)))
+        self._marks = marks = np.flatnonzero(
+            self._piece | trace.among("kind", kind, (Kind.PHASE, Kind.DELTA, Kind.BOOT))
+        )
         self.rows, self.thing, state = story.rows[marks], thing[marks], self._state[marks]
         follow = np.append(joined[1:], False)[: len(joined)]
         up = follow & (taken(kind, self._link) == trace.code("kind", Kind.CONNECT))
@@ -131,13 +133,14 @@ class Stays:
         most = self._profiles.numbers(pieces["thing"], lambda profile: profile.download_retry.attempts or np.inf)
         return np.asarray(pieces.rows[streak(vain) + 1 > most])
 
-    def undecided(self) -> Mask:
-        """By the code of a thing: whether it retired in an update, and with time left for the phase."""
+    def busy(self) -> Codes:
+        """By the code of a thing: the job with which it was busy when it retired, if that still had time left; else -2."""
         retired = self._trace.kind(Kind.RETIRED)
-        found, busy = (np.zeros(len(self._trace.words("thing")), bool) for _ in range(2))
-        busy[retired["thing"]] = retired["status"] != self._trace.code("status", Phase.IDLE)
-        found[self.thing[self.open & (self.connected_us <= self.most_us)]] = True
-        return found & busy
+        midst, found = np.zeros(len(self._trace.words("thing")), bool), np.full(len(self._trace.words("thing")), -2)
+        midst[retired["thing"]] = retired["status"] != self._trace.code("status", Phase.IDLE)
+        left = self.open & (self.connected_us <= self.most_us) & midst[self.thing]
+        found[self.thing[left]] = self._story["job"][self._since[self._marks[left]]]
+        return found
 
 
 def _story(trace: Trace) -> View:

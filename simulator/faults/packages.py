@@ -243,7 +243,7 @@ PACKAGES: dict[str, Package] = {
         Package("F17-says-once", "the device says its report once, whether it is heard or not", _habit("says-once"), {},
                 ("L2-convergence",)),
         Package("F17-parks", "the device waits for the answer to its report, and for nothing else",
-                _habit("parks"), {}, _LEARNS),
+                _habit("parks"), {}, ("L1-terminal", *_LEARNS)),
         Package("F17-fails-late", "the device calls a job failed whose success was not answered, and runs the new software",
                 _habit("fails-late"), {}),
         Package("F18-label-mismatch", "the image calls itself by another version",

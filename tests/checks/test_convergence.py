@@ -11,7 +11,7 @@ LONG_US = 90_000_000
 TIMED_OUT = {"ended": {"status": "TIMED_OUT"}, "counters": {"detail": '{"TIMED_OUT":1}'}}
 UNANSWERED = {"ended": {"status": "UNKNOWN"}, "counters": {"detail": '{"UNKNOWN":1}'}}
 INSTALLS = ("phase", "d-0", {"job": JOB, "phase": "verifying", "status": "installing"})
-HEALED = ("fault", "", {"status": "end", "size": 0})
+OUTAGE = [("fault", "", {"status": s, "size": 0, "detail": '{"server":"backend"}'}) for s in ("begin", "end")]
 TAKEN = ("replica.accepted", "d-0", {"job": JOB, "status": "desired"})
 
 
@@ -38,22 +38,22 @@ FAILS = {
         "it hangs for longer than an install takes": (
             (old(TIMED_OUT, INSTALLS, after="start", status="installing", t_us=LONG_US), FLEET), ["d-0"],
             {"status": "TIMED_OUT"}),
-        "it has not begun": ((old(TIMED_OUT, HEALED), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
-        "it had time to hear of it, after a fault": (
-            (old(TIMED_OUT, HEALED, heard=False, t_us=LONG_US), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
+        "it has not begun": ((old(TIMED_OUT, *OUTAGE), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
+        "it had time to hear of it, after an outage": (
+            (old(TIMED_OUT, *OUTAGE, heard=False, t_us=LONG_US), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
         "it did not hear of it, and there was no fault": ((old(TIMED_OUT, heard=False), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
         "given up, though the replica took it": (
             (old(UNANSWERED, TAKEN, heard=False), FLEET), ["d-0"], {"status": "UNKNOWN"}),
         "given up, though the device heard of it": ((old(UNANSWERED), FLEET), ["d-0"], {"status": "UNKNOWN"}),
         "succeeded, and it runs the old one, whatever healed": (
-            ([*update(retired={"version": "1", "digest": OLD}), HEALED], FLEET), ["d-0"], {"status": "SUCCEEDED"}),
+            ([*update(retired={"version": "1", "digest": OLD}), *OUTAGE], FLEET), ["d-0"], {"status": "SUCCEEDED"}),
     }
 }  # fmt: skip
 LACKS = {
     L2: {
         "the end of an update that may last longer": (
             old(TIMED_OUT, INSTALLS, after="start", status="installing"), FLEET),
-        "time to hear of it after a fault": (old(TIMED_OUT, HEALED, heard=False), FLEET),
+        "time to hear of it after an outage": (old(TIMED_OUT, *OUTAGE, heard=False), FLEET),
         "an answer to the offer": (old(UNANSWERED, heard=False), FLEET),
     }
 }  # fmt: skip

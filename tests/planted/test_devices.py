@@ -12,7 +12,7 @@ from simulator.backend.storage import Storage
 from simulator.checks.judge import judge
 from simulator.device import device
 from simulator.device.agent import Reaction, UpdateAgent
-from simulator.device.device import _Device
+from simulator.device.device import Device
 from simulator.device.download import Terms
 from simulator.device.profile import Draws
 from simulator.device.session import Session
@@ -172,7 +172,7 @@ def test_l1_a_device_that_is_parked_when_its_answer_is_lost(monkeypatch):
     lost = {"fault": "F17-answer-lost", "count": 2, "step": "reporting", "times": 2}  # the initial report's too
     made = scenario(devices=3, faults=[lost], settle="1h", run_time="6h")
     passes(made)
-    monkeypatch.setattr(_Device, "_until_resend", lambda self, way: math.inf)
+    monkeypatch.setattr(Device, "_until_resend", lambda self, way: math.inf)
     assert fails("L1-terminal", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
 
 
