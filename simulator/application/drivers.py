@@ -11,11 +11,12 @@ import orjson
 
 from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
 from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
-from simulator.links.base import SERVICE_RECONNECT, MqttLink
+from simulator.links.base import MqttLink
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
+from simulator.model.scenario import SERVICE_RECONNECT
 from simulator.model.update import Artifact, Execution, Outcome, State
 from simulator.trace.recorder import Record
 

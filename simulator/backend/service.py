@@ -9,10 +9,11 @@ from simulator.backend.database import Database
 from simulator.backend.replica import Decision, Replica, Row
 from simulator.backend.storage import Storage
 from simulator.dialects.atlas import AtlasReplica
-from simulator.links.base import SERVICE_RECONNECT, MqttLink
+from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Request, Response, Subscribe
+from simulator.model.scenario import SERVICE_RECONNECT
 from simulator.model.state import Document
 from simulator.trace.recorder import Record
 

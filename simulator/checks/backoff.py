@@ -29,7 +29,7 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     said = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
     if not len(said):
         return draft.unknown("the trace holds nothing of the devices")
-    profiles = Profiles(trace, scenario)
+    profiles = trace.once(Profiles, scenario)
     strange = np.unique(said["thing"][~profiles.known(said["thing"])])
     if len(strange):
         draft.doubt(f"the scenario tells no profile of {many(len(strange), 'device')}")

@@ -6,7 +6,12 @@ import json
 
 import numpy as np
 
+from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, many, torn
+from simulator.checks.learning import hearing_us
+from simulator.checks.outages import outages
+from simulator.checks.profiles import Profiles
+from simulator.checks.terminal import Stays
 from simulator.model.events import Kind
 from simulator.model.quantity import COMPARE
 from simulator.model.scenario import Scenario
@@ -15,6 +20,7 @@ from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace
 from simulator.trace.targets import Mask, Targets
 
+_LONG_US = 1 << 60
 _EXPLAINED = (State.FAILED, State.REJECTED, State.CANCELED)
 _FAILED = (State.FAILED, State.REJECTED, State.TIMED_OUT)
 
@@ -23,26 +29,35 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     """L2: every target runs what is desired and the backend knows it, or a terminal failure says why not.
 
     A target that the application lost sight of (TIMED_OUT, UNKNOWN, or no end) converged all the same where it runs
-    the new software and a report of it was accepted. Else it failed to converge, if its rollout ended and it was
-    connected from then on; what was out of reach is UNKNOWN, and so is a device whose own record breaks off.
+    the new software and a report of it was accepted; and is explained where one of its failure was. Else it failed to
+    converge, if its rollout ended and it was connected from then on. What was out of reach is UNKNOWN, and so is a
+    device whose own record breaks off; one that is still updating and has time left, by its profile (L1), or that was
+    still to hear of it after the last outage (L3); and one whose offer nobody took: it was given up unanswered.
     """
     draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
     targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")
-    astray = ~targets.replaced & ~targets.ended_as(*_EXPLAINED) & (targets.converged_us < 0)
-    hidden = torn(trace)[targets.thing]
     claimed = targets.ended_as(State.SUCCEEDED)
-    unended = ~claimed & ~_ended(trace, targets)
-    unreached = ~claimed & ~_reachable(trace)[targets.thing]
-    draft.offend(_evidence(targets)[astray & ~hidden & ~unended & ~unreached])
+    explained = targets.ended_as(*_EXPLAINED) | (~claimed & _failed(trace, targets))
+    astray = ~targets.replaced & ~explained & (targets.converged_us < 0)
     for why, said in (
-        (hidden, "the records of {} of {} targets break off"),
-        (unended, "{} of {} targets had not ended when the record does"),
-        (unreached, "{} of {} targets were out of reach at the end"),
+        (torn(trace)[targets.thing], "the records of {} of {} targets break off"),
+        (~claimed & ~_ended(trace, targets), "{} of {} targets had not ended when the record does"),
+        (~claimed & ~_reachable(trace)[targets.thing], "{} of {} targets were out of reach at the end"),
+        (
+            ~claimed & _hurried(trace, scenario, targets),
+            f"{{}} of {{}} targets had no time to end: settle longer than {scenario.settle:g} s",
+        ),
+        (
+            targets.ended_as(State.UNKNOWN) & ~_taken(trace, targets),
+            "{} of {} targets were given up, for their offers were never answered",
+        ),
     ):
         if count := int((astray & why).sum()):
             draft.doubt(said.format(count, len(targets)))
+        astray &= ~why
+    draft.offend(_evidence(targets)[astray])
     return draft.decide(f"{many(len(targets), 'target')}, all accounted for", "target", "did not converge")
 
 
@@ -60,6 +75,42 @@ def _reachable(trace: Trace) -> Mask:
     since[links["thing"]] = np.where(up, links["t_us"], -1)
     settling = trace.kind(Kind.STAGE).where("phase", "settle")["t_us"]
     return np.asarray((since >= 0) & (since <= (settling[0] if len(settling) else since.max(initial=0))))
+
+
+def _failed(trace: Trace, targets: Targets) -> Mask:
+    """Of which targets' last jobs a report of failure was accepted, however late."""
+    answers = trace.kind(Kind.ANSWER).where("status", "accepted")
+    reports = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE")
+    said = taken(reports["status"], answers.latest(reports, "thing", "job"))
+    answers = answers.only(said == trace.code("status", "FAILURE"))
+    of = targets.of_jobs(answers)
+    last = taken(trace.column("job"), taken(targets.last, of))
+    return _of(targets, of[last == answers["job"]])
+
+
+def _taken(trace: Trace, targets: Targets) -> Mask:
+    """Of which targets the backend took the desired state, or the device heard of it."""
+    accepted = trace.kind(Kind.ACCEPTED).where("status", "desired", "both")
+    found = _of(targets, targets.of_jobs(trace.kind(Kind.DELTA)))
+    return found | _of(targets, targets.of_jobs(accepted))
+
+
+def _of(targets: Targets, which: Codes) -> Mask:
+    found = np.zeros(len(targets), bool)
+    found[which[which >= 0]] = True
+    return found
+
+
+def _hurried(trace: Trace, scenario: Scenario, targets: Targets) -> Mask:
+    """Which targets were still busy with their last job at the end, and may be; or have not heard anything since they
+    connected, and the last outage ended only just now."""
+    heard, links = (np.full(len(trace.words("thing")), -1) for _ in range(2))
+    deltas, connects = trace.kind(Kind.DELTA), trace.kind(Kind.CONNECT)
+    heard[deltas["thing"]], links[connects["thing"]] = deltas.rows, connects.rows
+    left_us = trace.column("t_us")[-1] - max((end for _, end in outages(trace)), default=-_LONG_US)
+    bound_us = trace.once(Profiles, scenario).numbers(targets.thing, hearing_us)
+    busy = trace.once(Stays, scenario).busy()[targets.thing] == taken(trace.column("job"), targets.last)
+    return np.asarray(busy | ((heard < links)[targets.thing] & (left_us < bound_us)))
 
 
 def _evidence(targets: Targets) -> Codes:

@@ -10,12 +10,15 @@ from simulator.checks import (
     executions,
     fleet,
     learning,
+    leaves,
     probing,
     replica,
     requests,
+    returning,
     rollout,
     sessions,
     storage,
+    terminal,
 )
 from simulator.checks.base import Check
 from simulator.model.errors import ScenarioError
@@ -24,11 +27,14 @@ from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace
 
 CHECKS: dict[str, Check] = {
+    "L1-terminal": terminal.terminal,
     "L2-convergence": fleet.convergence,
     "L3-learns": learning.learns,
     "L4-timeout": rollout.timeout,
     "L5-answered": requests.answered,
+    "L6-fresh-leave": leaves.fresh,
     "L7-rollout-ends": rollout.ends,
+    "L8-return": returning.returns,
     "L9-backoff": backoff.patience,
     "L10-no-starvation": rollout.no_starvation,
     "S1-version": replica.version,

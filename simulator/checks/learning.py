@@ -9,7 +9,7 @@ import numpy as np
 from simulator.checks.arrays import follows, grouped, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.outages import after
-from simulator.checks.profiles import Profiles, longest_latency_us
+from simulator.checks.profiles import Profiles, longest
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
@@ -31,9 +31,9 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("no offer was accepted")
     if not len(links.start):
         return draft.unknown("no device was ever connected")
-    profiles = Profiles(trace, scenario)
+    profiles = trace.once(Profiles, scenario)
     waits = _waits(trace, offers, links)
-    within_us = profiles.numbers(offers["thing"][waits.offer], learn_us)
+    within_us = profiles.numbers(offers["thing"][waits.offer], hearing_us)
     since_us = after(trace, waits.since_us, within_us)
     lasts = since_us + within_us <= waits.until_us  # never for a stranger, whose bound nobody knows
     deadline_us = np.where(lasts, since_us + within_us, since_us)
@@ -50,9 +50,9 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(said, "offer", "that its connected device did not hear of")
 
 
-def learn_us(profile: Profile) -> float:
-    """How long a connected device may take to hear of what is desired, in microseconds."""
-    return LEARN_S * 1e6 + 2 * longest_latency_us(profile)
+def hearing_us(profile: Profile) -> float:
+    """How long a connected device may be without hearing what is desired of it."""
+    return (LEARN_S + 2 * longest(profile.latency)) * 1e6
 
 
 class Connections(NamedTuple):

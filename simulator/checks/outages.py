@@ -13,15 +13,18 @@ from simulator.trace.targets import Mask
 
 RETURN_US = 10_000_000  # until whoever lost a server has found it again
 
+SERVERS = ("broker", "backend")
 
-def outages(trace: Trace) -> list[tuple[int, int]]:
-    """From when to when, in microseconds, servers were killed by faults; one that never came back lasts to the end."""
+
+def outages(trace: Trace, servers: tuple[str, ...] = SERVERS) -> list[tuple[int, int]]:
+    """From when to when, in microseconds, these servers were killed by faults; one that never came back lasts to the
+    end."""
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
     down, found = {}, []
     for nth, status, detail, t_us in zip(
         turns["size"].tolist(), turns.texts("status"), turns.texts("detail"), turns["t_us"].tolist(), strict=True
     ):
-        if not detail or json.loads(detail).get("server") not in ("broker", "backend"):
+        if not detail or json.loads(detail).get("server") not in servers:
             continue
         if status == "begin":
             down[nth] = t_us
@@ -37,6 +40,15 @@ def met(trace: Trace, since_us: Codes, until_us: Codes) -> Mask:
     for begin, end in outages(trace):
         found |= (since_us <= end + RETURN_US) & (until_us >= begin)
     return found
+
+
+def excused_us(trace: Trace, begin_us: Codes, end_us: Codes, longer_us: int) -> Codes:
+    """How much of each span of time lies in outages of the broker, each of them taken as this much longer."""
+    spent_us, past_us = np.zeros(len(begin_us), np.int64), 0
+    for begin, end in outages(trace, ("broker",)):
+        since, past_us = max(begin, past_us), max(end + longer_us, past_us)
+        spent_us += np.maximum(0, np.minimum(end_us, past_us) - np.maximum(begin_us, since))
+    return spent_us
 
 
 def after(trace: Trace, due_us: Codes, bound_us: Any) -> Codes:

@@ -7,16 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from simulator.model.scenario import Backoff, Profile, Scenario
+from simulator.model.scenario import Backoff, Distribution, Profile, Scenario
 from simulator.trace.reader import Codes, Trace
 
 Numbers = npt.NDArray[np.float64]
-_LARGEST_DRAW = 1.0 - 2.0**-53
+_EDGE = 2.0**-53  # of what is drawn from (0, 1)
 
 
-def longest_latency_us(profile: Profile) -> float:
-    """The longest that a message can take, one way, in microseconds."""
-    return profile.latency.at(_LARGEST_DRAW) * 1e6
+def longest(drawn: Distribution) -> float:
+    """The largest value that can be drawn."""
+    return drawn.at(1.0 - _EDGE)
+
+
+def least(drawn: Distribution) -> float:
+    """The smallest value that can be drawn."""
+    return drawn.at(_EDGE)
 
 
 class Profiles:

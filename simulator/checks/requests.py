@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.checks.arrays import follows, rebound, taken
 from simulator.checks.base import Draft, many, torn
-from simulator.checks.learning import LEARN_S, connections, learn_us
+from simulator.checks.learning import LEARN_S, connections, hearing_us
 from simulator.checks.outages import met
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
@@ -86,9 +86,9 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     asked, answer_us = _asked(trace)
     if not len(asked):
         return draft.unknown("the trace holds no request with a client token")
-    profiles = Profiles(trace, scenario)
+    profiles = trace.once(Profiles, scenario)
     offers = asked["kind"] == trace.code("kind", Kind.OFFER)
-    within_us = np.where(offers, LEARN_S * 1e6, profiles.numbers(asked["thing"], learn_us))
+    within_us = np.where(offers, LEARN_S * 1e6, profiles.numbers(asked["thing"], hearing_us))
     known = ~np.isnan(within_us)
     if strange := len(np.unique(asked["thing"][~known])):
         draft.doubt(f"the scenario tells no profile of {many(strange, 'device')}")

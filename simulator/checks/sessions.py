@@ -10,9 +10,9 @@ import numpy as np
 
 from simulator.checks.arrays import follows, grouped, shifted, taken
 from simulator.checks.base import BACKEND, Draft, many, torn
-from simulator.checks.learning import connections, learn_us
+from simulator.checks.learning import connections, hearing_us
 from simulator.checks.outages import outages
-from simulator.checks.profiles import Numbers, Profiles, longest_latency_us
+from simulator.checks.profiles import Numbers, Profiles, longest
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
@@ -38,7 +38,7 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
     acts = _details(_struck(trace), lambda said: said.get("act") in ("rival", "half-open"))
     if not len(acts):
         return draft.passed("no connection was taken over")
-    profiles, concerned = Profiles(trace, scenario), _things(trace, acts)
+    profiles, concerned = trace.once(Profiles, scenario), _things(trace, acts)
     links = links.only(concerned[links["thing"]])
     count = sum(_judge(draft, profiles, found) for found in (_rivals(draft, links), _half_open(links)))
     good = f"{many(count, 'connection')} taken over, each ended" if count else "no connection was taken over"
@@ -61,7 +61,7 @@ def _judge(draft: Draft, profiles: Profiles, found: _Takeovers) -> int:
     by, heard, trace = found.by, found.heard, found.by.trace
     dark = _things(trace, _details(_struck(trace), lambda said: said.get("act") == "dark"))
     held = dark | _things(trace, _details(_struck(trace), lambda said: "delay_s" in said or "again_s" in said))
-    road_us = profiles.numbers(by["thing"], lambda profile: 2 * longest_latency_us(profile))
+    road_us = profiles.numbers(by["thing"], lambda profile: 2 * longest(profile.latency) * 1e6)
     late = (found.ended_us < 0) | (found.ended_us > by["t_us"] + CLOSED_S * 1e6 + road_us)
     hidden = torn(trace)[by["thing"]] & (found.ended_us < 0)
     draft.offend(by.rows[late & ~dark[by["thing"]] & ~hidden])
@@ -245,7 +245,7 @@ def _due(profiles: Profiles, sessions: _Sessions, deltas: View) -> _Due:
     start, end_us, number, _ = sessions
     trace, thing = deltas.trace, deltas["thing"]
     t_us = trace.column("t_us")
-    bound_us = profiles.numbers(start["thing"], learn_us)
+    bound_us = profiles.numbers(start["thing"], hearing_us)
     acknowledged = _acknowledged(trace, deltas)
     sent, kept = deltas.latest(start, "thing"), newest(thing, acknowledged, start, start["thing"])
     session = taken(number, sent)

@@ -9,6 +9,7 @@ import numpy as np
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import Draft, many, torn
 from simulator.checks.device import places
+from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
@@ -79,14 +80,16 @@ def _refused(draft: Draft, trace: Trace, refused: View) -> None:
         draft.doubt(f"the end of the leave is not in the trace for {many(unsure, 'refusal')}")
 
 
+def refusals(trace: Trace, *statuses: str) -> View:
+    """The downloads that the storage itself refused with one of these."""
+    refused = trace.kind(Kind.DOWNLOAD).where("status", *statuses)
+    return refused.only(~_by_a_fault(trace, refused))
+
+
 def _by_a_fault(trace: Trace, answers: View) -> Mask:
     """Which of these a fault gave in the storage's place: it struck since the device's request before."""
-    pieces, did = trace.kind(Kind.DOWNLOAD), trace.kind(Kind.FAULT).where("status", "did")
-    details, which = np.unique(did["detail"], return_inverse=True)
-    words = trace.words("detail")
-    canned = [code >= 0 and "answer" in json.loads(words[code]) for code in details.tolist()]
-    did = did.only(np.array(canned, bool)[which])
-    struck = taken(did.rows, answers.latest(did, "thing"))
+    pieces, canned = trace.kind(Kind.DOWNLOAD), strikes(trace, lambda what: "answer" in what)
+    struck = taken(canned.rows, answers.latest(canned, "thing"))
     return np.asarray(struck > taken(pieces.rows, answers.latest(pieces, "thing")))
 
 

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simulator.checks.outages import excused_us
 from simulator.model.events import Kind
-from simulator.model.scenario import Scenario
+from simulator.model.scenario import SERVICE_RECONNECT, Scenario
+from simulator.model.update import State
 from simulator.model.verdict import Limit
 from simulator.trace.reader import Trace
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Mask, Targets
+
+_AGAIN_US = round(SERVICE_RECONNECT.cap * 1e6)  # at the latest the application has tried again to connect by then
 
 
 class Validity(NamedTuple):
@@ -62,11 +66,13 @@ def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:
 
 
 def _lateness_us(trace: Trace, since_us: int) -> np.ndarray:
-    """Of each device's start and each offer, against its schedule."""
+    """Of each device's start and each offer, against its schedule; but no offer can go while the broker is killed
+    on purpose, nor before the application is connected again."""
     found = []
     for view in (trace.kind(Kind.BOOT).where("status", "cold"), trace.kind(Kind.OFFER).where("status", "sent")):
-        spans = view["span_us"][view["t_us"] >= since_us]
-        found.append(spans[spans >= 0])
+        view = view.only((view["t_us"] >= since_us) & (view["span_us"] >= 0))
+        t_us, span_us = view["t_us"], view["span_us"]
+        found.append(span_us - excused_us(trace, t_us - span_us, t_us, _AGAIN_US))
     return np.concatenate(found)
 
 
@@ -76,7 +82,8 @@ def _median_latency_s(trace: Trace) -> float:
 
 
 def _offered(trace: Trace) -> float | None:
-    """Share of the targets due that were offered, in rollouts that ended; those canceled were never due."""
+    """Share of the targets due that were offered, in rollouts that ended; those canceled were never due, nor those
+    whose turn came, and ended, when the broker was killed on purpose."""
     final = trace.kind(Kind.COUNTERS).where("status", "final")
     if not len(final):
         return None
@@ -84,5 +91,17 @@ def _offered(trace: Trace) -> float | None:
     due = int(final["size"].sum()) - sum(c.get("CANCELED", 0) + c.get("QUEUED", 0) for c in counts)
     targets = trace.once(Targets)
     offered = targets.of(trace.kind(Kind.OFFER).where("status", "sent"))
-    ended = np.isin(targets.rollout[offered], final["job"]) & (offered >= 0)
-    return len(np.unique(offered[ended])) / due if due > 0 else None
+    made, over = np.zeros(len(targets), bool), np.isin(targets.rollout, final["job"])
+    made[offered[offered >= 0]] = True
+    due -= int((_kept_from(trace, targets) & over & ~made).sum())
+    return int((made & over).sum()) / due if due > 0 else None
+
+
+def _kept_from(trace: Trace, targets: Targets) -> Mask:
+    """Which targets' turns came when no offer could go."""
+    begun = trace.kind(Kind.EXECUTION).where("status", State.IN_PROGRESS)
+    t_us = begun["t_us"]
+    of = targets.of(begun)[excused_us(trace, t_us, t_us + 1, _AGAIN_US) > 0]
+    kept = np.zeros(len(targets), bool)
+    kept[of[of >= 0]] = True
+    return kept

@@ -214,6 +214,7 @@ _CHOICES = {
     "session": ("as-is", *_SESSIONS),
     "policy": ("no-jitter", "reset-on-connect"),
 }
+_PATIENCE = ("L8-return", "L9-backoff")  # L8 where the scenario caps connections
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
 _LEARNS = ("L2-convergence", "L3-learns")
 
@@ -234,7 +235,7 @@ PACKAGES: dict[str, Package] = {
         Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: Rules(server="broker"), {}),
         Package("F5-herd", "the device comes back at once and without jitter, or whenever TCP connects begins its back-off anew",
-                _herd, {"gap": "1s", "policy": "no-jitter"}, ("L9-backoff",)),
+                _herd, {"gap": "1s", "policy": "no-jitter"}, _PATIENCE),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
         Package("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
@@ -269,7 +270,7 @@ PACKAGES: dict[str, Package] = {
         Package("F17-says-once", "the device says its report once, whether it is heard or not", _habit("says-once"), {},
                 ("L2-convergence",)),
         Package("F17-parks", "the device waits for the answer to its report, and for nothing else",
-                _habit("parks"), {}, _LEARNS),
+                _habit("parks"), {}, ("L1-terminal", *_LEARNS)),
         Package("F17-fails-late", "the device calls a job failed whose success was not answered, and runs the new software",
                 _habit("fails-late"), {}),
         Package("F18-label-mismatch", "the image calls itself by another version",
@@ -279,7 +280,7 @@ PACKAGES: dict[str, Package] = {
         Package("F19-vanish", "the device is switched off for good", lambda: Rules(act="vanish"), {}, times=1),
         Package("F20-cancel", "an operator aborts the rollout", lambda: Rules(server="rollout"), {}),
         Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
-                ("L9-backoff",)),
+                _PATIENCE),
         Package("F22-poisoned-build", "the new software does not boot, sometimes",
                 lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
         Package("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from simulator.model.io import Request, Response
-from simulator.model.scenario import Backoff
-
-SERVICE_RECONNECT = Backoff(base=0.1, cap=5.0, jitter=0)  # of what is no device: backend and application
 
 
 @dataclass(frozen=True, slots=True)

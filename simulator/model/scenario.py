@@ -162,6 +162,8 @@ class Backoff(Part):
         return dice.whole_us(min(self.cap, self.base * 2.0 ** min(nth, 60)) * (1.0 - self.jitter * u))
 
 
+SERVICE_RECONNECT = Backoff(base=0.1, cap=5.0, jitter=0)  # of what is no device: backend and application
+
 PhaseName = Literal[
     "idle", "downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting"
 ]
@@ -375,6 +377,9 @@ class Target(Part):
     database: str = Field("sqlite", description="sqlite, sqlite:PATH")
     access: Literal["presigned", "credential"] = "presigned"
     url_ttl: Duration = 3600.0
+    connects_per_second: int | None = Field(
+        None, ge=1, description="the most attempts to connect that the broker shall see in any second after an outage"
+    )
     bind_address: bool = Field(False, description="bind a pre-signed URL to the device's address")
     document_max: Size = 8192
     depth_max: int = 6
@@ -589,6 +594,9 @@ class Scenario(Part):
     faults: tuple[Fault, ...] = ()
     swarm: int = Field(0, ge=0, description="so many faults more, drawn from the seed; none of them breaks a check")
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
+    heal: Duration | None = Field(
+        None, description="since the rollout began: all faults that are left end; absent: when it has ended"
+    )
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
     checks: tuple[str, ...] = Field((), description="names of checks; none: all")
     thresholds: dict[Literal["converged", "succeeded", "failed"], Threshold] = Field(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from simulator.model.events import Kind
 from simulator.trace.recorder import SCHEMA
 
 Codes = npt.NDArray[np.int64]
-Made = TypeVar("Made")
+_Made = TypeVar("_Made")
 _LATER = ("token",)  # columns that the traces of older versions lack
 _TEXT = tuple(f.name for f in SCHEMA if f.type == pa.string())
 _ENCODED = pa.schema(
@@ -194,16 +194,10 @@ class Trace:
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
         self._codes: dict[tuple[str, str], int] = {}
-        self._once: dict[tuple[Any, ...], Any] = {}
+        self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
-
-    def once(self, make: Callable[..., Made], *given: Any) -> Made:
-        """What `make(self, *given)` gives, made once for all who ask; nobody changes it."""
-        if (make, *given) not in self._once:
-            self._once[make, *given] = make(self, *given)
-        return cast(Made, self._once[make, *given])
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """All values of a column: numbers, or codes of text; -1 where there is none."""
@@ -245,6 +239,14 @@ class Trace:
         if kinds not in self._kinds:
             self._kinds[kinds] = View(self, np.flatnonzero(self.among("kind", self.column("kind"), kinds)))
         return self._kinds[kinds]
+
+    def once(self, make: Callable[..., _Made], *of: Any) -> _Made:
+        """`make(trace, *of)`, made when it is first asked for of these very objects, and shared from then on."""
+        key = (make, *map(id, of))
+        if key not in self._made:
+            self._made[key] = make(self, *of), of  # kept, so that no other object can have its id
+        made: _Made = self._made[key][0]
+        return made
 
     @cached_property
     def _by_thing(self) -> tuple[Codes, Codes]:

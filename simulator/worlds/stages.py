@@ -100,20 +100,20 @@ async def _stages(world: World, scenario: Scenario, record: Record) -> str:
             await world.ramp()
             await asyncio.sleep(scenario.rollout.start_after)
             record(Kind.STAGE, phase="rollout")
-            await _rolled_out(world, nemesis)
-            await nemesis.heal()
+            await _rolled_out(world, nemesis, scenario.heal)
     except TimeoutError:
-        return f"not finished within run_time {scenario.run_time:g} s"
+        return f"not finished within run_time {scenario.run_time:g} s{nemesis.advice()}"
     record(Kind.STAGE, phase="settle")
     await asyncio.sleep(scenario.settle)
     return ""
 
 
-async def _rolled_out(world: World, nemesis: _Nemesis) -> None:
-    """The rollout, while faults come and go; what goes wrong with these is raised at once."""
+async def _rolled_out(world: World, nemesis: _Nemesis, heal_s: float | None) -> None:
+    """The rollout, while faults come and go, until they are healed; what goes wrong with these is raised at once."""
     loop = asyncio.get_running_loop()
     clock = loop.create_task(nemesis.keep_time(), name="nemesis")
     rollout = loop.create_task(world.roll_out(), name="rollout")
+    bell = None if heal_s is None else loop.call_later(heal_s, nemesis.over.set)
     try:
         await asyncio.wait([clock, rollout], return_when=asyncio.FIRST_COMPLETED)
         if clock.done():
@@ -122,13 +122,15 @@ async def _rolled_out(world: World, nemesis: _Nemesis) -> None:
         nemesis.over.set()
         await clock
     finally:
+        if bell is not None:
+            bell.cancel()
         clock.cancel()
         rollout.cancel()
         await asyncio.gather(clock, rollout, return_exceptions=True)
 
 
 class _Nemesis:
-    """Begins and ends the scenario's faults; when `over` is set, no more of them begin."""
+    """Begins and ends the scenario's faults; when `over` is set, what is left is healed, and no more of them begin."""
 
     def __init__(self, world: World, faults: Sequence[Fault], record: Record) -> None:
         self._world, self._faults, self._record = world, faults, record
@@ -143,6 +145,12 @@ class _Nemesis:
             self._note(nth, "begin")
 
     async def keep_time(self) -> None:
+        """Let faults come and go until all is over, then heal."""
+        await self._come_and_go()
+        await self.over.wait()
+        await self._heal()
+
+    async def _come_and_go(self) -> None:
         """Until the last fault has had its turn, or all is over."""
         loop = asyncio.get_running_loop()
         began, timeline = loop.time(), Timeline(self._faults)
@@ -159,7 +167,12 @@ class _Nemesis:
                 await self.over.wait()
         return self.over.is_set()
 
-    async def heal(self) -> None:
+    def advice(self) -> str:
+        """What a run that did not finish may have lacked: an end of the faults that were there."""
+        left = sorted({self._faults[nth].fault for nth in self._there})
+        return f": {', '.join(left)} had not ended; give it `for`, or the scenario `heal`" if left else ""
+
+    async def _heal(self) -> None:
         """End what is left, before liveness counts."""
         if self._faults:
             self._record(Kind.STAGE, phase="heal")
@@ -168,8 +181,15 @@ class _Nemesis:
                 await self._turn(nth, False)
 
     async def _turn(self, nth: int, on: bool) -> None:
+        """A fault that begins is noted before, one that ends afterwards: a server takes its time to be there again."""
         (self._there.add if on else self._there.discard)(nth)
-        self._note(nth, "begin" if on else "end")
+        if on:
+            self._note(nth, "begin")
+        await self._act(nth, on)
+        if not on:
+            self._note(nth, "end")
+
+    async def _act(self, nth: int, on: bool) -> None:
         server = self._servers[nth]
         if not server:
             self._world.harm(nth, on)

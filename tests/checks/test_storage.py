@@ -53,6 +53,9 @@ PASSES = {
         "served within the skew of clocks": [*backed(), served("206", 4, HOUR_US + 500_000)],
         "served by a newer leave": [*backed(), heard("running", DAY_US), served("206", 4, DAY_US + 9)],
         "a stranger refused": [*backed(), served("403", 0, thing="", digest=None)],
+        "refused by a fault in its stead": with_after(
+            backed(), "start", ("fault", "d-0", {"status": "did", "detail": '{"request":"GET","answer":403}'}),
+            piece("403")),
         "by a credential": (with_after(backed(delta={"size": 9}), "start", GRANTED), CREDENTIAL),
         "refused when the credential was lost": (
             with_after(backed(delta={"size": 9}), "start", GRANTED, piece("403")), CREDENTIAL),

@@ -84,3 +84,43 @@ def test_offers_of_a_rollout_under_way_and_of_no_target_count_for_none_that_ende
 def test_fewer_devices_than_asked_are_said():
     assert started(trace(*update()), SCENARIO) == ("1 of 2 devices were started",)
     assert started(trace(*update(), *update("d-1", "r.d-1.0")), SCENARIO) == ()
+
+
+def killed(begin, end, server="broker", nth=0):
+    detail = json.dumps({"server": server})
+    return [("fault", "", {"t_us": t, "status": status, "size": nth, "detail": detail})
+            for status, t in (("begin", begin), ("end", end))]  # fmt: skip
+
+
+S = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("due", "sent", "late"),
+    [
+        (20 * S, 41 * S, 0),  # while it was killed
+        (20 * S, 45 * S, 0),  # the application has tried again by then
+        (20 * S, 46 * S, S),
+        (9 * S, 41 * S, S),  # what was late before stays late
+        (9 * S, 10 * S, S),
+        (46 * S, 47 * S, S),
+        (8 * S, 48 * S, 5 * S),
+    ],
+)
+@pytest.mark.parametrize("more", [[], killed(12 * S, 30 * S, nth=1), killed(1, 90 * S, "backend", 1)])
+def test_an_offer_is_not_late_as_long_as_none_can_go(due, sent, late, more):
+    offer = ("offer", "a", {"t_us": sent, "status": "sent", "span_us": sent - due})
+    found = values(judged(*killed(10 * S, 40 * S), *more, offer))["schedule lateness p99, s"]
+    assert found == (late / S, 0.1, late == 0)
+
+
+def test_who_had_his_turn_in_an_outage_that_outlasted_it_was_never_due():
+    lost = {"offer": None, "counters": {"detail": '{"TIMED_OUT":1}'}, "ended": {"status": "TIMED_OUT"}}
+    assert offered(*update(**lost)) == (0.0, 0.99, False)
+    assert offered(*update(**lost), *killed(1, 100)) is None
+    both = [*update(counters={"size": 2, "detail": '{"SUCCEEDED":1,"TIMED_OUT":1}'}),
+            ("target", "d-1", {"job": "rollout-1", "version": "2", "digest": "n" * 64}),
+            ("execution", "d-1", {"job": "r.d-1.0", "status": "IN_PROGRESS", "digest": "n" * 64, "t_us": 50 * S})]  # fmt: skip
+    assert offered(*both) == (0.5, 0.99, False)
+    assert offered(*both, *killed(20 * S, 40 * S)) == (0.5, 0.99, False)
+    assert offered(*both, *killed(20 * S, 48 * S)) == (1.0, 0.99, True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulator.broker.core import TAKEN_OVER, Broker
-from simulator.broker.packets import Connect, Disconnect, Publish
+from simulator.broker.core import NOT_AUTHORIZED, TAKEN_OVER, Broker
+from simulator.broker.packets import ConnAck, Connect, Disconnect, Publish
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import scenario
 
@@ -14,6 +14,23 @@ class DeafBroker(Broker):
     def receive(self, conn, packet, now):
         out = super().receive(conn, packet, now)
         return [o for o in out if not (isinstance(o[1], Publish) and o[1].topic == "state/device-3/update/delta")]
+
+
+class Grudging(Broker):
+    """Lets device-3 in once, and never again."""
+
+    def _connect(self, conn, packet, now, out):
+        if packet.username == "device-3" and now > 20:
+            out.append((conn, ConnAck(NOT_AUTHORIZED)))
+        else:
+            super()._connect(conn, packet, now, out)
+
+
+def test_l8_a_broker_that_refuses_a_device_after_an_outage():
+    made = scenario(devices=6, rollout={"maximumPerMinute": 60, "timeoutConfig": {"inProgressTimeout": "5m"}},
+                    faults=[{"fault": "F4-broker-killed", "at": "2s", "for": "1m"}], settle="5m")  # fmt: skip
+    assert fails("L8-return", made, broker=Grudging) == {"device-3"}
+    passes(made)
 
 
 def test_l2_a_broker_that_loses_deltas():

@@ -1,5 +1,7 @@
 """Devices with one bad habit each: the named check finds it, and without the habit all pass."""
 
+import asyncio
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -8,9 +10,14 @@ import pytest
 from simulator.backend.replica import Decision, Replica
 from simulator.backend.storage import Storage
 from simulator.checks.judge import judge
+from simulator.device import device
 from simulator.device.agent import Reaction, UpdateAgent
+from simulator.device.device import Device
+from simulator.device.download import Terms
 from simulator.device.profile import Draws
+from simulator.device.session import Session
 from simulator.model.io import Response
+from simulator.model.scenario import Backoff, Profile
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, run, scenario
 
@@ -160,6 +167,54 @@ def test_l9_a_device_that_says_it_too_often():
     trace = run(scenario(devices=3), replica=HardOfHearing)
     found = {f.check: f for f in judge(trace, heeds)}["L9-backoff"]
     assert (found.verdict, set(found.things)) == ("FAIL", THREE)
+
+
+class Weary(Storage):
+    """Refuses everybody for ever, and says that it is busy."""
+
+    def serve(self, request, now, address=""):
+        _, served = super().serve(request, now, address)
+        return Response(503, (("content-length", "0"),), b""), served._replace(status=503, size=0)
+
+
+def test_l1_a_device_that_asks_for_ever(monkeypatch):
+    made = scenario(devices=3, run_time="30m")
+    passes(made, storage=Weary)  # they give up, and say so
+    monkeypatch.setattr(device, "Terms", lambda *terms: Terms(*terms)._replace(retry=Backoff(attempts=None)))
+    assert fails("L1-terminal", made, storage=Weary) == THREE
+
+
+def test_l1_a_device_that_is_parked_when_its_answer_is_lost(monkeypatch):
+    lost = {"fault": "F17-answer-lost", "count": 2, "step": "reporting", "times": 2}  # the initial report's too
+    made = scenario(devices=3, faults=[lost], settle="1h", run_time="6h")
+    passes(made)
+    monkeypatch.setattr(Device, "_until_resend", lambda self, way: math.inf)
+    assert fails("L1-terminal", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
+
+
+OUTAGE = {"fault": "F4-broker-killed", "at": "2s", "for": "1m"}
+
+
+def test_l8_a_device_that_does_not_come_back(monkeypatch):
+    made = scenario(devices=6, faults=[OUTAGE], settle="5m", rollout={"maximumPerMinute": 60})
+    passes(made)
+    patient = Session.back_off
+
+    async def fickle(self):
+        await (asyncio.sleep(1e6) if self._thing == "device-4" and self._failures > 2 else patient(self))
+
+    monkeypatch.setattr(Session, "back_off", fickle)
+    assert fails("L8-return", made) == {"device-4"}
+
+
+def test_l8_a_herd_that_comes_back_all_at_once():
+    made = scenario(devices=200, ramp="20/s", faults=[OUTAGE], target={"connects_per_second": 50},
+                    settle="2m", rollout={"maximumPerMinute": 1200})  # fmt: skip
+    passes(made)
+    herd = {"base": "1s", "cap": "1m", "jitter": 0}
+    assert fails(
+        "L8-return", made.model_copy(update={"profiles": {"perfect": Profile(install=0, reboot=0, reconnect=herd)}})
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

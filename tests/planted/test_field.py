@@ -50,7 +50,7 @@ BUGS = [  # the scenario, the device's bad habit or the party, and the checks th
     ("iot-reference-esp32-73", "F17-parks", {"L2-convergence", "L3-learns", "threshold-converged"}),
     ("mender-deployments-429", {"rollout": Racing}, {"S8-counters"}),
     ("nerves-hub-web-595", "F6-keeps-url", {"S14-url", "threshold-succeeded"}),
-    ("nerves-hub-web-595", {"replica": MintsOnce}, {"threshold-succeeded"}),
+    ("nerves-hub-web-595", {"replica": MintsOnce}, {"L6-fresh-leave", "threshold-succeeded"}),
     ("ota-for-aws-iot-embedded-sdk-506", "F17-fails-late", {"threshold-succeeded", "threshold-failed"}),
     ("rauc-hawkbit-updater-158", "F21-retry-storm", {"L9-backoff"}),
     ("rauc-hawkbit-updater-161", "F16-early-success", {"L2-convergence", "S11-true-success"}),

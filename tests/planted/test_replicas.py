@@ -97,6 +97,35 @@ def test_s5_a_replica_that_takes_back_what_it_accepted(bug, things):
     passes(made)
 
 
+def thrifty(dialect, mint, **more):
+    """A replica that mints a thing's URL but once."""
+    minted = {}
+    return Replica(dialect, mint=lambda url, row, now: minted.setdefault(row.thing, mint(url, row, now)), **more)
+
+
+def hurried(dialect, mint, **more):
+    """A replica whose URLs are good for two seconds."""
+    return Replica(dialect, mint=lambda url, row, now: mint(url, row, now - 8), **more)
+
+
+class Taciturn(Replica):
+    """Answers no device that asks while it downloads."""
+
+    def _get(self, request, now):
+        decision = super()._get(request, now)
+        desired = self.rows[request.thing].desired if request.thing in self.rows else None
+        return Decision(None, (), ()) if desired else decision
+
+
+@pytest.mark.parametrize("bug", [thrifty, hurried, Taciturn])
+def test_l6_a_replica_without_fresh_urls(bug):
+    late = {"fault": "F6-late-download", "with": {"wait": "20s"}}
+    made = scenario(devices=3, profile="mute", profiles={"mute": {"running_interval": "1h"}}, faults=[late],
+                    target={"url_ttl": "10s"})  # fmt: skip
+    assert fails("L6-fresh-leave", made, replica=bug) == THREE
+    passes(made)
+
+
 def borrowed(dialect, mint, **more):
     """A replica that signs every URL in the name of device-0."""
     return Replica(dialect, mint=lambda url, row, now: mint(url, row._replace(thing="device-0"), now), **more)

@@ -59,6 +59,13 @@ def test_s14_a_storage_that_does_not_heed_the_end_of_a_credential():
     passes(made)
 
 
+@pytest.mark.parametrize("access", ["presigned", "credential"])
+def test_l6_a_storage_that_refuses_fresh_leave(access):
+    made = broken_off(target={"url_ttl": "10s", "access": access})
+    assert fails("L6-fresh-leave", made, storage=Suspicious) == {"device-1"}
+    passes(made)
+
+
 class Shifted(Storage):
     """Answers a range with one that begins elsewhere."""
 

@@ -185,19 +185,6 @@ def test_a_trace_of_an_older_version_lacks_the_columns_that_came_later(tmp_path)
     assert first_difference(found.table, in_order([batch((0, 0, 0, "report", "a"))])) is None
 
 
-def test_what_several_ask_for_is_made_once():
-    made, asked = trace(*STORY), []
-
-    def make(of, *given):
-        asked.append(given)
-        return [of, *given]
-
-    assert made.once(make, 1) is made.once(make, 1)
-    assert made.once(make, 2) == [made, 2]
-    assert made.once(make) == [made]
-    assert asked == [(1,), (2,), ()]
-
-
 def test_no_damaged_byte_goes_unnoticed(tmp_path):
     table = in_order([batch(*((i, 0, i, "phase", f"device-{i}", {"job": "j"}) for i in range(300)))])
     write_parquet(table, tmp_path / "t.parquet")
@@ -256,3 +243,17 @@ def test_columns_are_as_small_as_their_codes():
     made = trace(*STORY)
     assert made.column("thing").dtype == np.int32
     assert made.column("t_us").dtype == np.int64
+
+
+def test_what_is_made_of_a_trace_is_made_once_for_the_same_objects():
+    made, calls = trace(*STORY), []
+
+    def count(of, *more):
+        calls.append((of, *more))
+        return len(calls)
+
+    one, other = [1], [1]
+    assert [made.once(count), made.once(count, one), made.once(count, one), made.once(count, other)] == [1, 2, 2, 3]
+    assert made.once(count) == 1
+    assert calls == [(made,), (made, one), (made, other)]
+    assert trace(*STORY).once(count) == 4
