@@ -11,11 +11,11 @@ import orjson
 
 from simulator.dialects.atlas import AtlasProbe
 from simulator.dialects.base import Answered
-from simulator.links.base import SERVICE_RECONNECT, MqttLink
+from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Message, Publish
-from simulator.model.scenario import Target
+from simulator.model.scenario import SERVICE_RECONNECT, Target
 from simulator.trace.recorder import Record
 
 PATIENCE_S = 10.0  # what nobody has answered until then stays open
