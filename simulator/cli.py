@@ -234,13 +234,19 @@ def check(
 
 
 @app.command()
-def replay(run: RunPath) -> None:
+def replay(
+    run: RunPath,
+    device: Annotated[str | None, typer.Option(help="only this device, by its name or index, against its tape")] = None,
+) -> None:
     """Run a recorded virtual run again and compare: SAME (exit code: the original's), DIFFERENT (2) with the first event
-    that differs, or FIXED (0): what had failed passes."""
+    that differs, or FIXED (0): what had failed passes. With --device, that device alone, in milliseconds."""
     from simulator.trace import rundir
+    from simulator.worlds import alone
     from simulator.worlds import replay as replaying
 
-    print(replaying.text(found := replaying.replay(rundir.open_run(run))))
+    opened = rundir.open_run(run)
+    found = replaying.replay(opened) if device is None else alone.replay_device(opened, device)
+    print(alone.text(found) if isinstance(found, alone.Alone) else replaying.text(found))
     raise typer.Exit(found.exit_code)
 
 
