@@ -33,7 +33,7 @@ def differs(made, ordinal):
     rows = [orjson.loads(orjson.dumps(alone.to_json(entry, artifact))) for entry in taped.tape.entries]
     tape = alone.Tape(taped.tape.began_us, [alone.from_json(row, artifact) for row in rows])
     played = perform(made, ordinal, tape)
-    assert len(played.events) > 5
+    assert played.events.num_rows >= 5  # even one that never hears of an update
     return first_difference(own_events(trace, thing), played.events) or played.departs or None
 
 
@@ -157,7 +157,7 @@ def test_a_device_that_says_something_else_departs_there(run, monkeypatch):
 
 def test_a_device_that_records_something_else_shows_both_events(run, monkeypatch):
     replay_device(run, "device-3")
-    monkeypatch.setattr("simulator.device.device._Device._until", lambda self, wall_s: 7)
+    monkeypatch.setattr("simulator.device.device.Device._until", lambda self, wall_s: 7)
     found = replay_device(run, "device-3")
     assert (found.likeness, found.departs) == (Likeness.DIFFERENT, "")
     _, ours, theirs = found.difference
