@@ -9,11 +9,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from simulator.broker.packets import ConnAck, Connect, Disconnect, Filter, Packet, PubAck, Publish, SubAck, Subscribe
-from simulator.links.base import Wires
-from simulator.links.memory import Client, Fabric, MemoryHttp, MemoryMqtt
+from simulator.links.base import MqttOptions, Wires
+from simulator.links.memory import Client, MemoryHttp, MemoryMqtt
 from simulator.model.errors import LinkError
 from simulator.model.io import Request, Response
 
@@ -207,9 +207,9 @@ class Player:
         """Play what comes by itself from now on."""
         self._go_on()
 
-    def wires(self, make: Callable[[Fabric], MemoryMqtt], address: str) -> Wires:
+    def wires(self, options: MqttOptions, address: str) -> Wires:
         """Wires that lead to the tape."""
-        mqtt = make(_Mouth(self, len(self._clients)))
+        mqtt = MemoryMqtt(Mouth(self, len(self._clients)), options)
         self._clients.append(mqtt)
         return Wires(mqtt, MemoryHttp(self._serve), address)
 
@@ -301,22 +301,35 @@ class Player:
         return answer
 
 
-class _Mouth:
-    """The fabric of one client that is played to."""
+class Listener(Protocol):
+    """Whom a device speaks to in its broker's place."""
 
-    __slots__ = ("_nth", "_player", "loop")
+    def reach(self, client: int) -> None:
+        """This client is about to connect. Raises LinkError where nobody is there."""
 
-    def __init__(self, player: Player, nth: int) -> None:
-        self._player, self._nth, self.loop = player, nth, asyncio.get_running_loop()
+    def said(self, event: Event, client: int) -> None:
+        """This client said this: what came of it at once has arrived when this returns."""
+
+
+class Mouth:
+    """The fabric of one client whose broker is played."""
+
+    __slots__ = ("_listener", "_nth", "loop")
+
+    def __init__(self, listener: Listener, nth: int) -> None:
+        self._listener, self._nth, self.loop = listener, nth, asyncio.get_running_loop()
 
     def reach(self) -> None:
-        self._player.reach(self._nth)
+        """Whether anybody is there. Raises LinkError."""
+        self._listener.reach(self._nth)
 
     def submit(self, client: Client, packet: Packet) -> None:
-        self._player.said(_unsigned(packet), self._nth)
+        """A packet to the broker."""
+        self._listener.said(_unsigned(packet), self._nth)
 
     def vanish(self, client: Client) -> None:
-        self._player.said(Cut(), self._nth)
+        """The connection was cut."""
+        self._listener.said(Cut(), self._nth)
 
     def watch(self) -> None:
         """Sessions expire by the tape."""

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import shlex
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import orjson
@@ -18,7 +20,6 @@ from simulator.fleet.fleet import Road, run_fleet
 from simulator.fleet.shard import Shard
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import TimeLimit, VirtualLoop, run_virtual
-from simulator.links.memory import MemoryMqtt
 from simulator.links.tape import Player, Tape, Taping, from_json, to_json
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KINDS, Kind
@@ -137,6 +138,25 @@ def read_tape(path: Path, thing: str, artifact: bytes) -> Taped | None:
 # ---- the device
 
 
+class Others(Protocol):
+    """Who plays all others' parts to a device. `over` is done at the end, or with a sentence when they cannot go on."""
+
+    over: asyncio.Future[str]
+
+    def begin(self) -> None:
+        """The device is about to start."""
+
+    def wires(self, options: MqttOptions, address: str) -> Wires:
+        """Its wires."""
+
+    def recorded(self) -> None:
+        """It has recorded an event."""
+
+
+Turned = Callable[[int, bool], None]
+"""Tells the device that the scenario's nth fault begins or ends."""
+
+
 class Performance(NamedTuple):
     """What the device did alone: its events, where it departed from the tape, and how long it took in seconds."""
 
@@ -145,15 +165,16 @@ class Performance(NamedTuple):
     took_s: float
 
 
-def perform(scenario: Scenario, ordinal: int, tape: Tape) -> Performance:
-    """The device alone, against its tape. What it raises ends it: a departure too."""
-    alone = scenario.model_copy(update={"fleet": scenario.fleet.model_copy(update={"only": (ordinal,)})})
+def perform(scenario: Scenario, ordinal: int, began_us: int, others: Callable[[Turned], Others]) -> Performance:
+    """The device alone, whose fleet began then. What it raises ends it: a departure too."""
+    alone = alone_in(scenario, ordinal)
     batches: list[pa.RecordBatch] = []
     recorders: list[Recorder] = []
 
     async def main(loop: VirtualLoop) -> str:
         recorders.append(Recorder(lambda: loop.now_us, batches.append))
-        return await _perform(alone, tape, recorders[0])
+        await asyncio.sleep(began_us / 1e6)
+        return await _perform(alone, others, recorders[0])
 
     began = time.perf_counter()
     try:
@@ -166,10 +187,14 @@ def perform(scenario: Scenario, ordinal: int, tape: Tape) -> Performance:
     return Performance(own_events(Trace(in_order(batches)), scenario.fleet.name(ordinal)), departs, took_s)
 
 
-async def _perform(scenario: Scenario, tape: Tape, record: Record) -> str:
+def alone_in(scenario: Scenario, ordinal: int) -> Scenario:
+    """The scenario in which no other device is there."""
+    return scenario.model_copy(update={"fleet": scenario.fleet.model_copy(update={"only": (ordinal,)})})
+
+
+async def _perform(scenario: Scenario, others: Callable[[Turned], Others], record: Record) -> str:
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(tape.began_us / 1e6)
-    player = Player(tape, lambda nth, on: nemesis.switch(nth, on))
+    player = others(lambda nth, on: nemesis.switch(nth, on))
 
     def recorded(*event: Any, **columns: Any) -> None:
         if not (player.over.done() and player.over.result()):  # past a departure there is nothing to compare
@@ -189,12 +214,12 @@ async def _perform(scenario: Scenario, tape: Tape, record: Record) -> str:
     return player.over.result()
 
 
-def _road(scenario: Scenario, player: Player) -> Road:
+def _road(scenario: Scenario, player: Others) -> Road:
     def road(thing: str, profile: Profile) -> Wires:
         base = MqttOptions("tape", 0, scenario.fleet.login(thing)[0], thing)
         options = setting.session_options(base, profile)
         address = thing if scenario.target.bind_address else ""
-        return player.wires(lambda fabric: MemoryMqtt(fabric, options), address)
+        return player.wires(options, address)
 
     return road
 
@@ -244,7 +269,7 @@ def replay_device(run: Run, device: str) -> Alone | replay.Replay:
             return replay.replay(run)
         with contextlib.suppress(OSError):  # a directory that is only read
             write_tape(path, thing, taped, artifact)
-    played = perform(scenario, ordinal, taped.tape)
+    played = perform(scenario, ordinal, taped.tape.began_us, partial(Player, taped.tape))
     events = played.events if beginning.whole else played.events.slice(0, len(recorded))
     return Alone(
         run,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from simulator.device.profile import Draws
 from simulator.dialects.atlas import AtlasDevice
 from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
+from simulator.links.tape import Player
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.trace import rundir
@@ -32,7 +34,7 @@ def differs(made, ordinal):
     artifact = setting.artifact_bytes(made)
     rows = [orjson.loads(orjson.dumps(alone.to_json(entry, artifact))) for entry in taped.tape.entries]
     tape = alone.Tape(taped.tape.began_us, [alone.from_json(row, artifact) for row in rows])
-    played = perform(made, ordinal, tape)
+    played = perform(made, ordinal, tape.began_us, partial(Player, tape))
     assert played.events.num_rows >= 5  # even one that never hears of an update
     return first_difference(own_events(trace, thing), played.events) or played.departs or None
 
