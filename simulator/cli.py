@@ -234,13 +234,29 @@ def check(
 
 
 @app.command()
-def replay(run: RunPath) -> None:
+def replay(
+    run: RunPath,
+    device: Annotated[str | None, typer.Option(help="only this device, by its name or index, against its tape")] = None,
+    world: Annotated[str | None, typer.Option(help="virtual: carry a device of a live run over")] = None,
+) -> None:
     """Run a recorded virtual run again and compare: SAME (exit code: the original's), DIFFERENT (2) with the first event
-    that differs, or FIXED (0): what had failed passes."""
+    that differs, or FIXED (0): what had failed passes. With --device, that device alone, in milliseconds. Of a live run,
+    with --world virtual: does the device that failed fail again? REPRODUCED (the original's) or NOT REPRODUCED (2)."""
     from simulator.trace import rundir
+    from simulator.worlds import alone, carried
     from simulator.worlds import replay as replaying
 
-    print(replaying.text(found := replaying.replay(rundir.open_run(run))))
+    if world not in (None, "virtual"):
+        raise ScenarioError(f"--world {world}: a run is replayed in the virtual world")
+    opened = rundir.open_run(run)
+    found: Any
+    if world and opened.manifest["scenario"].get("world") == "live":
+        print(carried.text(found := carried.carry(opened, device)))
+    elif device is not None:
+        found = alone.replay_device(opened, device)
+        print(alone.text(found) if isinstance(found, alone.Alone) else replaying.text(found))
+    else:
+        print(replaying.text(found := replaying.replay(opened)))
     raise typer.Exit(found.exit_code)
 
 

@@ -45,13 +45,15 @@ class LatentMqtt:
         if leaving and leaving[-1][0] > at:
             at = leaving[-1][0]
         leaving.append((at, topic, payload, qos, retain))
-        self._loop.call_at(at, self._due)
+        self._loop.call_at(at, self._due, at)
 
     def _in_one_delay(self) -> float:
         return whole_us(self._loop.time() + self._delay())
 
-    def _due(self) -> None:
-        if self._sender is None and self._leaving:
+    def _due(self, at: float) -> None:
+        if self._loop.time() < at:  # a live loop's timer may ring half a millisecond early
+            self._loop.call_at(at, self._due, at)
+        elif self._sender is None and self._leaving:
             self._sender = self._loop.create_task(self._send())
 
     async def _send(self) -> None:

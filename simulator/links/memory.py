@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from simulator.broker.core import Broker
 from simulator.broker.packets import (
@@ -26,6 +27,36 @@ from simulator.model.io import Request, Response
 _CHUNK = 65536
 
 
+class Client(Protocol):
+    """Whom a broker's packets are for."""
+
+    def __hash__(self) -> int: ...
+
+    def arrived(self, packet: Packet) -> None:
+        """The broker sent this."""
+
+    def lose(self, reason: str) -> None:
+        """The connection ended from the other side."""
+
+
+class Fabric(Protocol):
+    """What carries a client's packets to its broker; the clock is that of `loop`."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def reach(self) -> None:
+        """A client is about to connect. Raises LinkError where nobody is there."""
+
+    def submit(self, client: Client, packet: Packet) -> None:
+        """A client's packet; what answers it at once has arrived when this returns."""
+
+    def vanish(self, client: Client) -> None:
+        """A client's connection was cut."""
+
+    def watch(self) -> None:
+        """A session may have been left."""
+
+
 class MemoryBroker:
     """The fabric: carries packets between clients and the core, at once and in order; a road that takes time is
     `links.latency`."""
@@ -37,13 +68,18 @@ class MemoryBroker:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
 
-    def submit(self, client: MemoryMqtt, packet: Packet) -> None:
+    def reach(self) -> None:
+        """A client is about to connect. Raises LinkError where nobody is there."""
+        if self.down:
+            raise LinkError("connection refused")
+
+    def submit(self, client: Client, packet: Packet) -> None:
         """A client's packet to the core, and what the core says then to whom it is for."""
         if not self.down:
             for to, answer in self.core.receive(client, packet, self.loop.time()):
                 to.arrived(answer)  # type: ignore[attr-defined]
 
-    def vanish(self, client: MemoryMqtt) -> None:
+    def vanish(self, client: Client) -> None:
         """A client's connection was cut."""
         for to, said in self.core.dropped(client, self.loop.time()):
             to.arrived(said)  # type: ignore[attr-defined]
@@ -95,7 +131,7 @@ class MemoryMqtt:
     capabilities = frozenset({"abort", "withhold-puback"})
     __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "fabric", "up")
 
-    def __init__(self, fabric: MemoryBroker, options: MqttOptions) -> None:
+    def __init__(self, fabric: Fabric, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
         self._inbox: deque[Publish] | None = None  # an empty one takes 760 bytes
@@ -107,8 +143,7 @@ class MemoryMqtt:
 
     async def connect(self) -> bool:
         """Connect; True when the broker resumed a session. Raises LinkError, PeerError."""
-        if self.fabric.down:
-            raise LinkError("connection refused")
+        self.fabric.reach()
         self.abort()
         self._inbox = None
         self._lost = ""
@@ -278,16 +313,16 @@ class MemoryBody:
 class MemoryHttp:
     """HTTP by calling `serve`, which raises LinkError where nobody is there; implements `HttpLink`."""
 
-    __slots__ = ("_serve",)
+    __slots__ = ("serve",)
 
     def __init__(self, serve: Callable[[Request], Response]) -> None:
-        self._serve = serve
+        self.serve = serve
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> MemoryBody:
         """One turn of the loop, then the response. Raises LinkError."""
         await asyncio.sleep(0)
         for _ in range(REDIRECTS_MAX + 1):
-            response = self._serve(request)
+            response = self.serve(request)
             onward = redirected(request, response.status, response.header("location"))
             if onward is None:
                 return MemoryBody(response, bound, head=request.method == "HEAD")

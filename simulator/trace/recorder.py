@@ -96,6 +96,11 @@ class Recorder:
         if len(self._rows) >= BATCH_EVENTS:
             self.flush()
 
+    @property
+    def count(self) -> int:
+        """How many events were recorded so far: the last one's `seq`."""
+        return self._seq
+
     def flush(self) -> None:
         """Hand what was recorded so far to the sink."""
         if self._rows:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from simulator import __version__
 from simulator.faults.swarm import with_swarm
+from simulator.links.clock import TimeLimit
 from simulator.model.errors import NotSimulated, ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
@@ -63,30 +64,32 @@ class Replay(NamedTuple):
         return {Likeness.SAME: self.recorded.exit_code, Likeness.FIXED: 0}.get(self.likeness, 2)
 
 
-def again(scenario: Scenario) -> Again:
-    """Run a scenario in virtual time and judge it, without a file. An exception of ours ends the run, not the caller;
-    raises ScenarioError and NotSimulated."""
+def again(scenario: Scenario, until_s: float | None = None) -> Again:
+    """Run a scenario in virtual time and judge it, without a file; no further than `until_s`. An exception of ours ends
+    the run, not the caller; raises ScenarioError and NotSimulated."""
     scenario = with_swarm(scenario)
     batches: list[pa.RecordBatch] = []
     incomplete: tuple[str, ...] = ()
     died: tuple[str, ...] = ()
     crash = ""
     try:
-        outcome = virtual.run(scenario, batches.append)
+        outcome = virtual.run(scenario, batches.append, until_s=until_s)
         if "died" in outcome:
             died = (outcome["died"],)
         elif not outcome["complete"]:
             incomplete = (outcome["reason"],)
     except (ScenarioError, NotSimulated):
         raise
+    except TimeLimit:
+        incomplete = (f"stopped at {until_s:g} s",)
     except Exception as error:
-        crash, said = _crash(error)
+        crash, said = crash_of(error)
         died = (f"{crash}: {said}",)
     trace = Trace(in_order(batches))
     return Again(trace, runs.judged(trace, scenario, incomplete, died), crash)
 
 
-def _crash(error: BaseException) -> tuple[str, str]:
+def crash_of(error: BaseException) -> tuple[str, str]:
     """Which exception it was and in which function, and what it says."""
     while isinstance(error, BaseExceptionGroup):  # of a task group: the first one
         error = error.exceptions[0]
@@ -109,33 +112,55 @@ def twice(scenario: Scenario) -> Difference | None:
 
 
 def replay(run: Run) -> Replay:
-    """Run a recorded virtual run again and compare. Raises ScenarioError for a live run, and one without a record."""
+    """Run a recorded virtual run again and compare, as far as its record goes; the whole of it where something differs.
+    Raises ScenarioError for a live run, and one without a record."""
+    scenario, recorded = comparable(run)
+    judgement = runs.judge_again(run, ())
+    new = again(scenario, recorded.until_s)
+    difference = recorded.first_difference(new.trace)
+    if difference is not None and not recorded.whole:
+        new = again(scenario)
+    return Replay(run, recorded.whole, len(recorded.table), difference, judgement, new)
+
+
+class Beginning(NamedTuple):
+    """The events of a record that a second run repeats, whether these are all, and until when it must run for them."""
+
+    table: pa.Table
+    whole: bool
+    until_s: float | None
+
+    def first_difference(self, trace: Trace) -> Difference | None:
+        """Where another run's trace differs first."""
+        return first_difference(self.table, trace.table if self.whole else trace.table.slice(0, len(self.table)))
+
+
+def comparable(run: Run) -> tuple[Scenario, Beginning]:
+    """A recorded virtual run's scenario, and what of its record can be compared. Raises ScenarioError where it is a
+    live run, or nothing can be."""
     scenario = runs.scenario_of(run)
     if scenario.world != "virtual":
-        raise ScenarioError(f"{run.path}: a run of the {scenario.world} world; only virtual runs can be replayed")
+        raise ScenarioError(
+            f"{run.path}: a run of the {scenario.world} world, which no run repeats; "
+            f"a device of it can be carried over: fleetsim replay --world virtual {run.path} --device NAME"
+        )
     runs.to_run_again(run)
-    recorded, whole = _comparable(run.trace)
-    if not len(recorded):
+    beginning = _beginning(run.trace)
+    if not len(beginning.table):
         raise ScenarioError(f"{run.path}: its record holds nothing that could be compared")
-    judgement = runs.judge_again(run, ())
-    new = again(scenario)
-    table = new.trace.table
-    difference = first_difference(recorded, table if whole else table.slice(0, len(recorded)))
-    return Replay(run, whole, len(recorded), difference, judgement, new)
+    return scenario, beginning
 
 
-def _comparable(trace: Trace) -> tuple[pa.Table, bool]:
-    """The events of a record that a second run repeats, and whether these are all.
-
-    In one that breaks off, those of the last instant may come of its ending: an interrupt switches all devices off.
-    """
+def _beginning(trace: Trace) -> Beginning:
+    """In a record that breaks off, the events of the last instant may come of its ending: an interrupt switches all
+    devices off."""
     if not len(trace):
-        return trace.table, False
+        return Beginning(trace.table, False, None)
     last = trace.row(len(trace) - 1)
     if (last["kind"], last.get("status")) == (Kind.RUN, "end"):
-        return trace.table, True
+        return Beginning(trace.table, True, None)
     earlier = int(trace.column("t_us").searchsorted(last["t_us"]))
-    return trace.table.slice(0, earlier), False
+    return Beginning(trace.table.slice(0, earlier), False, last["t_us"] / 1e6)
 
 
 def differing(difference: Difference, first: str, second: str) -> str:
@@ -148,10 +173,7 @@ def differing(difference: Difference, first: str, second: str) -> str:
 
 def text(found: Replay) -> str:
     """What a replay found, for a terminal."""
-    manifest = found.run.manifest
-    lines = [f"{found.likeness}  {found.run.path}  seed {manifest.get('seed')}"]
-    if manifest.get("version") != __version__:
-        lines.append(f"  recorded by version {manifest.get('version')}, replayed by {__version__}")
+    lines = [f"{found.likeness}  {found.run.path}  seed {found.run.manifest.get('seed')}", *other_version(found.run)]
     if not found.whole:
         lines.append(f"  the record breaks off ({_why(found)}): its first {found.compared:,} events were compared")
     elif found.difference is None:
@@ -159,13 +181,23 @@ def text(found: Replay) -> str:
     if found.difference is not None:
         lines += [f"  {line}" for line in differing(found.difference, "recorded", "replayed").splitlines()]
     sides = {"recorded": found.recorded, "replayed": found.new.judgement}
-    if found.whole and found.difference is None:
+    if found.difference is None:
         del sides["replayed"]  # the same trace, the same judgement
     for side, judgement in sides.items():
-        lines.append(f"  {side}: {judgement.verdict}")
-        lines += [f"    ✗ {f.check:<20} {f.summary}" for f in judgement.failed]
-        lines += [f"    {reason}" for reason in (*judgement.died, *judgement.incomplete)]
+        lines += judged_as(side, judgement)
     return "\n".join(lines)
+
+
+def other_version(run: Run) -> list[str]:
+    """A line for a terminal where another version recorded the run."""
+    recorded = run.manifest.get("version")
+    return [] if recorded == __version__ else [f"  recorded by version {recorded}, replayed by {__version__}"]
+
+
+def judged_as(side: str, judgement: Judgement) -> list[str]:
+    """A judgement's verdict and what it comes from, for a terminal."""
+    failed = [f"    ✗ {f.check:<20} {f.summary}" for f in judgement.failed]
+    return [f"  {side}: {judgement.verdict}", *failed, *(f"    {r}" for r in (*judgement.died, *judgement.incomplete))]
 
 
 def _why(found: Replay) -> str:

@@ -51,11 +51,13 @@ class Parts:
     replica: Callable[..., Replica] = Replica
     rollout: Callable[..., Rollout] = Rollout
     application: Callable[..., Application] = Application
+    nemesis: Callable[..., Nemesis] = Nemesis
     road: Callable[[Road], Road] = field(default=lambda road: road)
 
 
-def run(scenario: Scenario, sink: Sink, parts: Parts | None = None) -> Outcome:
-    """Run a scenario to its end in virtual time, handing the trace to `sink` in batches."""
+def run(scenario: Scenario, sink: Sink, parts: Parts | None = None, *, until_s: float | None = None) -> Outcome:
+    """Run a scenario to its end in virtual time, handing the trace to `sink` in batches. Raises TimeLimit where it goes
+    on after `until_s`."""
 
     recorders: list[Recorder] = []
 
@@ -65,7 +67,7 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None) -> Outcome:
         return await conduct(world, scenario, recorders[0])
 
     try:
-        return run_virtual(main)
+        return run_virtual(main, until_s=until_s)
     finally:
         for recorder in recorders:
             recorder.flush()
@@ -77,7 +79,7 @@ class _World:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: asyncio.Future[None] = self._loop.create_future()
-        self._nemesis = Nemesis(scenario, record)
+        self._nemesis = parts.nemesis(scenario, record)
         self._key = setting.run_key(scenario)
         self._services = setting.services(scenario)
         access = Access(self._key, self._services, setting.topic_root(scenario.target))

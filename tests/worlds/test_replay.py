@@ -16,31 +16,11 @@ from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
-from simulator.worlds import runs, virtual
+from simulator.worlds import virtual
 from simulator.worlds.replay import Likeness, replay, text, twice
-from simulator.worlds.stack import Options
+from tests.worlds.recording import plant, recorded, without_its_end
 from tests.worlds.running import fleetsim, latest, start, wait_for
 from tests.worlds.virtually import scenario
-
-
-def recorded(out, made):
-    """A run directory as `fleetsim run` leaves it."""
-    path, judgement = runs.run(made, out, "fleetsim run x", Options(), quiet=True)
-    return rundir.open_run(path), judgement
-
-
-def plant(monkeypatch, **parts):
-    """Every run from now on has these parties."""
-    whole = virtual.Parts
-    monkeypatch.setattr(virtual, "Parts", lambda: whole(**parts))
-
-
-def without_its_end(path, rows):
-    """Leave only so many rows, as an interrupt would."""
-    trace = rundir.open_run(path).trace
-    write_parquet(trace.table.slice(0, rows), path / "trace.parquet")
-    manifest = json.loads((path / "manifest.json").read_text())
-    rundir.write_json(path / "manifest.json", manifest | {"complete": False, "incomplete": ["interrupted"]})
 
 
 class OverCounting(Rollout):
@@ -188,7 +168,7 @@ def test_a_fault_that_this_version_does_not_have_is_named_with_the_run_that_aske
 def test_a_live_run_and_an_empty_record_are_refused(tmp_path):
     run, _ = recorded(tmp_path, scenario(devices=2))
     run.manifest["scenario"]["world"] = "live"
-    with pytest.raises(ScenarioError, match="only virtual runs can be replayed"):
+    with pytest.raises(ScenarioError, match="which no run repeats"):
         replay(run)
     without_its_end(run.path, 0)
     with pytest.raises(ScenarioError, match="nothing that could be compared"):
@@ -248,4 +228,5 @@ def test_an_interrupted_run_is_the_beginning_of_its_replay(tmp_path, number):
     found = replay(run)
     assert found.difference is None, text(found)
     assert 1000 < found.compared < len(found.new.trace)
+    assert found.new.trace.column("t_us")[-1] <= run.trace.column("t_us")[-1]  # and no further
     assert not found.whole
