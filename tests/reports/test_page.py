@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 import duckdb
 import pytest
 
-from reports import files, page, summary
+from reports import files, html, page, summary
 from reports.times import QUANTILES
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
@@ -83,7 +83,7 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
     steps = {row[0]: row[1] for row in read.table("step")[1:]}
     assert steps == {
-        name: (page._bytes if name.startswith("bytes") else page._count)(step["total"])
+        name: (html.amount if name.startswith("bytes") else html.count)(step["total"])
         for name, step in numbers["throughput"].items()
     }
     spread = numbers["fan_out"]["rollout-1"]
