@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 from reports import effort, flow
-from reports.drawing import COLOURS, HATCHES, all_labels, curve, drawn, few, plain, printable, style
+from reports.drawing import COLOURS, HATCHES, SINCE, all_labels, curve, drawn, few, plain, printable, style, time_unit
 from reports.summary import faults
-from reports.times import Seconds, Spans, began_s, cohorts, converged_s, durations, waves, zero_s
+from reports.times import Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Mask, Targets
 
 _DOTS = 1500
-_UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 _LEGEND_MAX = 12
-_SINCE = "since the rollout began"
 _OVER_TIME = ("offer to delta", "downloading", "whole update")
 
 Series = dict[str, tuple[Seconds, Seconds]]
@@ -33,9 +31,9 @@ class Charts:
     def __init__(self, trace: Trace) -> None:
         self._trace, self._targets = trace, Targets(trace)
         self._times = converged_s(trace, self._targets)
-        self._end_s = _end(trace, self._targets, self._times)
+        self._end_s = end_s(trace, self._targets, self._times)
         self._zero_s = zero_s(trace, self._targets)
-        self._unit, self._size = next((name, size) for least, name, size in _UNITS if self._end_s >= least)
+        self._unit, self._size = time_unit(self._end_s)
 
     # ---- convergence
 
@@ -211,7 +209,7 @@ class Charts:
         def used(axes: Any, series: Series, label: str) -> None:
             for nth, (process, (at, value)) in enumerate(series.items()):
                 axes.plot(at / self._size, value, label=process, **style(nth))
-            axes.set(ylabel=label, xlabel=f"{self._unit} {_SINCE}", ylim=(0, None))
+            axes.set(ylabel=label, xlabel=f"{self._unit} {SINCE}", ylim=(0, None))
             plain(axes)
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
@@ -233,7 +231,7 @@ class Charts:
         return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
 
     def _on_time(self, axes: Any, label: str) -> None:
-        axes.set(xlabel=f"{self._unit} {_SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
+        axes.set(xlabel=f"{self._unit} {SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
         plain(axes)
 
 
@@ -247,14 +245,3 @@ def _cpu_percent(facts: dict[str, Any]) -> float:
 
 def _memory_mb(facts: dict[str, Any]) -> float:
     return float(facts["rss_bytes"]) / 1e6
-
-
-def _end(trace: Trace, targets: Targets, times: Seconds) -> float:
-    """Where the pictures end: behind the last that converged, or with the record where a rollout had not ended."""
-    over = np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"]).all()
-    if over and not np.isnan(times).all():
-        return float(np.nanmax(times)) * 1.03 + 1e-3
-    since = began_s(trace, targets)
-    if np.isnan(since).all():
-        return 1.0
-    return max(float(trace.column("t_us")[-1]) / 1e6 - float(np.nanmin(since)), 1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,19 @@ from reports.times import Seconds
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
 _STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+SINCE = "since the rollout began"
+_UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 _POINTS = 1000
 _NAMED = r"(cohort|wave|fault|rate)-\d+"
 
 
-def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6) -> str:
-    """One picture, its axes below each other, each painted by its function."""
+def time_unit(end_s: float) -> tuple[str, float]:
+    """In which unit an axis of time is told that ends there, and how many seconds that is."""
+    return next((name, size) for least, name, size in _UNITS if end_s >= least)
+
+
+def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6, columns: int = 1) -> str:
+    """One picture of axes in so many columns, each painted by its function."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -32,10 +40,14 @@ def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3
         "font.size": 10,
     }
     with plt.rc_context(settings):
-        figure, grid = plt.subplots(len(paints), figsize=(9, height * len(paints)), layout="constrained", squeeze=False)
+        rows = -(-len(paints) // columns)
+        figure, grid = plt.subplots(rows, columns, figsize=(9, height * rows), layout="constrained", squeeze=False)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for paint, axes in zip(paints, grid[:, 0], strict=True):
-            paint(axes)
+        for axes, paint in zip_longest(grid.flat, paints):
+            if paint:
+                paint(axes)
+            else:
+                axes.set_axis_off()
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         plt.close(figure)

@@ -20,6 +20,7 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical
 th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}th{overflow-wrap:normal}
 td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 .marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
+.words td:not(.long){overflow-wrap:normal}.even{table-layout:fixed}
 svg{width:100%;height:auto;margin-top:.6rem}
 header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
 header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
@@ -28,7 +29,7 @@ header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;
 .facts b{display:block;font-size:1.3rem;font-variant-numeric:tabular-nums}.facts span{color:#555;font-size:.85rem}
 pre,code{background:#f4f4f4;padding:.1rem .3rem;font-size:.8rem;overflow-wrap:anywhere}
 pre{white-space:pre;overflow-x:auto;padding:.5rem;margin:.3rem 0;max-width:100%;box-sizing:border-box}summary{cursor:pointer}
-@media print{body{margin:0;max-width:none}pre{white-space:pre-wrap}h2{break-after:avoid}tr,pre{break-inside:avoid}}
+@media print{body{margin:0;max-width:none;font-size:11px;print-color-adjust:exact}td,th{padding:.15rem .4rem}pre{white-space:pre-wrap}h2{break-after:avoid}tr,pre,svg{break-inside:avoid}}
 """
 
 
@@ -46,7 +47,8 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a digit."""
+    """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a
+    digit or a sign."""
     cells = [[(value if isinstance(value, Raw) else escape(value), _numeric(value)) for value in row] for row in rows]
     right = [any(row[i][1] for row in cells) and i > 0 for i in range(len(heads))]
     head = "".join(f"<th{' class=n' if r else ''}>{escape(h)}</th>" for h, r in zip(heads, right, strict=True))
@@ -63,7 +65,7 @@ def _cell(value: str, right: bool) -> str:
 
 
 def _numeric(value: str) -> bool:
-    return not isinstance(value, Raw) and (value[:1].isdigit() or value == seconds(None))
+    return not isinstance(value, Raw) and (value.lstrip("+−")[:1].isdigit() or value == seconds(None))
 
 
 def mark(mark: str, kind: str) -> Raw:
