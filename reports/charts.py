@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from reports import effort, flow
+from reports.drawing import COLOURS, HATCHES, SINCE, all_labels, curve, drawn, few, plain, printable, style, time_unit
 from reports.summary import faults
-from reports.times import Seconds, Spans, began_s, cohorts, converged_s, durations, waves, zero_s
+from reports.times import Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Mask, Targets
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
-_STYLES = ("-", "--", "-.", ":")
-_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
-_POINTS, _DOTS = 1000, 1500
-_UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
+_DOTS = 1500
 _LEGEND_MAX = 12
-_NAMED = r"(cohort|wave|fault|rate)-\d+"
-_SINCE = "since the rollout began"
 _OVER_TIME = ("offer to delta", "downloading", "whole update")
 
 Series = dict[str, tuple[Seconds, Seconds]]
@@ -38,9 +31,9 @@ class Charts:
     def __init__(self, trace: Trace) -> None:
         self._trace, self._targets = trace, trace.once(Targets)
         self._times = converged_s(trace, self._targets)
-        self._end_s = _end(trace, self._targets, self._times)
+        self._end_s = end_s(trace, self._targets, self._times)
         self._zero_s = zero_s(trace, self._targets)
-        self._unit, self._size = next((name, size) for least, name, size in _UNITS if self._end_s >= least)
+        self._unit, self._size = time_unit(self._end_s)
 
     # ---- convergence
 
@@ -59,11 +52,11 @@ class Charts:
 
         def paint(axes: Any) -> None:
             for nth, (name, ours) in enumerate(parts.items()):
-                x, y = _curve(self._times[ours], self._end_s)
-                label = _printable(f"{name or 'all'} ({int(ours.sum()):,})")
-                axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **_style(nth))
+                x, y = curve(self._times[ours], self._end_s)
+                label = printable(f"{name or 'all'} ({int(ours.sum()):,})")
+                axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **style(nth))
                 if never := int(np.isnan(self._times[ours]).sum()):  # Kaplan and Meier's mark of those left
-                    axes.plot(x[-1:] / self._size, y[-1:], "+", color=_COLOURS[nth % 7], markersize=9, clip_on=False)
+                    axes.plot(x[-1:] / self._size, y[-1:], "+", color=COLOURS[nth % 7], markersize=9, clip_on=False)
                     axes.annotate(f"{never:,} not ", (x[-1] / self._size, y[-1]), ha="right", va="bottom", fontsize=8)
             self._on_time(axes, "converged [%]")
             axes.set_ylim(0, 103)
@@ -74,7 +67,7 @@ class Charts:
         never = int(np.isnan(self._times).sum())
         said = f"; {never:,} of {len(self._times):,} never did" if never else ""
         whose = f"of each {noun}'s" if len(parts) > 1 else "of the"
-        return _drawn([paint], f"Share {whose} targets that converged{said}")
+        return drawn([paint], f"Share {whose} targets that converged{said}")
 
     def _shade(self, axes: Any) -> None:
         """The windows of faults that began while the rollout ran, as far as they are in the picture."""
@@ -85,7 +78,7 @@ class Charts:
         for nth, (name, begin, end) in enumerate(timed):
             until = last if end is None else min(end / size, last)
             axes.axvspan(begin / size, until, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
-            label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {_printable(name)}", fontsize=8, va="top")
+            label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {printable(name)}", fontsize=8, va="top")
             label.set_in_layout(False)
 
     # ---- how much, and how long
@@ -101,37 +94,37 @@ class Charts:
             for nth, (name, at) in enumerate(flow.steps(self._trace).items()):
                 y = flow.rate(at - self._zero_s, spans)
                 if y.any():
-                    axes.plot(middle, y, label=name, gid=f"rate-{nth}", **_style(nth, turn=nth))
+                    axes.plot(middle, y, label=name, gid=f"rate-{nth}", **style(nth, turn=nth))
             self._on_time(axes, "events a second")
             if axes.lines:
                 axes.legend(loc="upper right", fontsize=8, ncols=2)
 
         def load(axes: Any) -> None:
             at, size = flow.bytes_of(self._trace)
-            axes.fill_between(middle, flow.rate(at - self._zero_s, spans, size) / 1e6, step="mid", color=_COLOURS[5])
+            axes.fill_between(middle, flow.rate(at - self._zero_s, spans, size) / 1e6, step="mid", color=COLOURS[5])
             self._on_time(axes, "downloaded [MB/s]")
 
         def backlog(axes: Any) -> None:
             at, count = flow.under_way(self._trace)
-            kept = _few(len(at))
-            axes.step((at[kept] - self._zero_s) / self._size, count[kept], where="post", color=_COLOURS[0])
+            kept = few(len(at))
+            axes.step((at[kept] - self._zero_s) / self._size, count[kept], where="post", color=COLOURS[0])
             self._on_time(axes, "executions under way")
 
         title = f"Steps and bytes a second, in spans of {spans.width_s:g} s, and what was under way"
-        return _drawn([rates, load, backlog], title, height=2.4)
+        return drawn([rates, load, backlog], title, height=2.4)
 
     def latency(self) -> str:
         """How long some steps took, by when they ended: each where they are few, and quantiles."""
         found = {name: spans for name, spans in durations(self._trace, self._targets).items() if name in _OVER_TIME}
         paints = [partial(self._took, name=name, found=spans) for name, spans in found.items()]
-        return _drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
+        return drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
 
     def _took(self, axes: Any, name: str, found: Spans) -> None:
         at = (found.at_s - self._zero_s) / self._size
         if len(at) <= _DOTS:
-            axes.plot(at, found.took_s, ".", color=_COLOURS[0], alpha=0.5, markersize=4, label="each")
+            axes.plot(at, found.took_s, ".", color=COLOURS[0], alpha=0.5, markersize=4, label="each")
         for nth, (share, x, y) in enumerate(self._quantiles(found)):
-            axes.plot(x, y, label=share, **_style(nth + 1, turn=nth))
+            axes.plot(x, y, label=share, **style(nth + 1, turn=nth))
         self._on_time(axes, f"{name} [s]")
         if axes.lines:
             axes.legend(loc="best", fontsize=8)
@@ -156,15 +149,15 @@ class Charts:
 
         def paint(axes: Any) -> None:
             for nth, (name, took) in enumerate(found.items()):
-                kept = _few(len(took), 300)
+                kept = few(len(took), 300)
                 axes.step(
-                    took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **_style(nth, turn=nth // 3)
+                    took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **style(nth, turn=nth // 3)
                 )
             axes.set(xscale="log", xlabel="seconds", ylabel="took at most so long [%]", ylim=(0, 103))
-            _plain(axes)
+            plain(axes)
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
-        return _drawn([paint], "How long each step took: the share of all times that was at most so long")
+        return drawn([paint], "How long each step took: the share of all times that was at most so long")
 
     def waterfall(self) -> str:
         """Where the time of the median and of the 99th percentile's update went."""
@@ -180,16 +173,16 @@ class Charts:
                     seconds = course.parts_s.get(name, 0.0)
                     nth = names.index(name)
                     label = name if row == 0 else None
-                    look = {"color": _COLOURS[nth % 7], "hatch": _HATCHES[nth % 8], "edgecolor": "white"}
+                    look = {"color": COLOURS[nth % 7], "hatch": HATCHES[nth % 8], "edgecolor": "white"}
                     axes.barh(row, seconds, left=left, height=0.6, label=label, **look)
                     left += seconds
-            axes.set_yticks(range(len(found)), [f"{which}\n{_printable(c.thing)}" for which, c in found.items()])
+            axes.set_yticks(range(len(found)), [f"{which}\n{printable(c.thing)}" for which, c in found.items()])
             axes.invert_yaxis()
             axes.set_xlabel("seconds since the offer was due")
-            _plain(axes)
-            axes.legend(*_all_labels(names), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            plain(axes)
+            axes.legend(*all_labels(names), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
-        return _drawn([paint], "Where the time went: the median update, and that of the 99th percentile", height=2.2)
+        return drawn([paint], "Where the time went: the median update, and that of the 99th percentile", height=2.2)
 
     # ---- the load generator
 
@@ -202,7 +195,7 @@ class Charts:
 
         def lags(axes: Any) -> None:
             for nth, (process, (at, value)) in enumerate(lag.items()):
-                axes.plot(at / self._size, value, label=process, **_style(nth))
+                axes.plot(at / self._size, value, label=process, **style(nth))
             axes.plot((late.at_s - self._zero_s) / self._size, late.took_s * 1e3, "k:", label="schedule lateness")
             if lag_allowed_s is not None:
                 top = max(lag_allowed_s * 1e3, axes.get_ylim()[1]) * 1.2
@@ -210,14 +203,14 @@ class Charts:
                 axes.text(0, lag_allowed_s * 1e3, " p99 up here: the run is INVALID", fontsize=8, va="bottom")
                 axes.set_ylim(0, top)
             axes.set_ylabel("lag, worst of\na second [ms]")
-            _plain(axes)
+            plain(axes)
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
         def used(axes: Any, series: Series, label: str) -> None:
             for nth, (process, (at, value)) in enumerate(series.items()):
-                axes.plot(at / self._size, value, label=process, **_style(nth))
-            axes.set(ylabel=label, xlabel=f"{self._unit} {_SINCE}", ylim=(0, None))
-            _plain(axes)
+                axes.plot(at / self._size, value, label=process, **style(nth))
+            axes.set(ylabel=label, xlabel=f"{self._unit} {SINCE}", ylim=(0, None))
+            plain(axes)
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
         paints = [
@@ -225,7 +218,7 @@ class Charts:
             lambda axes: used(axes, cpu, "CPU [% of a core]"),
             lambda axes: used(axes, memory, "memory [MB]"),
         ]
-        return _drawn(paints, "The load generator and the servers that it started: lag, CPU and memory", height=2.0)
+        return drawn(paints, "The load generator and the servers that it started: lag, CPU and memory", height=2.0)
 
     def _health(self, fact: Callable[[dict[str, Any]], float | None]) -> Series:
         """Process -> when, and how much, by its own record."""
@@ -238,8 +231,8 @@ class Charts:
         return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
 
     def _on_time(self, axes: Any, label: str) -> None:
-        axes.set(xlabel=f"{self._unit} {_SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
-        _plain(axes)
+        axes.set(xlabel=f"{self._unit} {SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
+        plain(axes)
 
 
 def _worst_lag_ms(facts: dict[str, Any]) -> float | None:
@@ -252,90 +245,3 @@ def _cpu_percent(facts: dict[str, Any]) -> float:
 
 def _memory_mb(facts: dict[str, Any]) -> float:
     return float(facts["rss_bytes"]) / 1e6
-
-
-def _end(trace: Trace, targets: Targets, times: Seconds) -> float:
-    """Where the pictures end: behind the last that converged, or with the record where a rollout had not ended."""
-    over = np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"]).all()
-    if over and not np.isnan(times).all():
-        return float(np.nanmax(times)) * 1.03 + 1e-3
-    since = began_s(trace, targets)
-    if np.isnan(since).all():
-        return 1.0
-    return max(float(trace.column("t_us")[-1]) / 1e6 - float(np.nanmin(since)), 1e-3)
-
-
-def _curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
-    """Time and percentage, in at most so many points, from 0 to `end`."""
-    done = np.sort(times[~np.isnan(times)])
-    reached = 100 * np.arange(1, len(done) + 1) / max(1, len(times))
-    kept = _few(len(done))
-    done, reached = done[kept], reached[kept]
-    last = reached[-1] if len(reached) else 0.0
-    return np.concatenate([[0.0], done, [end]]), np.concatenate([[0.0], reached, [last]])
-
-
-def _few(count: int, most: int = _POINTS) -> Any:
-    """Places of at most so many of the values, the first and the last among them."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(int)
-
-
-# ---- how pictures look
-
-
-def _drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6) -> str:
-    """One picture, its axes below each other, each painted by its function."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,  # no two pictures of a page share a name
-        "font.family": "sans-serif",
-        "font.size": 10,
-    }
-    with plt.rc_context(settings):
-        figure, grid = plt.subplots(len(paints), figsize=(9, height * len(paints)), layout="constrained", squeeze=False)
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for paint, axes in zip(paints, grid[:, 0], strict=True):
-            paint(axes)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        plt.close(figure)
-    return _inline(out.getvalue())
-
-
-def _style(nth: int, turn: int | None = None) -> dict[str, Any]:
-    """A colour and a line of its own; `turn` picks the line."""
-    return {"color": _COLOURS[nth % 7], "linestyle": _STYLES[(nth // 7 if turn is None else turn) % 4]}
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
-    """A legend of all parts, whichever bar has them."""
-    from matplotlib.patches import Patch
-
-    patches = [
-        Patch(facecolor=_COLOURS[n % 7], hatch=_HATCHES[n % 8], edgecolor="white", label=name)
-        for n, name in enumerate(names)
-    ]
-    return patches, names
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in text).replace("$", r"\$")
-
-
-def _inline(svg: str) -> str:
-    """The SVG without what only a file of its own needs: names of its own among them, but for those that it refers to
-    and ours."""
-    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
-    used = set(re.findall(r"#([\w-]+)", svg))
-    return re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used or re.fullmatch(_NAMED, m[1]) else "", svg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,16 +79,20 @@ def efforts(trace: Trace) -> dict[str, Effort]:
 
 
 def messages(trace: Trace) -> dict[str, int]:
+    """How many messages the devices sent and received, by what they said."""
+    return {what: len(view) for what, view in said(trace).items() if len(view)}
+
+
+def said(trace: Trace) -> dict[str, View]:
     """The messages that the devices sent and received, by what they said."""
     reports, answers = trace.kind(Kind.REPORT), trace.kind(Kind.ANSWER)
-    found: dict[str, Any] = {
+    return {
         "deltas and answers to get": trace.kind(Kind.DELTA),
         "initial reports": reports.where("status", "initial"),
         "RUNNING": reports.where("status", "RUNNING"),
         "ends": reports.where("status", "SUCCESS", "FAILURE"),
         "answers to reports": answers.where("status", "accepted", "rejected"),
     }
-    return {what: len(view) for what, view in found.items() if len(view)}
 
 
 def _jobs(view: View) -> int:

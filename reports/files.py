@@ -1,21 +1,24 @@
-"""The files of a finished run: what other tools read, devices.csv and junit.xml, beside the summary and the report."""
+"""The files of a finished run, and of a comparison: what other tools read, beside the page."""
 
 from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 import numpy as np
 
-from reports import page
+from reports import compare_page, compare_text, markdown, page
+from reports.compare import Side, compare
+from reports.differences import Tolerances
 from reports.summary import reasons, summarise
 from reports.times import began_s, converged_s
 from simulator.model.events import Kind
 from simulator.model.update import State
-from simulator.model.verdict import Judgement
+from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace
 from simulator.trace.rundir import Run, write_json
 from simulator.trace.targets import Targets
@@ -30,8 +33,18 @@ def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
     write_json(run.path / "summary.json", numbers)
     write_devices(run.path / "devices.csv", run.trace)
     write_junit(run.path / "junit.xml", numbers)
+    (run.path / "summary.md").write_text(markdown.of_run(numbers), encoding="utf-8", errors="replace")
     page.write_report(run.path / "report.html", run.manifest, run.trace, numbers)
     return numbers
+
+
+def write_comparison(path: Path, sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
+    """Write a comparison's files into a directory; what comparison.json holds."""
+    found = compare(sides, allowed)
+    write_json(path / "comparison.json", found)
+    (path / "comparison.md").write_text(compare_text.of_comparison(found), encoding="utf-8", errors="replace")
+    compare_page.write_page(path / "comparison.html", sides, found)
+    return found
 
 
 def write_devices(path: Path, trace: Trace) -> None:
@@ -69,20 +82,33 @@ def _told(seconds: np.ndarray) -> list[str]:
 
 
 def write_junit(path: Path, summary: dict[str, Any]) -> None:
-    """A test case for each check and threshold, and one for the run itself. UNKNOWN is an error: it is no pass."""
-    cases = [(f["check"], f["verdict"], f["summary"], f["evidence"]) for f in summary["findings"]]
+    """A test case for each check and threshold, and one for the run itself, as Jenkins and GitLab read them. UNKNOWN is
+    an error: it is no pass."""
+    name = _xml(f"fleetsim.{summary['scenario']}")
     against = reasons(summary)
-    cases.append(("run", "UNKNOWN" if against else "PASS", "; ".join(against), []))
-    name = f"fleetsim.{summary['scenario']}"
-    verdicts = [verdict for _, verdict, _, _ in cases]
-    counts: dict[str, Any] = {"failures": str(verdicts.count("FAIL")), "errors": str(verdicts.count("UNKNOWN"))}
-    suite = Xml.Element("testsuite", name=_xml(name), tests=str(len(cases)), time=f"{summary['span_s']:.3f}", **counts)
-    for check, verdict, said, evidence in cases:
-        case = Xml.SubElement(suite, "testcase", classname=_xml(name), name=check)
-        if verdict != "PASS":
-            kind = "failure" if verdict == "FAIL" else "error"
-            Xml.SubElement(case, kind, message=_xml(said)).text = _xml("\n".join(evidence))
+    bad = summary["verdict"] if summary["verdict"] in (Verdict.INVALID, Verdict.UNKNOWN) else Verdict.UNKNOWN
+    cases = [_case(name, f["check"], f["verdict"], f["summary"], f["evidence"]) for f in summary["findings"]]
+    cases.append(_case(name, "run", bad if against else Verdict.PASS, "; ".join(against), [], summary["span_s"]))
+    counts = {f"{kind}s": str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "error")}
+    took = f"{summary['span_s']:.3f}"
+    suite = Xml.Element("testsuite", {"name": name, "tests": str(len(cases)), **counts, "skipped": "0", "time": took})
+    if summary["began"]:
+        suite.set("timestamp", _xml(summary["began"][:19]))  # Jenkins takes two suites of one name and time for one
+    told = Xml.SubElement(suite, "properties")
+    for key in ("seed", "world", "version", "repeat"):
+        Xml.SubElement(told, "property", name=key, value=_xml(str(summary[key])))
+    suite.extend(cases)
     Xml.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _case(suite: str, check: str, verdict: str, said: str, evidence: list[str], took_s: float = 0.0) -> Xml.Element:
+    """One test case. GitLab shows the text alone, Jenkins the message above the text: the message stands in both."""
+    case = Xml.Element("testcase", classname=suite, name=_xml(check), time=f"{took_s:.3f}")
+    if verdict != Verdict.PASS:
+        kind = "failure" if verdict == Verdict.FAIL else "error"
+        found = Xml.SubElement(case, kind, message=_xml(said), type=verdict)
+        found.text = _xml("\n".join([said or verdict, *evidence]))
+    return case
 
 
 def _xml(text: str) -> str:

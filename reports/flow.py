@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.times import Seconds, Spans, began_s
+from reports.times import Seconds, Spans, began_s, heard_of_offer
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Targets
 
 _WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
-_LEARNED = ("start", "supersede", "installed")
 
 
 class Bins(NamedTuple):
@@ -88,12 +87,17 @@ def lateness(trace: Trace) -> Spans:
 def fan_out(trace: Trace, targets: Targets) -> dict[str, dict[str, float | int | None]]:
     """Rollout -> how its desired state spread: seconds from its begin to the first, the median and the last device that
     heard of it, how many did, and the slope between the tenth and the ninetieth percent of these, in devices a second."""
-    heard = trace.kind(Kind.DELTA).where("status", *_LEARNED)
+    after = heard_s(trace, targets)
+    return {name: _spread(after[ours]) for name, ours in targets.rollouts().items()}
+
+
+def heard_s(trace: Trace, targets: Targets) -> Seconds:
+    """For each target the seconds from its rollout's begin until its device first heard of it; NaN where it did not."""
+    heard = heard_of_offer(trace)
     of = targets.of_jobs(heard)
     first = np.full(len(targets), np.nan)
     first[of[of >= 0][::-1]] = heard["t_us"][of >= 0][::-1] / 1e6  # the earliest is written last
-    after = first - began_s(trace, targets)
-    return {name: _spread(after[ours]) for name, ours in targets.rollouts().items()}
+    return first - began_s(trace, targets)
 
 
 def _spread(after_s: Seconds) -> dict[str, float | int | None]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reports import html
 from reports.charts import Charts
 from reports.effort import waterfall
 from reports.failures import slowest
@@ -25,33 +25,6 @@ _FAN_OUT = "How each desired state spread: when the devices heard of it, since i
 _STORIES, _LINES, _SLOWEST, _REASONS = 10, 25, 5, 15
 _SMALL = 1000  # targets
 _COHORTS_MAX = 20
-_STYLE = """
-:root{color-scheme:light}
-body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-table{border-collapse:collapse;width:100%}caption{text-align:left;color:#555;padding-bottom:.3rem}
-table+table{margin-top:1.2rem}
-td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}th{overflow-wrap:normal}
-td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
-.marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
-svg{width:100%;height:auto;margin-top:.6rem}
-header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
-header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
-.PASS,.ok{color:#00694c}.FAIL,.bad{color:#a83b00}.UNKNOWN,.INVALID,.doubt{color:#7a5900}
-.facts{display:flex;flex-wrap:wrap;gap:.8rem 2.5rem;margin:1rem 0}.facts div{min-width:6rem}
-.facts b{display:block;font-size:1.3rem;font-variant-numeric:tabular-nums}.facts span{color:#555;font-size:.85rem}
-pre,code{background:#f4f4f4;padding:.1rem .3rem;font-size:.8rem;overflow-wrap:anywhere}
-pre{white-space:pre;overflow-x:auto;padding:.5rem;margin:.3rem 0;max-width:100%;box-sizing:border-box}summary{cursor:pointer}
-@media print{body{margin:0;max-width:none}pre{white-space:pre-wrap}h2{break-after:avoid}tr,pre{break-inside:avoid}}
-"""
-_CLASSES = {Verdict.PASS: "ok", Verdict.FAIL: "bad"}
-
-
-class Raw(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
 
 
 def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: dict[str, Any]) -> None:
@@ -77,9 +50,7 @@ def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: di
         _slow(trace),
         _setting(manifest, summary),
     ]
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-    page = f"{head}<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    path.write_text(page, encoding="utf-8", errors="replace")
+    html.write_page(path, title, parts)
 
 
 def _head(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -109,7 +80,7 @@ def _facts(summary: dict[str, Any]) -> str:
         (f"{converged:,}{share}", "converged"),
         (seconds(times["50%"]), "until 50% had converged"),
         (seconds(times["99%"]), "until 99% had converged"),
-        (_bytes(summary["bytes_served"]), "downloaded"),
+        (html.amount(summary["bytes_served"]), "downloaded"),
     )
     return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in facts) + "</div>"
 
@@ -121,8 +92,8 @@ def _checks(summary: dict[str, Any]) -> str:
         if f["evidence"]:
             said += f"<pre>{escape(chr(10).join(f['evidence']))}</pre>"
         verdict = Verdict(f["verdict"])
-        rows.append((_mark(MARKS[verdict], _CLASSES.get(verdict, "doubt")), f["check"], Raw(said)))
-    return "<h2>Checks and thresholds</h2>" + _table(("", "check", "promise and finding"), rows, "marked checks")
+        rows.append((html.mark(MARKS[verdict], html.CLASSES.get(verdict, "doubt")), f["check"], html.Raw(said)))
+    return "<h2>Checks and thresholds</h2>" + html.table(("", "check", "promise and finding"), rows, "marked checks")
 
 
 def _shares(summary: dict[str, Any]) -> str:
@@ -132,7 +103,7 @@ def _shares(summary: dict[str, Any]) -> str:
         parts |= {name: part["converged_s"] for name, part in _few(summary["cohorts"]).items()}
     heads = ("share of the targets", *(f"{name or '(none)'}, after" for name in parts))
     rows = [(share, *(seconds(part[share]) for part in parts.values())) for share in summary["converged_s"]]
-    return _table(heads, rows)
+    return html.table(heads, rows)
 
 
 def _outcomes(summary: dict[str, Any]) -> str:
@@ -144,7 +115,7 @@ def _outcomes(summary: dict[str, Any]) -> str:
     states = [s.value for s in State if any(s.value in part["outcomes"] for part in parts.values())]
     rows = [(state.lower().replace("_", " "), *(_share(part, state) for part in parts.values())) for state in states]
     rows.append(("all", *(f"{part['targets']:,}" for part in parts.values())))
-    return "<h2>Outcomes</h2>" + _table(("state of the last attempt", *parts), rows)
+    return "<h2>Outcomes</h2>" + html.table(("state of the last attempt", *parts), rows)
 
 
 def _faults(summary: dict[str, Any]) -> str:
@@ -156,7 +127,7 @@ def _faults(summary: dict[str, Any]) -> str:
         (fault["fault"], struck(fault), *(_since(fault[turn]) for turn in ("begin_s", "end_s")))
         for fault in summary["faults"]
     ]
-    return "<h2>Faults, since the rollout began</h2>" + _table(heads, rows)
+    return "<h2>Faults, since the rollout began</h2>" + html.table(heads, rows)
 
 
 def _since(at_s: float | None) -> str:
@@ -186,7 +157,7 @@ def _failures(summary: dict[str, Any]) -> str:
     ]
     left = sum(f["targets"] for f in found[_REASONS:])
     rows += [("others", "", "", "", f"{left:,}")] if left else []
-    return "<h2>What did not succeed, and why</h2>" + _table(
+    return "<h2>What did not succeed, and why</h2>" + html.table(
         ("state", "last phase", "reason", "cohort", "targets"), rows
     )
 
@@ -196,26 +167,28 @@ def _throughput(summary: dict[str, Any], charts: Charts) -> str:
     span_s = summary["rolled_out_s"]
     rows = []
     for name, step in summary["throughput"].items():
-        size = _bytes if name == "bytes downloaded" else _count
+        size = html.amount if name == "bytes downloaded" else html.count
         mean = size(step["total"] / span_s) if span_s else "-"
         rows.append((name, size(step["total"]), mean, size(step["peak_per_s"])))
     spread = [
         (name, f"{f['devices']:,}", *(seconds(f[at]) for at in ("first_s", "median_s", "last_s")),
-         _count(f["slope"]) if f["slope"] is not None else "-")
+         html.count(f["slope"]) if f["slope"] is not None else "-")
         for name, f in summary["fan_out"].items() if f["devices"]
     ]  # fmt: skip
     if not summary["targets"]:
         return ""
     heads = ("rollout", "devices that heard of it", "first after", "median after", "last after", "devices a second")
     text = (
-        "<h2>Throughput</h2>" + charts.throughput() + _table(("step", "in all", "a second", "most in one second"), rows)
+        "<h2>Throughput</h2>"
+        + charts.throughput()
+        + html.table(("step", "in all", "a second", "most in one second"), rows)
     )
-    return text + (f"<p>{_FAN_OUT}</p>" + _table(heads, spread) if spread else "")
+    return text + (f"<p>{_FAN_OUT}</p>" + html.table(heads, spread) if spread else "")
 
 
 def _phases(summary: dict[str, Any], charts: Charts) -> str:
-    rows = [(n, f"{q['count']:,}", *(_number(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
-    table = _table(("phase", "count", *QUANTILES), rows)
+    rows = [(n, f"{q['count']:,}", *(html.number(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
+    table = html.table(("phase", "count", *QUANTILES), rows)
     return f"<h2>Latency by phase, in seconds</h2>{table}{charts.latency()}{charts.distributions()}"
 
 
@@ -225,7 +198,7 @@ def _effort(summary: dict[str, Any], charts: Charts) -> str:
         return ""
     rows = []
     for what, one in summary["effort"].items():
-        size = _bytes if what.startswith("bytes") else _count
+        size = html.amount if what.startswith("bytes") else html.count
         times = "-" if one["times"] is None else f"{one['times']:.3f}"
         rows.append((what, size(one["done"]), size(one["needed"]), times))
     said = [(what, f"{count:,}", _each(count, summary)) for what, count in summary["messages"].items()]
@@ -234,8 +207,8 @@ def _effort(summary: dict[str, Any], charts: Charts) -> str:
     return (
         "<h2>Where time and bytes went</h2>"
         + charts.waterfall()
-        + _table(("what was done", "in all", "needed", "for each needed"), rows)
-        + _table(("messages of the devices", "in all", "for each update that succeeded"), said)
+        + html.table(("what was done", "in all", "needed", "for each needed"), rows)
+        + html.table(("messages of the devices", "in all", "for each update that succeeded"), said)
     )
 
 
@@ -248,7 +221,7 @@ def _limits(summary: dict[str, Any], charts: Charts) -> str:
     """Whether the load generator was good enough, each value beside its limit."""
     rows = [
         (
-            _mark("✓", "ok") if limit["held"] else _mark("!", "doubt"),
+            html.mark("✓", "ok") if limit["held"] else html.mark("!", "doubt"),
             limit["name"],
             plain(limit["value"]),
             allowed(limit),
@@ -259,7 +232,7 @@ def _limits(summary: dict[str, Any], charts: Charts) -> str:
     if not rows:
         return "<h2>Validity</h2><p>Nothing was measured of the load generator.</p>"
     lag = next((limit["allowed"] for limit in summary["limits"] if limit["name"].startswith("loop lag")), None)
-    table = _table(("", "what", "measured", "allowed"), rows, "marked")
+    table = html.table(("", "what", "measured", "allowed"), rows, "marked")
     return f"<h2>Validity: {held}</h2>{table}{charts.health(lag)}"
 
 
@@ -314,7 +287,11 @@ def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
     ]
     text = yaml.safe_dump(manifest.get("scenario", {}), sort_keys=False, allow_unicode=True)
     scenario = f"<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
-    return "<h2>How it was run</h2>" + _table(("", ""), [(name, Raw(escape(value))) for name, value in rows]) + scenario
+    return (
+        "<h2>How it was run</h2>"
+        + html.table(("", ""), [(name, html.Raw(escape(value))) for name, value in rows])
+        + scenario
+    )
 
 
 def broker(said: dict[str, Any]) -> str:
@@ -326,46 +303,3 @@ def broker(said: dict[str, Any]) -> str:
     )
     named = " ".join(str(said[key]) for key in ("name", "version") if said.get(key))
     return f"{named} ({counts})" if counts else named
-
-
-# ---- small things
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a digit."""
-    cells = [[(value if isinstance(value, Raw) else escape(value), _numeric(value)) for value in row] for row in rows]
-    right = [any(row[i][1] for row in cells) and i > 0 for i in range(len(heads))]
-    head = "".join(f"<th{' class=n' if r else ''}>{escape(h)}</th>" for h, r in zip(heads, right, strict=True))
-    body = "".join(
-        "<tr>" + "".join(_cell(value, r) for (value, _), r in zip(row, right, strict=True)) + "</tr>" for row in cells
-    )
-    return (
-        f"<table class='{kind}'>{f'<thead><tr>{head}</tr></thead>' if any(heads) else ''}<tbody>{body}</tbody></table>"
-    )
-
-
-def _cell(value: str, right: bool) -> str:
-    return value if value.startswith("<td") else f"<td{' class=n' if right else ''}>{value}</td>"
-
-
-def _numeric(value: str) -> bool:
-    return not isinstance(value, Raw) and (value[:1].isdigit() or value == seconds(None))
-
-
-def _mark(mark: str, kind: str) -> Raw:
-    return Raw(f'<td class="mark {kind}">{mark}</td>')
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
-
-
-def _bytes(count: float) -> str:
-    size, unit = next(
-        ((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= s), (1, "B")
-    )
-    return f"{count / size:,.1f} {unit}" if size > 1 else f"{count:,.0f} B"

@@ -37,6 +37,7 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "seed": manifest.get("seed"),
         "world": manifest.get("world"),
         "version": manifest.get("version"),
+        "began": manifest.get("began", ""),
         "verdict": judgement.verdict.value,
         "exit_code": judgement.exit_code,
         "invalid": list(judgement.invalid),

@@ -37,6 +37,17 @@ def zero_s(trace: Trace, targets: Targets) -> float:
     return 0.0 if np.isnan(since).all() else float(np.nanmin(since))
 
 
+def end_s(trace: Trace, targets: Targets, times: Seconds) -> float:
+    """Where pictures end, in seconds since the rollout began: behind the last that converged, or with the record where a rollout had not ended."""
+    over = np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"]).all()
+    if over and not np.isnan(times).all():
+        return float(np.nanmax(times)) * 1.03 + 1e-3
+    since = began_s(trace, targets)
+    if np.isnan(since).all():
+        return 1.0
+    return max(float(trace.column("t_us")[-1]) / 1e6 - float(np.nanmin(since)), 1e-3)
+
+
 def to_share(times: Seconds) -> dict[str, float | None]:
     """Seconds until these shares of the targets had converged; None where they never did."""
     finished, size = np.sort(times[~np.isnan(times)]), len(times)
@@ -57,11 +68,16 @@ def durations(trace: Trace, targets: Targets) -> dict[str, Spans]:
     phases = trace.kind(Kind.PHASE)
     found = {
         "connect": _spans(trace.kind(Kind.CONNECT).where("status", "new", "resumed")),
-        "offer to delta": _from_due(trace, trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")),
+        "offer to delta": _from_due(trace, heard_of_offer(trace)),
         **{name: _spans(phases.where("phase", name)) for name in PHASES},
         "whole update": _from_due(trace, trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")),
     }
     return {name: spans for name, spans in found.items() if len(spans.at_s)}
+
+
+def heard_of_offer(trace: Trace) -> View:
+    """The deltas by which a device learned of what was not known to it."""
+    return trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
 
 
 def _spans(view: View) -> Spans:

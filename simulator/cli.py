@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
+from simulator.model.quantity import share
 from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
 from simulator.worlds.shipped import GROUPS, find, shipped
 
@@ -209,6 +210,7 @@ def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     from simulator.trace import rundir
 
     numbers = files.write_all(rundir.open_run(path), judgement)
+    _to_step_summary(path / "summary.md")
     if as_json:
         print(json.dumps(numbers, indent=2))
     elif quiet:
@@ -292,14 +294,75 @@ def shrink(
 
 
 @app.command()
-def report(run: RunPath) -> None:
-    """Write a recorded run's report, summary, devices.csv and junit.xml again."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="a run directory; of several, the first is the baseline")],
+    tolerance: Annotated[
+        str | None, typer.Option(help="how much worse times, sizes and rates may be than the baseline's [default: 10%]")
+    ] = None,
+    tolerance_failed: Annotated[
+        str | None, typer.Option(help="by how many points more may not succeed [default: 1%]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="where a comparison goes [default: runs/compare/TIME]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print summary.json or comparison.json")] = False,
+) -> None:
+    """Write a recorded run's files again: report, summary, devices.csv and junit.xml. Of two or more runs: compare each
+    with the first, its baseline. Exit codes then: 1 a regression (a check newly fails, or a figure's whole interval is
+    worse by more than the tolerance), 0 none, 2 where that cannot be told."""
+    from simulator.trace import rundir
+    from simulator.worlds import runs as running
+
+    if len(runs) > 1:
+        raise typer.Exit(_compared(runs, _tolerances(tolerance, tolerance_failed), out, as_json=as_json))
+    given = {"--tolerance": tolerance, "--tolerance-failed": tolerance_failed, "--out": out}
+    if flags := [flag for flag, value in given.items() if value is not None]:
+        raise ScenarioError(f"{', '.join(flags)}: for a comparison; name two runs or more")
+    judgement = running.judge_again(rundir.open_run(runs[0]), ())
+    _report(runs[0], judgement, as_json=as_json, quiet=False)
+    raise typer.Exit(judgement.exit_code)
+
+
+def _tolerances(relative: str | None, points: str | None) -> Any:
+    from reports.differences import Tolerances
+
+    given = {"--tolerance": ("relative", relative), "--tolerance-failed": ("points", points)}
+    found = Tolerances()
+    for flag, (name, value) in given.items():
+        try:
+            found = found if value is None else found._replace(**{name: share(value)})
+        except ValueError as error:
+            raise ScenarioError(f"{flag}: {error}") from None
+    return found
+
+
+def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: bool) -> int:
+    """Compare the runs, leave the comparison's directory, print the end; the exit code."""
+    from reports import compare, compare_text, files
     from simulator.trace import rundir
     from simulator.worlds import runs
 
-    judgement = runs.judge_again(rundir.open_run(run), ())
-    _report(run, judgement, as_json=False, quiet=False)
-    raise typer.Exit(judgement.exit_code)
+    if len(paths) > compare.RUNS_MOST:
+        raise ScenarioError(f"{len(paths)} runs are too many to compare; at most {compare.RUNS_MOST}")
+    sides = []
+    for path in paths:  # one trace after the other: no two are in memory
+        opened = rundir.open_run(path)
+        sides.append(compare.side(path, opened.manifest, opened.trace, runs.judge_again(opened, ())))
+        del opened
+    where = out or rundir.fresh(Path("runs", "compare"))
+    where.mkdir(parents=True, exist_ok=True)
+    found = files.write_comparison(where, sides, allowed)
+    _to_step_summary(where / "comparison.md")
+    print(json.dumps(found, indent=2) if as_json else compare_text.text(found, str(where / "comparison.html")))
+    return int(found["exit_code"])
+
+
+def _to_step_summary(file: Path) -> None:
+    """Append the file to the summary of the CI job that GitHub shows, if there is one."""
+    if where := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with open(where, "a", encoding="utf-8") as summary:
+                summary.write(file.read_text(encoding="utf-8") + "\n")
+        except OSError as error:  # what was found counts all the same
+            print(f"fleetsim: GITHUB_STEP_SUMMARY: {where}: {error.strerror}", file=sys.stderr)
 
 
 @app.command()
@@ -324,18 +387,24 @@ def scenarios() -> None:
 
 @app.command()
 def schema(
-    of: Annotated[str, typer.Argument(help="scenario or trace")] = "scenario",
+    of: Annotated[str, typer.Argument(help="scenario, summary, comparison or trace")] = "scenario",
 ) -> None:
-    """Print the JSON Schema of scenario files, or the trace's columns and event kinds."""
+    """Print the JSON Schema of scenario files, of summary.json or comparison.json, or the trace's columns and event
+    kinds."""
     if of == "scenario":
-        print(json.dumps(Scenario.model_json_schema(by_alias=True), indent=2))
-        return
-    if of != "trace":
-        raise ScenarioError(f"no schema of {of!r}; there are scenario, trace")
-    from simulator.model.events import COLUMNS, KINDS, SCHEMA_VERSION
+        found = Scenario.model_json_schema(by_alias=True)
+    elif of in ("summary", "comparison"):
+        from reports.schemas import SCHEMAS
 
-    kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
-    print(json.dumps({"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}, indent=2))
+        found = SCHEMAS[of]
+    elif of == "trace":
+        from simulator.model.events import COLUMNS, KINDS, SCHEMA_VERSION
+
+        kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
+        found = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
+    else:
+        raise ScenarioError(f"no schema of {of!r}; there are scenario, summary, comparison, trace")
+    print(json.dumps(found, indent=2))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import signal
 
+import jsonschema
 import pytest
 import yaml
 
@@ -35,7 +36,8 @@ def done(tmp_path_factory):
 def test_a_run_leaves_its_files_and_says_where(done):
     path, out = done
     names = {p.name for p in path.iterdir()}
-    assert names >= {"manifest.json", "trace.parquet", "summary.json", "devices.csv", "report.html", "junit.xml"}
+    assert names >= {"manifest.json", "trace.parquet", "summary.json", "devices.csv", "report.html", "junit.xml",
+                     "summary.md"}  # fmt: skip
     assert out.splitlines()[0].endswith("seed 1")
     assert out.strip().splitlines()[-1].split() == ["seed", "1"]
     assert "PASS" in out
@@ -59,6 +61,24 @@ def test_report_writes_again_what_is_missing(done):
     assert (done[0] / "report.html").stat().st_size > 10_000
 
 
+def test_the_summary_of_a_ci_job_is_appended_to(done, tmp_path):
+    step = tmp_path / "step.md"
+    step.write_text("# what was there\n")
+    env = {"GITHUB_STEP_SUMMARY": str(step)}
+    assert fleetsim("report", done[0], env=env)[0] == 0
+    assert fleetsim("run", written(tmp_path), "--out", tmp_path / "r", "--quiet", env=env)[0] == 0
+    assert step.read_text().startswith("# what was there\n## ✓ PASS: case\n")
+    assert step.read_text().count("## ✓ PASS: case") == 2
+    assert (done[0] / "summary.md").read_text() in step.read_text()
+
+
+def test_a_ci_summary_that_cannot_be_written_changes_no_verdict(done, tmp_path):
+    code, _, err = fleetsim("report", done[0], env={"GITHUB_STEP_SUMMARY": str(tmp_path / "no" / "such.md")})
+    assert code == 0
+    assert "GITHUB_STEP_SUMMARY" in err
+    assert "Traceback" not in err
+
+
 def test_trace_prints_one_device(done):
     code, out, _ = fleetsim("trace", done[0], "device-3")
     assert code == 0
@@ -74,7 +94,12 @@ def test_schema_and_scenarios(done):
     assert code == 0
     assert "fleet" in json.loads(out)["properties"]
     assert "columns" in json.loads(fleetsim("schema", "trace")[1])
-    assert fleetsim("schema", "nothing")[0] == 3
+    summary = json.loads((done[0] / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads(fleetsim("schema", "summary")[1]))
+    assert "comparisons" in json.loads(fleetsim("schema", "comparison")[1])["properties"]
+    code, _, err = fleetsim("schema", "nothing")
+    assert code == 3
+    assert "there are scenario, summary, comparison, trace" in err
     assert "smoke" in fleetsim("scenarios")[1]
 
 

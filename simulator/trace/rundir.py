@@ -33,18 +33,23 @@ def folder(scenario: str) -> str:
 def create(root: Path, scenario: str) -> Path:
     """A fresh directory root/scenario/<UTC time>, its parts/ within, and root/latest pointing to it. Raises
     ScenarioError where none can be made."""
+    path = fresh(root / folder(scenario))
+    (path / "parts").mkdir()
+    _point(root / "latest", path)
+    return path
+
+
+def fresh(below: Path) -> Path:
+    """A fresh directory below/<UTC time>. Raises ScenarioError where none can be made."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    below = root / folder(scenario)
     for nth in range(1000):
         path = below / (stamp if nth == 0 else f"{stamp}-{nth}")
         try:
             path.mkdir(parents=True)
-            (path / "parts").mkdir()
         except FileExistsError:
             continue
         except OSError as error:
             raise ScenarioError(f"{path}: cannot be made: {error.strerror}; name another place with --out") from None
-        _point(root / "latest", path)
         return path
     raise ScenarioError(f"{below}: too many runs within one second")
 

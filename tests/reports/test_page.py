@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 import duckdb
 import pytest
 
-from reports import files, page, summary
+from reports import files, html, page, summary
 from reports.times import QUANTILES
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
@@ -83,7 +83,7 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
     steps = {row[0]: row[1] for row in read.table("step")[1:]}
     assert steps == {
-        name: (page._bytes if name.startswith("bytes") else page._count)(step["total"])
+        name: (html.amount if name.startswith("bytes") else html.count)(step["total"])
         for name, step in numbers["throughput"].items()
     }
     spread = numbers["fan_out"]["rollout-1"]
@@ -195,12 +195,35 @@ def test_nothing_hostile_gets_through(tmp_path):
 
 def test_junit_counts_what_it_holds_and_unknown_is_no_pass(tmp_path):
     findings = tuple(Finding(f"c-{v}", "t", v, f"said {v}") for v in (Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN))
-    written(tmp_path, update(), Judgement(findings))
+    manifest = {"scenario": {"name": "s"}, "began": "2026-01-02T03:04:05+00:00", "seed": 7, "repeat": "fleetsim run s"}
+    written(tmp_path, update(), Judgement(findings), manifest)
     suite = Xml.parse(tmp_path / "junit.xml").getroot()
-    cases = {case.get("name"): [child.tag for child in case] for case in suite}
+    cases = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
     assert cases == {"c-PASS": [], "c-FAIL": ["failure"], "c-UNKNOWN": ["error"], "run": []}
-    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["4", "1", "1"]
-    assert suite.find("testcase/failure").get("message") == "said FAIL"
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "0"]
+    assert (suite.get("name"), suite.get("timestamp")) == ("fleetsim.s", "2026-01-02T03:04:05")
+    said = suite.find("testcase/failure")
+    assert (said.get("message"), said.get("type"), said.text) == ("said FAIL", "FAIL", "said FAIL")
+    told = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert (told["seed"], told["repeat"]) == ("7", "fleetsim run s")
+
+
+def test_junit_is_what_jenkins_and_gitlab_read(tmp_path):
+    """Jenkins: name, time and timestamp of a suite; classname, name and time of a case, message and text of what is
+    wrong with it. GitLab: the same of a case, and the text alone: empty, it shows none of the message."""
+    findings = tuple(Finding(f"c-{v}", "t", v, f"said {v}") for v in (Verdict.FAIL, Verdict.UNKNOWN))
+    for judgement in (Judgement(findings), Judgement(findings[1:], invalid=("lag",)), Judgement((), died=("a died",))):
+        written(tmp_path, update(), judgement)
+        suite = Xml.parse(tmp_path / "junit.xml").getroot()
+        assert suite.tag == "testsuite"
+        assert float(suite.get("time")) >= 0
+        for case in suite.iter("testcase"):
+            assert case.get("classname") == suite.get("name")
+            assert case.get("name")
+            assert float(case.get("time")) >= 0
+            for wrong in case:
+                assert wrong.get("message") in wrong.text
+                assert wrong.get("type") in ("FAIL", "UNKNOWN", "INVALID")
 
 
 def test_junit_is_red_for_a_run_that_does_not_count(tmp_path):

@@ -1,0 +1,105 @@
+"""How pictures look: colours, lines and axes, and the SVG that stands inside a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from reports.times import Seconds
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
+_STYLES = ("-", "--", "-.", ":")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+SINCE = "since the rollout began"
+_UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
+_POINTS = 1000
+_NAMED = r"(cohort|wave|fault|rate)-\d+"
+
+
+def time_unit(end_s: float) -> tuple[str, float]:
+    """In which unit an axis of time is told that ends there, and how many seconds that is."""
+    return next((name, size) for least, name, size in _UNITS if end_s >= least)
+
+
+def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6, columns: int = 1) -> str:
+    """One picture of axes in so many columns, each painted by its function."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,  # no two pictures of a page share a name
+        "font.family": "sans-serif",
+        "font.size": 10,
+    }
+    with plt.rc_context(settings):
+        rows = -(-len(paints) // columns)
+        figure, grid = plt.subplots(rows, columns, figsize=(9, height * rows), layout="constrained", squeeze=False)
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        for axes, paint in zip_longest(grid.flat, paints):
+            if paint:
+                paint(axes)
+            else:
+                axes.set_axis_off()
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        plt.close(figure)
+    return _inline(out.getvalue())
+
+
+def style(nth: int, turn: int | None = None) -> dict[str, Any]:
+    """A colour and a line of its own; `turn` picks the line."""
+    return {"color": COLOURS[nth % 7], "linestyle": _STYLES[(nth // 7 if turn is None else turn) % 4]}
+
+
+def plain(axes: Any) -> None:
+    """A grid behind, and no frame where no axis is."""
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
+    """A legend of all parts, whichever bar has them."""
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor=COLOURS[n % 7], hatch=HATCHES[n % 8], edgecolor="white", label=name)
+        for n, name in enumerate(names)
+    ]
+    return patches, names
+
+
+def printable(text: str) -> str:
+    """The text, without what a picture cannot show or would take for a formula."""
+    return "".join(c if c.isprintable() else "�" for c in text).replace("$", r"\$")
+
+
+def _inline(svg: str) -> str:
+    """The SVG without what only a file of its own needs: names of its own among them, but for those that it refers to
+    and ours."""
+    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
+    used = set(re.findall(r"#([\w-]+)", svg))
+    return re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used or re.fullmatch(_NAMED, m[1]) else "", svg)
+
+
+def curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
+    """Time and percentage, in at most so many points, from 0 to `end`."""
+    done = np.sort(times[~np.isnan(times)])
+    reached = 100 * np.arange(1, len(done) + 1) / max(1, len(times))
+    kept = few(len(done))
+    done, reached = done[kept], reached[kept]
+    last = reached[-1] if len(reached) else 0.0
+    return np.concatenate([[0.0], done, [end]]), np.concatenate([[0.0], reached, [last]])
+
+
+def few(count: int, most: int = _POINTS) -> Any:
+    """Places of at most so many of the values, the first and the last among them."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(int)
