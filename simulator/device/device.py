@@ -84,6 +84,7 @@ class Device:
         "_loop",
         "_off",
         "_offline_at",
+        "_opening",
         "_power",
         "_record",
         "_repeats",
@@ -115,6 +116,7 @@ class Device:
 
     def _forget(self) -> None:
         """What was only in memory."""
+        self._opening: Progress | None = None  # the first report of the connection
         self._download: Download | None = None  # leave to download, as last heard
         self._fresh: asyncio.Future[Any] | None = None  # waits for newer leave or a credential
         self._lie = False  # the update under way is only pretended
@@ -278,11 +280,13 @@ class Device:
             for signal in signals:
                 await self._hear(signal)
 
-    async def _open(self, *, lie: bool) -> None:
+    async def _open(self, *, lie: bool = False, again: bool = False) -> None:
         """Subscribe, report the initial state, ask for the desired one."""  # atlas replica: on every (re)connect
-        initial = self._agent.initial()
-        if lie:
-            initial = initial._replace(version=f"{initial.version}-lie")
+        if not again or self._opening is None:
+            self._opening = self._agent.initial()
+            if lie:
+                self._opening = self._opening._replace(version=f"{self._opening.version}-lie")
+        initial = self._opening  # atlas command: the same id on resend
         await self._session.perform(self._session.dialect.open(initial, self._session.wall()))
         if self._session.dialect.answers:
             self._note_report("initial", initial, 1)
@@ -292,7 +296,7 @@ class Device:
         """Whichever of the device's own clocks has rung."""
         now, session = self._loop.time(), self._session
         if now >= self._ask_at:
-            await self._open(lie=False)  # nobody answers: perhaps nobody heard the report either
+            await self._open(again=True)  # nobody answers: perhaps nobody heard the report either
         if now >= self._resend_at:
             await self._send_outcome()
         if now >= self._running_at:

@@ -62,10 +62,10 @@ class NeverAsks(Device):
         super()._forget()
         self._met = False
 
-    async def _open(self, *, lie: bool) -> None:
+    async def _open(self, *, lie: bool = False, again: bool = False) -> None:
         if not self._met:
             self._met = True
-            await super()._open(lie=lie)
+            await super()._open(lie=lie, again=again)
             return
         self._ask_at = math.inf
         said = self._session.dialect.open(self._agent.initial(), self._session.wall()).outputs
