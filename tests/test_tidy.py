@@ -1,5 +1,6 @@
 """The house is in order: scenarios load, event kinds are registered, README's tree is the real tree."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -72,11 +73,48 @@ def test_each_flag_of_run_explore_and_serve_is_an_environment_variable():
                 assert (option.envvar or "").startswith("FLEETSIM_"), option.opts
 
 
-def test_each_check_is_in_readme():
-    from simulator.checks.judge import CHECKS
+def rows(first):
+    """The rows of README's table whose head begins with this, as lists of cells."""
+    lines = README[README.index(f"| {first} |") :].splitlines()[2:]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in itertools.takewhile(lambda x: x[:1] == "|", lines)
+    ]
 
-    for name in CHECKS:
-        assert f"`{name}" in README
+
+def test_each_check_is_in_readme_with_its_scenario_and_its_planted_bugs():
+    from simulator.checks.judge import CHECKS
+    from tests.planted.test_rollouts import PLANTED
+
+    planted = {check for check, *_ in PLANTED.values()}
+    found = {name.strip("`"): (promise, scenario, test) for name, promise, scenario, test in rows("check")}
+    assert found.keys() == CHECKS.keys()
+    assert sorted(name.partition("-")[0] for name in CHECKS) == sorted(
+        [*(f"S{n}" for n in range(1, 24)), *(f"L{n}" for n in range(1, 11))]
+    )
+    for name, (promise, scenario, test) in found.items():
+        assert promise
+        assert (ROOT / "scenarios" / f"{scenario.strip('`')}.yaml").exists(), name
+        proof = (ROOT / "tests" / test.strip("`")).read_text()
+        assert f"def test_{name.partition('-')[0].lower()}_" in proof or name in planted, name
+
+
+def test_each_class_of_faults_is_in_readme_with_its_scenario_checks_and_test():
+    from simulator.checks.judge import CHECKS
+    from simulator.faults.packages import PACKAGES
+
+    found = {row[0]: row[1:] for row in rows("class")}
+    assert list(found) == [f"F{n}" for n in range(1, 28)]
+    ids = {name.partition("-")[0] for name in CHECKS}
+    for number, (text, scenario, checks, test) in found.items():
+        packages = [name for name in PACKAGES if name.startswith(f"{number}-")]
+        assert bool(packages) == (number not in ("F12", "F27")), number
+        if packages:
+            assert text
+            assert set(checks.split(", ")) <= ids
+            assert (ROOT / "tests" / test.strip("`")).exists()
+        if scenario != "-":
+            assert (ROOT / "scenarios" / f"{scenario.strip('`')}.yaml").exists(), number
 
 
 def test_each_fault_is_in_readme():
