@@ -104,15 +104,26 @@ def _spread(after_s: Seconds) -> dict[str, float | int | None]:
     at = np.sort(after_s[~np.isnan(after_s)])
     if not len(at):
         return {"devices": 0, "first_s": None, "median_s": None, "last_s": None, "slope": None}
-    low, high = at[len(at) // 10], at[-(len(at) // 10) - 1]
-    slope = (len(at) - 2 * (len(at) // 10) - 1) / (high - low) if high > low else None
     return {
         "devices": len(at),
         "first_s": float(at[0]),
         "median_s": float(np.median(at)),
         "last_s": float(at[-1]),
-        "slope": None if slope is None else float(slope),
+        "slope": slope(at),
     }
+
+
+def middle(at: Seconds) -> tuple[float, float]:
+    """From the tenth to the ninetieth percent of these times, which are at least one and in order."""
+    left = len(at) // 10
+    return float(at[left]), float(at[-left - 1])
+
+
+def slope(at: Seconds) -> float | None:
+    """How many a second between the tenth and the ninetieth percent of these times, which are in order; None where no
+    time passes between them."""
+    low, high = middle(at) if len(at) else (0.0, 0.0)
+    return (len(at) - 2 * (len(at) // 10) - 1) / (high - low) if high > low else None
 
 
 def throughput(trace: Trace, since_s: float) -> dict[str, dict[str, float]]:

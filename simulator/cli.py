@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,16 @@ AllowRemote = Annotated[
     list[str] | None, typer.Option(envvar="FLEETSIM_ALLOW_REMOTE", help="a host beyond this machine that is meant")
 ]
 
+Ramp = Annotated[str | None, typer.Option(envvar="FLEETSIM_RAMP", help="200/s or 30s")]
+RunTime = Annotated[str | None, typer.Option(envvar="FLEETSIM_RUN_TIME", help="the longest: 1h30m")]
+Seed = Annotated[int | None, typer.Option(envvar="FLEETSIM_SEED", min=0)]
+World = Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="live or virtual")]
+Storage = Annotated[str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or artifact's URL")]
+Link = Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")]
+Processes = Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")]
+Pooled = Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")]
+IfAddr = Annotated[list[str] | None, typer.Option(envvar="FLEETSIM_IFADDR", help="a local address to bind")]
+
 CaFile = Annotated[str | None, typer.Option(envvar="FLEETSIM_CAFILE", help="trusted certificates")]
 Cert = Annotated[str | None, typer.Option(envvar="FLEETSIM_CERT", help="a client certificate")]
 Key = Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")]
@@ -45,21 +56,21 @@ Insecure = Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not
 def run(
     scenario: ScenarioName,
     devices: Annotated[int | None, typer.Option("-c", "--devices", envvar="FLEETSIM_DEVICES", min=1)] = None,
-    ramp: Annotated[str | None, typer.Option(envvar="FLEETSIM_RAMP", help="200/s or 30s")] = None,
+    ramp: Ramp = None,
     first_index: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_INDEX", min=0)] = None,
-    run_time: Annotated[str | None, typer.Option(envvar="FLEETSIM_RUN_TIME", help="the longest: 1h30m")] = None,
-    seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_SEED", min=0)] = None,
-    world: Annotated[str | None, typer.Option(envvar="FLEETSIM_WORLD", help="live or virtual")] = None,
+    run_time: RunTime = None,
+    seed: Seed = None,
+    world: World = None,
     broker: Broker = None,
     database: Database = None,
-    storage: Annotated[str | None, typer.Option(envvar="FLEETSIM_STORAGE", help="embedded, or artifact's URL")] = None,
+    storage: Storage = None,
     fault: Annotated[
         list[str] | None, typer.Option(envvar="FLEETSIM_FAULT", help="one more, on all devices from the start")
     ] = None,
-    link: Annotated[str, typer.Option(envvar="FLEETSIM_LINK", help="lean or library")] = "lean",
-    processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the devices")] = 1,
-    pooled: Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")] = False,
-    ifaddr: Annotated[list[str] | None, typer.Option(envvar="FLEETSIM_IFADDR", help="a local address to bind")] = None,
+    link: Link = "lean",
+    processes: Processes = 1,
+    pooled: Pooled = False,
+    ifaddr: IfAddr = None,
     allow_remote: AllowRemote = None,
     cafile: CaFile = None,
     cert: Cert = None,
@@ -95,10 +106,8 @@ def run(
     from simulator.worlds import runs
     from simulator.worlds.stack import Options
 
-    if link not in ("lean", "library"):
-        raise ScenarioError(f"--link {link}: there are lean, library")
     options = Options(
-        link=link,
+        link=_link(link),
         processes=processes,
         pooled=pooled,
         ifaddr=ifaddr or [],
@@ -143,6 +152,129 @@ def explore(
     found = exploring.explore(loaded, scenario, range(first, first + seeds), processes, where, quiet=as_json).summary()
     print(json.dumps(found, indent=2) if as_json else exploring.text(found))
     raise typer.Exit(found["exit_code"])
+
+
+@app.command()
+def sweep(
+    scenario: ScenarioName,
+    devices: Annotated[
+        str | None,
+        typer.Option("-c", "--devices", envvar="FLEETSIM_DEVICES", help="500,1000,2000; beside --rates: the fleet"),
+    ] = None,
+    rates: Annotated[str | None, typer.Option(envvar="FLEETSIM_RATES", help="offers a second: 60/s,120/s")] = None,
+    repeat: Annotated[int, typer.Option(envvar="FLEETSIM_REPEAT", min=1, help="each so often, seeds apart")] = 1,
+    unpaced: Annotated[
+        bool,
+        typer.Option(envvar="FLEETSIM_UNPACED", help="without the rollout's waves, maximumConcurrent and own rate"),
+    ] = False,
+    ramp: Ramp = None,
+    run_time: RunTime = None,
+    seed: Seed = None,
+    world: World = None,
+    broker: Broker = None,
+    database: Database = None,
+    storage: Storage = None,
+    link: Link = "lean",
+    processes: Processes = 1,
+    pooled: Pooled = False,
+    ifaddr: IfAddr = None,
+    allow_remote: AllowRemote = None,
+    cafile: CaFile = None,
+    cert: Cert = None,
+    key: Key = None,
+    insecure: Insecure = False,
+    out: Annotated[
+        Path | None, typer.Option(envvar="FLEETSIM_OUT", help="the sweep's directory; one that is there goes on")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", envvar="FLEETSIM_JSON", help="print sweep.json")] = False,
+    html: Annotated[Path | None, typer.Option(envvar="FLEETSIM_HTML", help="also the report here")] = None,
+    quiet: Annotated[bool, typer.Option(envvar="FLEETSIM_QUIET", help="print nothing while it runs")] = False,
+) -> None:
+    """Run a scenario at several loads, of devices or of offers a second, and report throughput and latency against load:
+    the knee, the law of scaling, what saturated. Exit codes: 1 a run broke a promise, 4 a part of ours died, 2 less was
+    measured than asked or, with INVALID points, nothing can be told, else 0."""
+    from reports import capacity, capacity_page
+    from simulator.trace import rundir
+    from simulator.worlds import sweep as sweeping
+    from simulator.worlds.stack import Options
+
+    axis, loads, fleet = sweeping.loads_of(devices, rates)
+    given = {
+        "fleet.ramp": ramp,
+        "run_time": run_time,
+        "seed": seed,
+        "world": world,
+        "target.broker": broker,
+        "target.database": database,
+        "target.artifact_url": None if storage == "embedded" else storage,
+    }
+
+    def at(load: float) -> Scenario:
+        size = fleet if axis == "rates" else int(load)
+        laid = {key: value for key, value in (given | {"fleet.devices": size}).items() if value is not None}
+        return sweeping.at_load(_loaded(scenario, laid), axis, load, unpaced=unpaced)
+
+    scenarios = {load: at(load) for load in loads}
+    first = scenarios[loads[0]]
+    where = sweeping.place(out, first.name)
+    ours, words = ("--devices", "-c") if axis == "devices" else ("--rates",), sys.argv[1:]
+    bare = words
+    for flag in (*ours, "--repeat", "--seed", "--out"):
+        bare = _without(bare, flag)
+
+    def again(load: float, seed: int) -> str:
+        value = f"{load:.0f}" if axis == "devices" else f"{load:g}/s"
+        return shlex.join(["fleetsim", *bare, ours[0], value, "--seed", str(seed)])
+
+    plan = sweeping.Plan(
+        axis=axis,
+        scenarios=scenarios,
+        repeat=repeat,
+        unpaced=unpaced,
+        options=Options(
+            link=_link(link),
+            processes=processes,
+            pooled=pooled,
+            ifaddr=ifaddr or [],
+            allow_remote=allow_remote or [],
+            cafile=cafile,
+            cert=cert,
+            key=key,
+            insecure=insecure,
+        ),
+        command=shlex.join(["fleetsim", *_without(words, "--out"), "--out", str(where)]),
+        again=again,
+    )
+    silent = quiet or as_json
+    tell = _say_nothing if silent else partial(print, flush=True)
+    tell(f"{first.name}: {len(loads)} loads over {axis}, {first.world} world, seed {first.seed}")
+    found = capacity.judged(sweeping.sweep(plan, where, _point, tell, quiet=silent))
+    rundir.write_json(where / sweeping.FILE, found)
+    page = where / "sweep.html"
+    capacity_page.write_sweep(page, found)
+    if html:
+        shutil.copyfile(page, html)
+    print(json.dumps(found, indent=2) if as_json else "\n" + capacity.text(found, str(page)))
+    raise typer.Exit(found["exit_code"])
+
+
+def _point(path: Path, judgement: Any) -> dict[str, Any]:
+    """Write a run's files; what a sweep keeps of it."""
+    from reports import files, points
+    from simulator.trace import rundir
+
+    opened = rundir.open_run(path)
+    return points.point(opened, files.write_all(opened, judgement))
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def _link(name: str) -> str:
+    if name not in ("lean", "library"):
+        raise ScenarioError(f"--link {name}: there are lean, library")
+    return name
 
 
 @app.command()
@@ -387,10 +519,10 @@ def scenarios() -> None:
 
 @app.command()
 def schema(
-    of: Annotated[str, typer.Argument(help="scenario, summary, comparison or trace")] = "scenario",
+    of: Annotated[str, typer.Argument(help="scenario, summary, comparison, sweep or trace")] = "scenario",
 ) -> None:
-    """Print the JSON Schema of scenario files, of summary.json or comparison.json, or the trace's columns and event
-    kinds."""
+    """Print the JSON Schema of scenario files, of summary.json or comparison.json, the fields of sweep.json, or the
+    trace's columns and event kinds."""
     if of == "scenario":
         found = Scenario.model_json_schema(by_alias=True)
     elif of in ("summary", "comparison"):
@@ -402,8 +534,13 @@ def schema(
 
         kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
         found = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
+    elif of == "sweep":
+        from reports.capacity import FIELDS
+        from simulator.worlds import sweep as sweeping
+
+        found = {"version": sweeping.SCHEMA_VERSION, "fields": FIELDS}
     else:
-        raise ScenarioError(f"no schema of {of!r}; there are scenario, summary, comparison, trace")
+        raise ScenarioError(f"no schema of {of!r}; there are scenario, summary, comparison, sweep, trace")
     print(json.dumps(found, indent=2))
 
 

@@ -99,7 +99,7 @@ def test_schema_and_scenarios(done):
     assert "comparisons" in json.loads(fleetsim("schema", "comparison")[1])["properties"]
     code, _, err = fleetsim("schema", "nothing")
     assert code == 3
-    assert "there are scenario, summary, comparison, trace" in err
+    assert "there are scenario, summary, comparison, sweep, trace" in err
     assert "smoke" in fleetsim("scenarios")[1]
 
 

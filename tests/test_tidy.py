@@ -66,8 +66,8 @@ def test_readme_names_the_two_commands_that_ci_and_users_run():
     assert blocks[1].strip() in (ROOT / ".ci" / "run").read_text()
 
 
-def test_each_flag_of_run_explore_and_serve_is_an_environment_variable():
-    for verb in ("run", "explore", "serve"):
+def test_each_flag_of_run_sweep_explore_and_serve_is_an_environment_variable():
+    for verb in ("run", "sweep", "explore", "serve"):
         for option in get_command(app).commands[verb].params:
             if option.param_type_name == "option" and "--check-determinism" not in option.opts:
                 assert (option.envvar or "").startswith("FLEETSIM_"), option.opts

@@ -92,7 +92,10 @@ KINDS: dict[str, Meaning] = {
     Kind.HEALTH: Meaning(
         "conductor or shard",
         "The load generator's own health over the last interval.",
-        {"detail": "JSON: process, cpu_share of one core, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps"},
+        {
+            "detail": "JSON: process, cpu_share of one core, wait_share: how long its main thread was ready and had "
+            "none, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps"
+        },
     ),
     Kind.BOOT: Meaning(
         "device",

@@ -83,6 +83,15 @@ def ramp(value: object) -> tuple[str, float]:
     raise ValueError(f"{value!r} is not a ramp; write 200/s (devices a second) or 30s (all within)")
 
 
+def rate(value: object) -> float:
+    """How many a second, more than 0; written 60/s or 3600/min."""
+    match = re.fullmatch(rf"{_NUMBER}\s*/\s*(s|min)", value.strip()) if isinstance(value, str) else None
+    found = float(match[1]) / (1 if match[2] == "s" else 60) if match else 0.0
+    if not 0 < found <= _MOST:
+        raise ValueError(f"{value!r} is not a rate; write 60/s or 3600/min")
+    return found
+
+
 def threshold(value: object) -> tuple[str, float]:
     """(operator, share) for `>= 95%` or `> 0.1`; such a pair stays as it is."""
     compare, limit = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)

@@ -35,6 +35,39 @@ def cpu_s(pid: int) -> float:
         return 0.0
 
 
+def waited_s(pid: int | str = "self") -> float | None:
+    """Seconds for which a process's main thread was ready to run and had no core; None where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def wait_share(before: float | None, after: float | None, span_s: float) -> dict[str, float]:
+    """What a health event says of the time between two looks at `waited_s`; nothing where it is not known."""
+    return {} if before is None or after is None else {"wait_share": round(max(0.0, after - before) / span_s, 3)}
+
+
+def busy_cores(span_s: float) -> float:
+    """How many of this machine's cores all programs together keep busy, over so many seconds from now; 0 where it does
+    not tell."""
+    began = _ticks()
+    time.sleep(span_s)
+    spent = [after - before for before, after in zip(began, _ticks(), strict=True)]
+    idle = sum(spent[3:5])  # idle, iowait
+    return (os.cpu_count() or 1) * (1 - idle / sum(spent)) if sum(spent) else 0.0
+
+
+def _ticks() -> list[int]:
+    """user, nice, system, idle, iowait, irq, softirq, steal."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            return [int(word) for word in file.readline().split()[1:9]]
+    except OSError:
+        return [0] * 8
+
+
 class Health:
     """One process's own health, recorded each second."""
 
@@ -44,22 +77,23 @@ class Health:
     async def watch(self) -> None:
         """Until cancelled: probe the loop, and say once a second how it went."""
         loop = asyncio.get_running_loop()
-        began, cpu, lags = time.monotonic(), time.process_time(), []
+        began, cpu, waited, lags = time.monotonic(), time.process_time(), waited_s(), []
         while True:
             due = loop.time() + _PROBE_S
             await asyncio.sleep(_PROBE_S)
             lags.append(max(0, round((loop.time() - due) * 1e6)))
             now = time.monotonic()
             if now - began >= _INTERVAL_S:
-                used = time.process_time()
-                self._note(lags, (used - cpu) / (now - began))
-                began, cpu, lags = now, used, []
+                used, stood = time.process_time(), waited_s()
+                self._note(lags, (used - cpu) / (now - began), wait_share(waited, stood, now - began))
+                began, cpu, waited, lags = now, used, stood, []
 
-    def _note(self, lags_us: list[int], cpu_share: float) -> None:
+    def _note(self, lags_us: list[int], cpu_share: float, waited: dict[str, float]) -> None:
         facts = {
             "process": self._process,
             "loop_lag_us": lags_us,
             "cpu_share": round(cpu_share, 3),
+            **waited,
             "rss_bytes": resident_bytes(),
         }
         self._record(Kind.HEALTH, detail=orjson.dumps(facts).decode())

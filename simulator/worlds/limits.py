@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from simulator.model.errors import ScenarioError
 
 _SPARE = 64  # files that a process opens beside its connections
 _IN_FLIGHT = 2  # files of one device: its broker connection and its download
+_KIB_EACH = {"live": 120, "virtual": 16}  # memory of one device in all processes, and of its events once judged
+_KIB_PART = 100 * 1024  # memory of a process that holds no device yet
+_MEMORY_SPARED = 0.1
 
 
 def raise_open_files() -> int:
@@ -65,3 +69,33 @@ def sources(devices: int, given: list[str], *, loopback: bool, ports: int) -> li
             f"{devices} devices need {need} source addresses of {each} ports each: name them with --ifaddr"
         )
     return [f"127.0.0.{i + 2}" for i in range(need)]
+
+
+def check_memory(devices: int, parts: int, world: str, available: int | None = None) -> None:
+    """Raise ScenarioError when so many devices in so many processes would hardly fit into what is free (bytes; None:
+    as this machine says)."""
+    free = available_bytes() if available is None else available
+    need = (devices * _KIB_EACH[world] + parts * _KIB_PART) * 1024
+    if need > free * (1 - _MEMORY_SPARED):
+        raise ScenarioError(
+            f"{devices} devices need about {need / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free; "
+            "end what else runs here, use a larger machine, or ask for fewer devices"
+        )
+
+
+def available_bytes() -> int:
+    """Memory that programs may still take, of the machine and within this process's control group."""
+    found = [_meminfo()]
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        limit = int((group / "memory.max").read_text())
+        found.append(limit - int((group / "memory.current").read_text()))
+    return max(0, min(found))
+
+
+def _meminfo() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return 1 << 62

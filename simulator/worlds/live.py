@@ -26,7 +26,7 @@ from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits, setting
-from simulator.worlds.health import cpu_s, resident_bytes
+from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
 from simulator.worlds.progress import Line
 from simulator.worlds.stack import Options, Stack, refuse_remote
 from simulator.worlds.stages import Outcome, conduct
@@ -106,6 +106,7 @@ class _World:
         self._began = time.monotonic()
         self._succeeded = 0.0
         self._cpu: dict[str, float] = {}
+        self._waited: dict[str, float | None] = {}
         self._chores: list[asyncio.Task[None]] = []
         stack.hear = self._heard
 
@@ -210,7 +211,10 @@ class _World:
         used = cpu_s(pid)
         share = used - self._cpu.get(name, used)
         self._cpu[name] = used
-        facts = {"process": name, "cpu_share": round(share, 3), "rss_bytes": resident_bytes(pid)}
+        waited = waited_s(pid)
+        waiting = wait_share(self._waited.get(name, waited), waited, 1.0)
+        self._waited[name] = waited
+        facts = {"process": name, "cpu_share": round(share, 3), **waiting, "rss_bytes": resident_bytes(pid)}
         self._record(Kind.HEALTH, detail=orjson.dumps(facts).decode())
 
     async def stop(self) -> None:

@@ -91,14 +91,20 @@ def test_a_threshold_is_an_operator_and_a_share(text, pair):
         (quantity.share, ["110%", "10", "-1%", 1.01, -0.1, math.nan, True, None, 10**400], "is not a share; write 10%, or a number from 0 to 1"),
         (quantity.ramp, ["0/s", "5/m", "fast", -1, True, ["rate", 0], ["rate", None], ["slow", 5], [[], 1], ["rate"]], "is not a ramp; write 200/s (devices a second) or 30s (all within)"),
         (quantity.threshold, ["95%", "== 5%", ">= many", 0.5, None, ["=", 0.5], [[1], 2], [">="]], "is not a threshold; write '>= 95%' or '> 10%'"),
+        (quantity.rate, ["60", "0/s", "-1/s", "5/h", 60, None, True], "is not a rate; write 60/s or 3600/min"),
     ],
-    ids=["duration", "size", "bandwidth", "share", "ramp", "threshold"],
+    ids=["duration", "size", "bandwidth", "share", "ramp", "threshold", "rate"],
 )  # fmt: skip
 def test_an_error_quotes_the_text_and_says_what_to_write(parse, texts, says):
     for text in texts:
         with pytest.raises(ValueError, match="is not a") as error:
             parse(text)
         assert str(error.value) == f"{text!r} {says}"
+
+
+@pytest.mark.parametrize(("text", "rate"), [("60/s", 60), ("0.5 / s", 0.5), ("90/min", 1.5)])
+def test_a_rate_is_so_many_a_second(text, rate):
+    assert quantity.rate(text) == rate
 
 
 @pytest.mark.parametrize("text", [">= 95", "> 101%", [">=", 2]])

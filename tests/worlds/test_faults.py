@@ -223,7 +223,12 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
 )  # fmt: skip
 def test_nobody_is_accused_of_the_answers_that_a_fault_has_kept_back(monkeypatch, fault):
     slow = {
-        "slow": {"latency": "20ms", "install": {"uniform": ["3m", "6m"]}, "running_interval": "7s", "resend": {"base": "5s", "attempts": 2}}
+        "slow": {
+            "latency": "20ms",
+            "install": {"uniform": ["3m", "6m"]},
+            "running_interval": "7s",
+            "resend": {"base": "5s", "attempts": 2},
+        }
     }
     made = scenario(devices=8, profile="slow", profiles=slow, faults=[{**fault, "count": 3}], settle="4m")
     trace = run(made)

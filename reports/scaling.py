@@ -1,0 +1,148 @@
+"""How throughput grows with load: the Universal Scalability Law through measured points, with its uncertainty.
+
+The law (N. Gunther) says X(N) = λN / (1 + σ(N-1) + κN(N-1)): λ is the throughput of one, σ the share of the work that
+is done one at a time, κ what each pair costs by agreeing with each other. Turned over, it is a straight sum,
+N/X = alone + serial·N + crosstalk·N(N-1), each part at least 0, with λ = 1/(alone + serial), σ = λ·serial and
+κ = λ·crosstalk: the least squares of it have one solution, and need no first guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+LEAST_LOADS = 4
+BEYOND = 2.0  # times the last load that was measured: as far as the law is drawn
+_PARTS = 3
+_DRAWS = 2000
+_TIMES_MAX = 3.0  # an interval whose high end is more than so many times its low one tells nothing
+_TURN = 0.1
+_KEPT_UP = 0.95
+
+
+class Estimate(NamedTuple):
+    """A value, and the interval that holds it with 90 %."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the interval is narrow enough to say anything."""
+        return self.low > 0 and self.high / self.low <= _TIMES_MAX
+
+
+class Fit:
+    """The law through some points. `scatter` is how far the points lie from it, as a share (standard deviation)."""
+
+    def __init__(self, parts: Numbers, draws: Numbers, scatter: float, last: float) -> None:
+        self._parts, self._draws, self.scatter, self.last = parts, draws, scatter, last
+
+    @property
+    def alone(self) -> Estimate:
+        """λ: the throughput at a load of one."""
+        return self._told(lambda parts: 1 / _first(parts))
+
+    @property
+    def contention(self) -> Estimate:
+        """σ: from 0 (all at once) to 1 (one at a time)."""
+        return self._told(lambda parts: parts[..., 1] / _first(parts))
+
+    @property
+    def crosstalk(self) -> Estimate:
+        """κ: above 0, more load means less throughput in the end."""
+        return self._told(lambda parts: parts[..., 2] / _first(parts))
+
+    @property
+    def peak(self) -> Estimate | None:
+        """The load with the most throughput, √((1-σ)/κ); None where the points do not tell that there is one as near
+        as the law is drawn."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = self._told(lambda parts: np.nan_to_num(np.sqrt(parts[..., 0] / parts[..., 2]), nan=0, posinf=1e300))
+        return found if found.high <= BEYOND * self.last and found.tells else None
+
+    def at(self, load: float) -> Estimate:
+        """The throughput at a load."""
+        return self._told(lambda parts: load / (parts @ _terms(np.array([load]))[0]))
+
+    @property
+    def reach(self) -> float:
+        """Up to which load, at most BEYOND times the last, the law says anything."""
+        loads = np.linspace(self.last, BEYOND * self.last, 41)
+        told = [load for load in loads.tolist() if self.at(load).tells]
+        return max(told, default=self.last)
+
+    def _told(self, of: Callable[[Numbers], Any]) -> Estimate:
+        value, (low, high) = float(of(self._parts)), np.quantile(of(self._draws), [0.05, 0.95]).tolist()
+        return Estimate(value, min(low, value), max(high, value))
+
+
+def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
+    """The law through points (load, throughput), each with the same relative error; or why it can't be told.
+
+    The interval comes from drawing such points again and again: from the law, with the scatter that was seen, itself as
+    uncertain as it is with so few points (χ²).
+    """
+    n, x = np.asarray(loads, float), np.asarray(rates, float)
+    if (distinct := len(np.unique(n))) < LEAST_LOADS:
+        return f"the law has three unknowns, and there are {distinct} loads that count: it takes {LEAST_LOADS}"
+    terms, freedom = _terms(n), len(n) - _PARTS
+    parts = _solved(terms, n / x)
+    drawn = terms @ parts
+    residues = drawn / (n / x) - 1
+    left = float(residues @ residues)
+    dice = np.random.default_rng(0)
+    scatters = np.sqrt(left / dice.chisquare(freedom, _DRAWS))
+    noise = np.exp(scatters[:, None].clip(max=2) * dice.standard_normal((_DRAWS, len(n))))
+    draws = np.array([_solved(terms, drawn * row) for row in noise])
+    found = Fit(parts, draws, float(np.sqrt(left / freedom)), float(n.max()))
+    for load in np.unique(n)[::-1].tolist():
+        if not (there := found.at(load)).tells:
+            return (
+                f"the points lie too far from the law, or are too few, to say anything: at a load of {load:,.0f} it "
+                f"gives anything from {there.low:,.3g} to {there.high:,.3g} a second"
+            )
+    return found
+
+
+def _first(parts: Numbers) -> Any:
+    """The time of one alone."""
+    return np.maximum(parts[..., 0] + parts[..., 1], 1e-12)
+
+
+def _terms(loads: Numbers) -> Numbers:
+    return np.column_stack([np.ones_like(loads), loads, loads * (loads - 1)])
+
+
+def _solved(terms: Numbers, times: Numbers) -> Numbers:
+    """The parts, none below 0, with the least squares of the relative errors."""
+    from scipy.optimize import nnls
+
+    rows = terms / times[:, None]
+    sizes = np.maximum(rows.max(axis=0), 1e-300)  # they differ by many powers of ten
+    return np.asarray(nnls(rows / sizes, np.ones(len(times)))[0] / sizes)
+
+
+def knee(loads: Sequence[float], rates: Sequence[float]) -> float | None:
+    """The load from which on more load brings less than before: the point farthest above the straight line from
+    (0, 0) to the last one, as a share of the whole picture (the "kneedle" of Satopää and others). None where no point
+    lies a tenth of it above: throughput still grows in proportion."""
+    x, y = (np.concatenate([[0.0], np.asarray(values, float)]) for values in (loads, rates))
+    if len(x) < 4 or not y.max() > 0:
+        return None
+    above = (y - y[-1] * x / x[-1]) / y.max()
+    best = int(above.argmax())
+    return float(x[best]) if above[best] >= _TURN else None
+
+
+def last_kept_up(offered: Sequence[float], achieved: Sequence[float]) -> float | None:
+    """The highest offered rate up to which each was achieved, within 5 %; None where all were, or none was."""
+    kept = np.asarray(achieved, float) >= _KEPT_UP * np.asarray(offered, float)
+    upto = len(kept) if kept.all() else int(kept.argmin())
+    return float(offered[upto - 1]) if 0 < upto < len(kept) else None
