@@ -31,7 +31,7 @@ from simulator.trace.rundir import Run, folder
 from simulator.worlds import replay, runs, setting, virtual
 from simulator.worlds.replay import Difference, Likeness
 
-DEVICE_KINDS = tuple(kind for kind, meaning in KINDS.items() if meaning.by == "device")
+DEVICE_KINDS = tuple(kind for kind, meaning in KINDS.items() if meaning.by.startswith("device"))
 
 
 class Taped(NamedTuple):
@@ -64,7 +64,11 @@ def own_events(trace: Trace, thing: str, upto: int | None = None) -> pa.Table:
 def _own(trace: Trace, thing: str) -> View:
     events = trace.thing(thing)
     did = trace.among("kind", events["kind"], (Kind.FAULT,)) & trace.among("status", events["status"], ("did",))
-    return events.only(did | trace.among("kind", events["kind"], DEVICE_KINDS))
+    own = trace.among("kind", events["kind"], DEVICE_KINDS)
+    offers = np.array(
+        [token.startswith("offer:") for token in events.texts("token")], bool
+    )  # the application's answers
+    return events.only(did | (own & ~offers))
 
 
 # ---- the tape

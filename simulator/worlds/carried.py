@@ -20,10 +20,10 @@ from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace, describe, merged
 from simulator.trace.rundir import Run
 from simulator.worlds import replay, runs, setting
-from simulator.worlds.alone import alone_in, ordinal_of, own_events, perform
+from simulator.worlds.alone import DEVICE_KINDS, alone_in, ordinal_of, own_events, perform
 from simulator.worlds.script import Actor, Script, script_of
 
-_LEFT_OUT = tuple(kind for kind, meaning in KINDS.items() if meaning.by in ("device", "backend"))
+_LEFT_OUT = (*DEVICE_KINDS, *(kind for kind, meaning in KINDS.items() if meaning.by == "backend"))
 _SHARD = 10  # of the fleet's first recorder
 _COURSE = ("kind", "job", "status", "phase", "version", "digest")
 
@@ -63,7 +63,10 @@ def carry(run: Run, device: str | None) -> Carried:
     if not judgement.failed:
         raise ScenarioError(f"{run.path}: no check failed in it: there is nothing to carry over")
     if device is None:
-        device = next((finding.things[0] for finding in judgement.failed if finding.things), None)
+        fleet = {
+            scenario.fleet.name(at) for at in scenario.fleet.present
+        }  # a probe asks about a thing that is no device
+        device = next((thing for finding in judgement.failed for thing in finding.things if thing in fleet), None)
     if device is None:
         failed = ", ".join(finding.check for finding in judgement.failed)
         raise ScenarioError(f"{run.path}: what failed ({failed}) names no device; name one with --device")
@@ -204,15 +207,17 @@ def _course(recorded: pa.Table, played: pa.Table) -> Course:
         apart_us = max([apart_us, *(abs(a["t_us"] - b["t_us"]) for a, b in pairs)])
         if there := [strand[at] for strand in (one, other) if len(strand) > at]:
             partings.append((min(event["t_us"] for event in there), (_said(one, at), _said(other, at))))
-    return Course(len(recorded), alike, apart_us, min(partings)[1] if partings else None)
+    return Course(sum(map(len, ours)), alike, apart_us, min(partings)[1] if partings else None)
 
 
 def _strands(trace: Trace) -> list[list[dict[str, Any]]]:
-    """What the device heard, what befell it, and what it did."""
+    """What the device heard, what befell it, and what it did; without answers that nobody waited for."""
     strands: list[list[dict[str, Any]]] = [[], [], []]
     for n in range(len(trace)):
         event = trace.row(n)
         kind = event["kind"]
+        if kind == Kind.ANSWER and "job" not in event:
+            continue
         strands[0 if kind in (Kind.DELTA, Kind.ANSWER) else 1 if kind == Kind.FAULT else 2].append(event)
     return strands
 

@@ -183,11 +183,13 @@ class _Reader:
         self._cue(came_us, Wanted(by, job, version, digest, doc, size, until_us))
 
     def _answer(self, event: dict[str, Any], t_us: int) -> None:
+        if "job" not in event:
+            return  # nobody waited for it: it changed nothing
         if event["status"] == "accepted":
-            self._cue(t_us, Answer(event.get("job", ""), event.get("doc")))
+            self._cue(t_us, Answer(event["job"], event.get("doc")))
         elif event["status"] == "rejected":
             code, _, message = event.get("detail", "").partition(" ")
-            self._cue(t_us, Answer(event.get("job", ""), None, int(code), message))
+            self._cue(t_us, Answer(event["job"], None, int(code), message))
 
     def _download(self, event: dict[str, Any], t_us: int) -> None:
         troubles, self._troubles = self._troubles, []
