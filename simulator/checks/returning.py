@@ -103,7 +103,9 @@ def _come_back(draft: Draft, trace: Trace, troubles: _Troubles, patience_us: Cod
     efforts, others = _efforts(trace), _others(trace)
     latest = newest(thing, since, efforts, efforts["thing"])
     other = newest(thing, since, others, others["thing"])
+    gone = _gone(trace)
     trying = (latest >= 0) & (_rows(efforts, latest) >= _rows(others, other))
+    trying &= newest(thing, until, gone, gone["thing"]) < 0
     meanwhile = newest(thing, until, others, others["thing"])
     spared = _rows(others, meanwhile) >= since
     judged = trying & (spared | (until < len(trace))) & ~_overlapped(trace, troubles, patience_us)
@@ -140,6 +142,12 @@ def _others(trace: Trace) -> View:
     acts = _acts(trace, "power-cut", "vanish", "rival")
     views = (links, mishaps, rebooting, acts, trace.kind(Kind.BOOT, Kind.RETIRED))
     return View(trace, np.sort(np.concatenate([view.rows for view in views])))
+
+
+def _gone(trace: Trace) -> View:
+    """The events that switch a device off for good, even one that is about to boot."""
+    mishaps = trace.kind(Kind.MISHAP).where("status", "vanish")
+    return View(trace, np.sort(np.concatenate([_acts(trace, "vanish").rows, mishaps.rows])))
 
 
 def _overlapped(trace: Trace, troubles: _Troubles, patience_us: Codes) -> Mask:

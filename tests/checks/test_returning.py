@@ -73,6 +73,10 @@ PASSES = {
         "it was rebooting": (lived(*OUTAGE, at(13, "phase", status="rebooting"), connect(300)), FLEET),
         "it was away by its own will": (lived(*killed(10, 50), lost(9, "offline"), connect(300)), FLEET),
         "it was switched off": (lived(*OUTAGE, struck(20, "vanish", nth=1)), FLEET),
+        "it was switched off while it rebooted": (
+            lived(*killed(10, 50), lost(8, "reboot"), struck(8.5, "vanish", nth=1), at(9, "boot", status="reboot")), FLEET),
+        "a marker switched it off": (
+            lived(*OUTAGE, at(13, "mishap", phase="install", status="vanish")), FLEET),
         "a mishap kept it from connecting": (
             lived(*OUTAGE, at(60, "mishap", phase="connect", status="error"), connect(300)), FLEET),
         "it retired before its time": (lived(*OUTAGE, until=LATE_S - 2), FLEET),
