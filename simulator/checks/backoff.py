@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from simulator.checks.arrays import follows, grouped, nth, shifted, streak, taken
-from simulator.checks.base import Draft, many
+from simulator.checks.base import Draft
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Backoff, Profile, Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Trace, View

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.model.events import Kind
-from simulator.model.quantity import many as many
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding, Verdict
-from simulator.trace.reader import Trace
+from simulator.trace.reader import Trace, View
 
 Check = Callable[[Trace, Scenario], Finding]
 BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
@@ -88,6 +88,17 @@ def _named(things: list[str]) -> str:
 
 def torn(trace: Trace) -> npt.NDArray[np.bool_]:
     """By the code of a thing: whether its own record does not reach to its end, so that what it did last is unknown."""
-    retired = np.zeros(len(trace.words("thing")), bool)
-    retired[trace.kind(Kind.RETIRED)["thing"]] = True
-    return ~retired
+    return ~mentioned(trace.kind(Kind.RETIRED))
+
+
+def mentioned(events: View) -> npt.NDArray[np.bool_]:
+    """By the code of a thing: whether any of these events is of it."""
+    found = np.zeros(len(events.trace.words("thing")), bool)
+    found[events["thing"]] = True
+    return found
+
+
+def link_events(trace: Trace, *more: str) -> View:
+    """Connections and their ends, and events of these kinds; an attempt to connect that failed is neither."""
+    events = trace.kind(Kind.CONNECT, Kind.LOST, *more)
+    return events.only(events["status"] != trace.code("status", "failed"))

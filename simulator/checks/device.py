@@ -7,8 +7,9 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import nth
-from simulator.checks.base import BACKEND, Draft, many
+from simulator.checks.base import BACKEND, Draft
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View

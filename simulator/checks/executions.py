@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.checks.arrays import follows, grouped, nth, rebound, shifted, taken
-from simulator.checks.base import Draft, many
+from simulator.checks.base import Draft
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding

@@ -7,13 +7,13 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, link_events, torn
 from simulator.checks.learning import hearing_us
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Profiles
 from simulator.checks.terminal import Stays
 from simulator.model.events import Kind
-from simulator.model.quantity import COMPARE
+from simulator.model.quantity import COMPARE, many
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding
@@ -68,8 +68,7 @@ def _ended(trace: Trace, targets: Targets) -> Mask:
 
 def _reachable(trace: Trace) -> Mask:
     """By the code of a thing: whether it was connected from before the settling to the end."""
-    links = trace.kind(Kind.CONNECT, Kind.LOST)
-    links = links.only(links["status"] != trace.code("status", "failed"))
+    links = link_events(trace)
     since = np.full(len(trace.words("thing")), -1)
     up = links["kind"] == trace.code("kind", Kind.CONNECT)
     since[links["thing"]] = np.where(up, links["t_us"], -1)
@@ -85,20 +84,13 @@ def _failed(trace: Trace, targets: Targets) -> Mask:
     answers = answers.only(said == trace.code("status", "FAILURE"))
     of = targets.of_jobs(answers)
     last = taken(trace.column("job"), taken(targets.last, of))
-    return _of(targets, of[last == answers["job"]])
+    return targets.marked(of[last == answers["job"]])
 
 
 def _taken(trace: Trace, targets: Targets) -> Mask:
     """Of which targets the backend took the desired state, or the device heard of it."""
     accepted = trace.kind(Kind.ACCEPTED).where("status", "desired", "both")
-    found = _of(targets, targets.of_jobs(trace.kind(Kind.DELTA)))
-    return found | _of(targets, targets.of_jobs(accepted))
-
-
-def _of(targets: Targets, which: Codes) -> Mask:
-    found = np.zeros(len(targets), bool)
-    found[which[which >= 0]] = True
-    return found
+    return targets.marked(targets.of_jobs(trace.kind(Kind.DELTA))) | targets.marked(targets.of_jobs(accepted))
 
 
 def _hurried(trace: Trace, scenario: Scenario, targets: Targets) -> Mask:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.checks.arrays import follows, grouped, taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, link_events, torn
 from simulator.checks.outages import after
 from simulator.checks.profiles import Profiles, longest
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View, newest
@@ -64,8 +65,7 @@ class Connections(NamedTuple):
 
 def connections(trace: Trace) -> Connections:
     """Each ends with the next event that says so, or with the record."""
-    links = trace.kind(Kind.CONNECT, Kind.LOST, Kind.BOOT, Kind.RETIRED)
-    links = grouped(links.only(links["status"] != trace.code("status", "failed")), "thing")
+    links = grouped(link_events(trace, Kind.BOOT, Kind.RETIRED), "thing")
     t_us = links["t_us"]
     last = np.append(~follows(links, "thing")[1:], True) if len(links) else np.zeros(0, bool)
     end_us = np.where(last, trace.column("t_us").max(initial=0), np.append(t_us[1:], 0)[: len(links)])

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.checks.arrays import taken
-from simulator.checks.base import Draft, many
+from simulator.checks.base import Draft, link_events
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Numbers, Profiles, longest
 from simulator.checks.storage import SKEW_US, refusals
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
@@ -73,8 +74,7 @@ def _steady(trace: Trace, retries: _Retries, settle_us: Numbers) -> Mask:
     turns = trace.kind(Kind.DELTA, Kind.BOOT, Kind.CONNECT, Kind.LOST)
     turns = turns.only(~trace.among("status", turns["status"], ("running", "duplicate", "stale")))
     since = taken(turns.rows, again.latest(turns, "thing"))
-    links = trace.kind(Kind.CONNECT, Kind.LOST)
-    links = links.only(links["status"] != trace.code("status", "failed"))
+    links = link_events(trace)
     link = again.latest(links, "thing")
     connected = taken(links["kind"], link) == trace.code("kind", Kind.CONNECT)
     connected &= t_us[retries.refused] - taken(links["t_us"], link) > settle_us

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from simulator.checks.base import Draft, many
+from simulator.checks.base import Draft
 from simulator.checks.requests import refusals, tells
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
-from simulator.checks.base import BACKEND, Draft, many
+from simulator.checks.base import BACKEND, Draft, mentioned
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
@@ -45,9 +46,7 @@ def _unrecorded(trace: Trace) -> Mask:
     """By the code of a thing: whether its replica was killed between a commit and the record of it."""
     known = grouped(trace.kind(Kind.ACCEPTED, Kind.LOADED), "thing")
     gap = _loaded(known) & follows(known, "thing") & (known["doc"] > shifted(known["doc"], 0))
-    found = np.zeros(len(trace.words("thing")), bool)
-    found[known["thing"][gap]] = True
-    return found
+    return mentioned(known.only(gap))
 
 
 # ---- deltas

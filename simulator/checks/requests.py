@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from simulator.checks.arrays import follows, rebound, taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, torn
 from simulator.checks.learning import LEARN_S, connections, hearing_us
 from simulator.checks.outages import met
 from simulator.checks.profiles import Profiles
+from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View, newest
@@ -129,19 +130,14 @@ def _until_us(trace: Trace, asked: View, offers: Mask) -> Codes:
 
 def _kept_back(trace: Trace, asked: View, deadline_us: Codes) -> Mask:
     """Which reports met a fault that loses messages or keeps them back; a dark road does until its connection ends."""
-    did = trace.kind(Kind.FAULT).where("status", "did")
-    details, which = np.unique(did["detail"], return_inverse=True)
-    words = trace.words("detail")
-    facts = [json.loads(words[code]) if code >= 0 else {} for code in details.tolist()]
-    loses = np.array([one.get("message") in _SAID and any(name in one for name in _LOST) for one in facts], bool)[which]
-    darkens = np.array([one.get("act") == "dark" for one in facts], bool)[which]
+    loses = strikes(trace, lambda what: what.get("message") in _SAID and any(name in what for name in _LOST))
+    darkens = strikes(trace, lambda what: what.get("act") == "dark")
     by = np.searchsorted(trace.column("t_us"), deadline_us, "right")
     since = np.searchsorted(trace.column("t_us"), asked["t_us"])
     links = trace.once(connections).start
     connected = taken(links.rows, newest(asked["thing"], asked.rows, links, links["thing"]))
     found = np.zeros(len(asked), bool)
-    for mask, first in ((loses, since), (darkens, connected)):
-        struck = did.only(mask)
+    for struck, first in ((loses, since), (darkens, connected)):
         last = newest(asked["thing"], by, struck, struck["thing"])
         found |= (last >= 0) & (taken(struck.rows, last) >= first)
     return np.asarray(found & (asked["kind"] == trace.code("kind", Kind.REPORT)))

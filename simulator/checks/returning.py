@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.checks.arrays import taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, torn
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Profiles, longest
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View, newest

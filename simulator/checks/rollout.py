@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.checks.base import Draft, many
+from simulator.checks.base import Draft
 from simulator.checks.course import Course
 from simulator.checks.criteria import gate_open, held_back, must_abort
 from simulator.checks.offering import idle
 from simulator.checks.outages import after
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simulator.checks.arrays import follows, grouped, shifted, taken
-from simulator.checks.base import BACKEND, Draft, many, torn
+from simulator.checks.base import BACKEND, Draft, link_events, mentioned, torn
 from simulator.checks.learning import connections, hearing_us
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Numbers, Profiles, longest
+from simulator.checks.strikes import sights, strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View, newest
@@ -31,14 +32,13 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
     is heard over it LATE_S later. The other connection is that of a fault: a rival's, or the device's own, that has come
     back while its old one was half open. A device whose road was dark in the run is not judged: it could not be told."""
     draft = Draft("S19-one-session", "a client id has one connection", trace)
-    links = trace.kind(Kind.CONNECT, Kind.LOST, Kind.BOOT, Kind.RETIRED)
-    links = links.only(links["status"] != trace.code("status", "failed"))
+    links = link_events(trace, Kind.BOOT, Kind.RETIRED)
     if not len(links):
         return draft.unknown("the trace holds nothing of the devices' connections")
-    acts = _details(_struck(trace), lambda said: said.get("act") in ("rival", "half-open"))
+    acts = strikes(trace, lambda said: said.get("act") in ("rival", "half-open"))
     if not len(acts):
         return draft.passed("no connection was taken over")
-    profiles, concerned = trace.once(Profiles, scenario), _things(trace, acts)
+    profiles, concerned = trace.once(Profiles, scenario), mentioned(acts)
     links = links.only(concerned[links["thing"]])
     count = sum(_judge(draft, profiles, found) for found in (_rivals(draft, links), _half_open(links)))
     good = f"{many(count, 'connection')} taken over, each ended" if count else "no connection was taken over"
@@ -59,8 +59,8 @@ class _Takeovers(NamedTuple):
 def _judge(draft: Draft, profiles: Profiles, found: _Takeovers) -> int:
     """Offend with what broke the promise; how many connections were taken over."""
     by, heard, trace = found.by, found.heard, found.by.trace
-    dark = _things(trace, _details(_struck(trace), lambda said: said.get("act") == "dark"))
-    held = dark | _things(trace, _details(_struck(trace), lambda said: "delay_s" in said or "again_s" in said))
+    dark = mentioned(strikes(trace, lambda said: said.get("act") == "dark"))
+    held = dark | mentioned(strikes(trace, lambda said: "delay_s" in said or "again_s" in said))
     road_us = profiles.numbers(by["thing"], lambda profile: 2 * longest(profile.latency) * 1e6)
     late = (found.ended_us < 0) | (found.ended_us > by["t_us"] + CLOSED_S * 1e6 + road_us)
     hidden = torn(trace)[by["thing"]] & (found.ended_us < 0)
@@ -82,10 +82,9 @@ def _know(draft: Draft, profiles: Profiles, things: Codes) -> None:
 def _rivals(draft: Draft, links: View) -> _Takeovers:
     """Connections that a rival took: those that had begun before it set out."""
     trace = links.trace
-    acts = _details(_struck(trace), lambda said: said.get("act") == "rival")
-    saw = trace.kind(Kind.FAULT).where("status", "saw")
-    _unanswered(draft, acts, _details(saw, lambda said: "rival" in said))
-    connected = _details(saw, lambda said: said.get("rival") == "connected")
+    acts = strikes(trace, lambda said: said.get("act") == "rival")
+    _unanswered(draft, acts, sights(trace, lambda said: "rival" in said))
+    connected = sights(trace, lambda said: said.get("rival") == "connected")
     set_out = taken(acts.rows, connected.latest(acts, "thing", "size"))
     held = connected.latest(links, "thing")
     up = taken(links["kind"], held) == trace.code("kind", Kind.CONNECT)
@@ -95,7 +94,7 @@ def _rivals(draft: Draft, links: View) -> _Takeovers:
     by = connected.only(still)
     ended_us = taken(links["t_us"], by.soonest(links, "thing"))
     heard = trace.kind(Kind.DELTA, Kind.ANSWER)
-    heard = heard.only(_things(trace, by)[heard["thing"]] & (heard["status"] != trace.code("status", "given-up")))
+    heard = heard.only(mentioned(by)[heard["thing"]] & (heard["status"] != trace.code("status", "given-up")))
     of = heard.latest(by, "thing")
     same = heard.latest(links, "thing") == taken(held[still], of, -2)
     return _Takeovers(by, ended_us, heard, np.where(same, of, -1), int(was_up.sum()) - len(by))
@@ -115,38 +114,19 @@ def _unanswered(draft: Draft, acts: View, saw: View) -> None:
 def _half_open(links: View) -> _Takeovers:
     """Connections that a device left open, by the connection with which it came back."""
     trace = links.trace
-    acts = _details(_struck(trace), lambda said: said.get("act") == "half-open")
+    acts = strikes(trace, lambda said: said.get("act") == "half-open")
     acts = acts.only(taken(links["kind"], acts.latest(links, "thing")) == trace.code("kind", Kind.CONNECT))
-    saw, connects = trace.kind(Kind.FAULT).where("status", "saw"), links.where("kind", Kind.CONNECT)
+    connects = links.where("kind", Kind.CONNECT)
     back = acts.soonest(connects, "thing")
     acts, back = acts.only(back >= 0), back[back >= 0]
     by = View(trace, connects.rows[back])
-    closed = _details(saw, lambda said: said.get("half-open") == "closed")
+    closed = sights(trace, lambda said: said.get("half-open") == "closed")
     retired = trace.kind(Kind.RETIRED)
     ended_us = taken(closed["t_us"], acts.soonest(closed, "thing", "size"))
     ended_us = np.where(ended_us >= 0, ended_us, taken(retired["t_us"], by.soonest(retired, "thing")))
-    heard = _details(saw, lambda said: said.get("half-open") == "heard")
+    heard = sights(trace, lambda said: said.get("half-open") == "heard")
     of = heard.latest(acts, "thing", "size")
     return _Takeovers(by, ended_us, heard, np.where(taken(by.rows, of) < heard.rows, of, -1), 0)
-
-
-def _struck(trace: Trace) -> View:
-    return trace.kind(Kind.FAULT).where("status", "did")
-
-
-def _details(view: View, wanted: Callable[[dict[str, Any]], bool]) -> View:
-    """The rows whose detail, as JSON, is wanted."""
-    words = view.trace.words("detail")
-    codes, which = np.unique(view["detail"], return_inverse=True)
-    told = [code >= 0 and wanted(json.loads(words[code])) for code in codes.tolist()]
-    return view.only(np.array(told, bool)[which])
-
-
-def _things(trace: Trace, view: View) -> Mask:
-    """By the code of a thing: whether it is named there."""
-    found = np.zeros(len(trace.words("thing")), bool)
-    found[view["thing"]] = True
-    return found
 
 
 # ---- what a session keeps
@@ -162,7 +142,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     where a fault kept the delta on the device's own road, or made a device that does not hear all.
     """
     draft = Draft("S20-offline-queue", "what a session keeps is delivered", trace)
-    clients, profiles = np.unique(trace.kind(Kind.CONNECT)["thing"]), Profiles(trace, scenario)
+    clients, profiles = np.unique(trace.kind(Kind.CONNECT)["thing"]), trace.once(Profiles, scenario)
     if not len(clients):
         return draft.unknown("no device was ever connected")
     _know(draft, profiles, clients)
@@ -172,7 +152,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
         return draft.decide("no session persisted", "")
     if not len(trace.kind(*BACKEND)):
         return draft.unknown("the trace holds nothing of the backend")
-    deaf = _things(trace, _details(_struck(trace), lambda said: said.get("nature") in DEAF))
+    deaf = mentioned(strikes(trace, lambda said: said.get("nature") in DEAF))
     deltas = deltas.only(~deaf[deltas["thing"]])
     deltas = deltas.only((expiry_us[deltas["thing"]] > 0) & (deltas["version"] >= 0) & (deltas["doc"] >= 0))
     deltas = grouped(deltas, "thing")
@@ -191,7 +171,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
 def _expiry_us(trace: Trace, profiles: Profiles) -> Numbers:
     """By the code of a thing: how long its session is kept, as its device asks; 0 where it ends with the connection."""
     found = profiles.numbers(np.arange(len(trace.words("thing"))), _kept_us)
-    asked = _details(_struck(trace), lambda said: "session_expiry" in said)
+    asked = strikes(trace, lambda said: "session_expiry" in said)
     for thing, detail in zip(asked["thing"].tolist(), asked.texts("detail"), strict=True):
         said = json.loads(detail)
         found[thing] = 0.0 if said["clean_start"] else int(said["session_expiry"]) * 1e6
@@ -287,7 +267,7 @@ def _hindrances(trace: Trace) -> View:
     def hinders(said: dict[str, Any]) -> bool:
         return said.get("act") == "dark" or (said.get("message") == "delta" and ("delay_s" in said or "lost" in said))
 
-    return _details(_struck(trace), hinders)
+    return strikes(trace, hinders)
 
 
 def _delivered(deltas: View, due: _Due) -> Mask:

@@ -7,10 +7,11 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, torn
 from simulator.checks.device import places
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, streak, taken
-from simulator.checks.base import Draft, many, torn
+from simulator.checks.base import Draft, link_events, torn
 from simulator.checks.device import places
 from simulator.checks.profiles import Numbers, Profiles, least, longest
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
+from simulator.model.quantity import many
 from simulator.model.scenario import Profile, Scenario, Stage
 from simulator.model.update import Phase
 from simulator.model.verdict import Finding
@@ -146,10 +147,9 @@ class Stays:
 def _story(trace: Trace) -> View:
     """What tells where a device's update stands, and whether it is connected; the events of a thing side by side."""
     begun = trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
-    links = trace.kind(Kind.CONNECT, Kind.LOST)
-    links = links.only(links["status"] != trace.code("status", "failed"))
     others = trace.kind(Kind.PHASE, Kind.DOWNLOAD, Kind.BOOT, Kind.RETIRED)
-    return grouped(View(trace, np.sort(np.concatenate([begun.rows, links.rows, others.rows]))), "thing")
+    rows = np.concatenate([begun.rows, link_events(trace).rows, others.rows])
+    return grouped(View(trace, np.sort(rows)), "thing")
 
 
 def _last_of(joined: Mask) -> Codes:

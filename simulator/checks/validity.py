@@ -91,8 +91,7 @@ def _offered(trace: Trace) -> float | None:
     due = int(final["size"].sum()) - sum(c.get("CANCELED", 0) + c.get("QUEUED", 0) for c in counts)
     targets = trace.once(Targets)
     offered = targets.of(trace.kind(Kind.OFFER).where("status", "sent"))
-    made, over = np.zeros(len(targets), bool), np.isin(targets.rollout, final["job"])
-    made[offered[offered >= 0]] = True
+    made, over = targets.marked(offered), np.isin(targets.rollout, final["job"])
     due -= int((_kept_from(trace, targets) & over & ~made).sum())
     return int((made & over).sum()) / due if due > 0 else None
 
@@ -101,7 +100,4 @@ def _kept_from(trace: Trace, targets: Targets) -> Mask:
     """Which targets' turns came when no offer could go."""
     begun = trace.kind(Kind.EXECUTION).where("status", State.IN_PROGRESS)
     t_us = begun["t_us"]
-    of = targets.of(begun)[excused_us(trace, t_us, t_us + 1, _AGAIN_US) > 0]
-    kept = np.zeros(len(targets), bool)
-    kept[of[of >= 0]] = True
-    return kept
+    return targets.marked(targets.of(begun)[excused_us(trace, t_us, t_us + 1, _AGAIN_US) > 0])

@@ -106,6 +106,12 @@ class Targets:
         known[of[of >= 0]] = answers["t_us"][of >= 0]
         return known
 
+    def marked(self, places: Codes) -> Mask:
+        """Which targets stand at one of these places; -1 is nobody's."""
+        found = np.zeros(len(self), bool)
+        found[places[places >= 0]] = True
+        return found
+
     def ended_as(self, *states: str) -> Mask:
         """Which targets' latest execution is in one of these states."""
         return np.isin(self.state, [self._trace.code("status", state) for state in states])
