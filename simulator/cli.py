@@ -10,10 +10,11 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.quantity import share
 from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
 from simulator.worlds.shipped import GROUPS, find, shipped
+
+if TYPE_CHECKING:
+    from simulator.worlds.stack import Options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -85,18 +89,8 @@ def run(
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
 ) -> None:
     """Run a scenario: a run directory with its trace, a report and a verdict."""
-    given = {
-        "fleet.devices": devices,
-        "fleet.ramp": ramp,
-        "fleet.first_index": first_index,
-        "run_time": run_time,
-        "seed": seed,
-        "world": world,
-        "target.broker": broker,
-        "target.database": database,
-        "target.artifact_url": None if storage == "embedded" else storage,
-    }
-    loaded = _loaded(scenario, {key: value for key, value in given.items() if value is not None}, fault or ())
+    flags = locals()
+    loaded = _loaded(scenario, _laid(flags), fault or ())
     if check_determinism:
         from simulator.worlds.replay import differing, twice
 
@@ -104,19 +98,8 @@ def run(
         print(f"same trace twice, seed {loaded.seed}" if differs is None else differing(differs, "first", "second"))
         raise typer.Exit(differs is not None)
     from simulator.worlds import runs
-    from simulator.worlds.stack import Options
 
-    options = Options(
-        link=_link(link),
-        processes=processes,
-        pooled=pooled,
-        ifaddr=ifaddr or [],
-        allow_remote=allow_remote or [],
-        cafile=cafile,
-        cert=cert,
-        key=key,
-        insecure=insecure,
-    )
+    options = _options(flags)
     if not quiet and not as_json:
         print(f"{loaded.name}: {loaded.fleet.devices} devices, {loaded.world} world, seed {loaded.seed}", flush=True)
     repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
@@ -193,26 +176,16 @@ def sweep(
     """Run a scenario at several loads, of devices or of offers a second, and report throughput and latency against load:
     the knee, the law of scaling, what saturated. Exit codes: 1 a run broke a promise, 4 a part of ours died, 2 less was
     measured than asked or, with INVALID points, nothing can be told, else 0."""
+    flags = locals()
     from reports import capacity, capacity_page
     from simulator.trace import rundir
     from simulator.worlds import sweep as sweeping
-    from simulator.worlds.stack import Options
 
     axis, loads, fleet = sweeping.loads_of(devices, rates)
-    given = {
-        "fleet.ramp": ramp,
-        "run_time": run_time,
-        "seed": seed,
-        "world": world,
-        "target.broker": broker,
-        "target.database": database,
-        "target.artifact_url": None if storage == "embedded" else storage,
-    }
 
     def at(load: float) -> Scenario:
         size = fleet if axis == "rates" else int(load)
-        laid = {key: value for key, value in (given | {"fleet.devices": size}).items() if value is not None}
-        return sweeping.at_load(_loaded(scenario, laid), axis, load, unpaced=unpaced)
+        return sweeping.at_load(_loaded(scenario, _laid({**flags, "devices": size})), axis, load, unpaced=unpaced)
 
     scenarios = {load: at(load) for load in loads}
     first = scenarios[loads[0]]
@@ -231,17 +204,7 @@ def sweep(
         scenarios=scenarios,
         repeat=repeat,
         unpaced=unpaced,
-        options=Options(
-            link=_link(link),
-            processes=processes,
-            pooled=pooled,
-            ifaddr=ifaddr or [],
-            allow_remote=allow_remote or [],
-            cafile=cafile,
-            cert=cert,
-            key=key,
-            insecure=insecure,
-        ),
+        options=_options(flags),
         command=shlex.join(["fleetsim", *_without(words, "--out"), "--out", str(where)]),
         again=again,
     )
@@ -271,12 +234,6 @@ def _say_nothing(line: str) -> None:
     pass
 
 
-def _link(name: str) -> str:
-    if name not in ("lean", "library"):
-        raise ScenarioError(f"--link {name}: there are lean, library")
-    return name
-
-
 @app.command()
 def serve(
     scenario: Annotated[
@@ -297,25 +254,41 @@ def serve(
     insecure: Insecure = False,
 ) -> None:
     """Run broker, backend and application alone, until interrupted."""
+    flags = locals()
     from simulator.worlds.serve import serve as serving
+
+    laid = _laid(flags)
+    loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
+    raise typer.Exit(serving(loaded, _options(flags)))
+
+
+_LAID = {
+    "fleet.devices": "devices",
+    "fleet.ramp": "ramp",
+    "fleet.first_index": "first_index",
+    "run_time": "run_time",
+    "seed": "seed",
+    "world": "world",
+    "target.broker": "broker",
+    "target.database": "database",
+    "target.artifact_url": "storage",
+}
+
+
+def _laid(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What these flags lay over a scenario, by its keys."""
+    if flags.get("storage") == "embedded":
+        flags = {**flags, "storage": None}
+    return {key: flags[name] for key, name in _LAID.items() if flags.get(name) is not None}
+
+
+def _options(flags: Mapping[str, Any]) -> Options:
+    """How these flags set up a live run; what is not given is as by default."""
     from simulator.worlds.stack import Options
 
-    given = {"target.broker": broker, "target.database": database}
-    laid = {key: value for key, value in given.items() if value is not None}
-    loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
-    options = Options(
-        broker_port=broker_port,
-        backend_port=backend_port,
-        application_port=application_port,
-        allow_remote=allow_remote or [],
-        cafile=cafile,
-        cert=cert,
-        key=key,
-        insecure=insecure,
-    )
-    if token:
-        options.token = token
-    raise typer.Exit(serving(loaded, options))
+    if (link := flags.get("link", "lean")) not in ("lean", "library"):
+        raise ScenarioError(f"--link {link}: there are lean, library")
+    return Options(**{one.name: flags[one.name] for one in fields(Options) if flags.get(one.name)})
 
 
 def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = ()) -> Scenario:

@@ -65,10 +65,8 @@ def _own(trace: Trace, thing: str) -> View:
     events = trace.thing(thing)
     did = trace.among("kind", events["kind"], (Kind.FAULT,)) & trace.among("status", events["status"], ("did",))
     own = trace.among("kind", events["kind"], DEVICE_KINDS)
-    offers = np.array(
-        [token.startswith("offer:") for token in events.texts("token")], bool
-    )  # the application's answers
-    return events.only(did | (own & ~offers))
+    offers = events.where("kind", Kind.OFFER)["token"]  # an answer to one of these is the application's
+    return events.only(did | (own & ~np.isin(events["token"], offers[offers >= 0])))
 
 
 # ---- the tape

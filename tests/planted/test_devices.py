@@ -22,9 +22,8 @@ from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, run, scenario
 
 
-def test_s7_a_device_that_applies_a_repeated_delta(monkeypatch):
-    made = scenario(devices=3, profile="clumsy", profiles={"clumsy": {"mishaps": {"reboot": {"error": "100%"}}}})
-    passes(made)
+def obeys_whatever_comes_again(monkeypatch):
+    """Begins a job anew that it has carried through."""
     careful = UpdateAgent.consider
 
     def eager(self, request):
@@ -32,6 +31,12 @@ def test_s7_a_device_that_applies_a_repeated_delta(monkeypatch):
         return Reaction.START if reaction is Reaction.DUPLICATE else reaction
 
     monkeypatch.setattr(UpdateAgent, "consider", eager)
+
+
+def test_s7_a_device_that_applies_a_repeated_delta(monkeypatch):
+    made = scenario(devices=3, profile="clumsy", profiles={"clumsy": {"mishaps": {"reboot": {"error": "100%"}}}})
+    passes(made)
+    obeys_whatever_comes_again(monkeypatch)
     assert fails("S7-idempotence", made) == THREE
 
 
@@ -40,13 +45,7 @@ def test_s21_a_device_that_obeys_a_stale_command(monkeypatch):
     stale, offline = {"fault": "F26-stale-command", "count": 4}, {"fault": "F3-offline", "at": "40s", "for": "2s"}
     made = scenario(devices=8, faults=[stale, offline], **blocks)
     passes(made)
-    careful = UpdateAgent.consider
-
-    def obedient(self, request):
-        reaction = careful(self, request)
-        return Reaction.START if reaction is Reaction.DUPLICATE else reaction
-
-    monkeypatch.setattr(UpdateAgent, "consider", obedient)
+    obeys_whatever_comes_again(monkeypatch)
     assert fails("S21-no-replay", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)} - {"device-7"}
     passes(scenario(devices=8, faults=[offline], **blocks))  # nobody is commanded again
 
