@@ -74,21 +74,26 @@ def with_after(events, kind, *more):
 
 
 def backed(thing="d-0", job="r.d-0.0", made=update, **changed):
-    """The events of one update with all that the backend records of it: its documents 1 to 3."""
-    said, offered = {"token": "r2"}, {"token": f"offer:{job}"}
-    changed = {
-        "initial": {"token": "r1"}, "offer": offered, "delta": {"size": 9, "span_us": 3_600_000_000}, "report": said,
-        "accepted": {"detail": "u2", "size": 80, **said}, "answer": said, **changed,
-    }  # fmt: skip
+    """The events of one update with all that the backend records of it, its documents 1 to 3, and the client tokens."""
+    changed = {"accepted": {"detail": "u2"}, "delta": {"size": 9, "span_us": 3_600_000_000}, **changed}
     events = made(thing, job, **changed)
-    initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1", "size": 40,
-                                           "token": "r1"})  # fmt: skip
-    desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2",
-                                           "size": 80, **offered})  # fmt: skip
+    initial = ("replica.accepted", thing, {"doc": 1, "status": "reported", "version": "1", "detail": "u1"})
+    desired = ("replica.accepted", thing, {"doc": 2, "job": job, "status": "desired", "version": "2", "detail": "u2"})
     command = ("replica.delta", thing, {"doc": 2, "job": job, "version": "2"})
-    answered = ("offer", thing, {"job": job, "status": "accepted", "version": "2", "digest": NEW, "doc": 2, **offered})
+    answered = ("offer", thing, {"job": job, "status": "accepted", "version": "2", "digest": NEW, "doc": 2})
     events = with_after(events, "sent", desired, command, answered)
-    return with_after(events, "initial", initial)
+    return [_tokened(*event) for event in with_after(events, "initial", initial)]
+
+
+def _tokened(kind, thing, fields):
+    """The event with its request's client token, and a document with its size."""
+    token = None
+    if kind in ("report", "answer", "replica.accepted"):
+        token = f"offer:{fields['job']}" if fields.get("status") == "desired" else "r2" if fields.get("job") else "r1"
+    elif kind == "offer":
+        token = f"offer:{fields['job']}"
+    sized = {"size": 80} if kind == "replica.accepted" else {}
+    return (kind, thing, {**fields, **sized, "token": token} if token else fields)
 
 
 def without(events, *what):

@@ -217,7 +217,7 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
     [
         {"fault": "F17-answer-lost", "times": 20}, {"fault": "F23-at-once", "with": {"every": "3m"}},
         {"fault": "F2-held", "with": {"name": "accepted", "hold": "2m"}},
-        {"fault": "F24-blackhole", "at": "10s", "for": "20s"},
+        {"fault": "F24-blackhole", "step": "installing", "for": "20s"},
     ],
     ids=["answers", "gathered", "held", "dark"],
 )  # fmt: skip
@@ -230,7 +230,8 @@ def test_nobody_is_accused_of_the_answers_that_a_fault_has_kept_back(monkeypatch
             "resend": {"base": "5s", "attempts": 2},
         }
     }
-    made = scenario(devices=8, profile="slow", profiles=slow, faults=[{**fault, "count": 3}], settle="4m")
+    made = scenario(devices=8, profile="slow", profiles=slow, faults=[{**fault, "count": 3}], settle="4m",
+                    rollout={"maximumPerMinute": 1})  # fmt: skip
     trace = run(made)
     assert [f for f in judge(trace, made) if f.verdict is Verdict.FAIL and f.check not in ("L3-learns",)] == []
     monkeypatch.setattr(requests, "_kept_back", lambda trace, asked, until: np.zeros(len(asked), bool))
