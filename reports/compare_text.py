@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from reports import markdown
@@ -11,6 +12,7 @@ from reports.summary import spelled
 
 MARKS = {Outcome.REGRESSION: "✗", Outcome.NONE: "✓", Outcome.UNKNOWN: "?"}
 CHANGE_MARKS = {Change.WORSE: "✗", Change.BETTER: "✓", Change.SAME: "✓", Change.UNSURE: "?"}
+_WIDTH = 100
 _HEADS = ("baseline", "run", "change (interval)", "allowed", "verdict")
 
 
@@ -21,7 +23,7 @@ def text(found: dict[str, Any], page: str) -> str:
         lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
     for one in found["comparisons"]:
         lines += ["", f"  {heading(one)}"]
-        lines += [f"    ! {said}" for said in one["warnings"]]
+        lines += [f"    ! not comparable: {said}" for said in one["warnings"]]
         lines += [f"    {said}" for said in one["why"]]
         cells = [("", *_HEADS), *(_cells(row) for row in one["figures"])]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -30,7 +32,8 @@ def text(found: dict[str, Any], page: str) -> str:
             said = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
             lines.append(f"  {mark} {name:<{widths[0]}}  {said}  {change}".rstrip())
         lines += [f"  {CHANGE_MARKS[Change(check['change'])]} {check['why']}" for check in one["checks"]]
-    return "\n".join([*lines, "", f"  {sureness(found)}", "", f"  page    {page}"])
+    closing = textwrap.wrap(sureness(found), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([*lines, "", *closing, "", f"  page    {page}"])
 
 
 def of_comparison(found: dict[str, Any]) -> str:

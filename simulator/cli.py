@@ -402,12 +402,12 @@ def shrink(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="a run directory; of several, the first is the baseline")],
     tolerance: Annotated[
-        str | None, typer.Option(help="how much worse times, sizes and rates may be than the baseline's [default: 10%]")
+        str | None, typer.Option(help="how much worse than the baseline's times, sizes and rates may be; none: 10%")
     ] = None,
     tolerance_failed: Annotated[
-        str | None, typer.Option(help="by how many points more may not succeed [default: 1%]")
+        str | None, typer.Option(help="by how many points more of the targets may not succeed; none: 1%")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="where a comparison goes [default: runs/compare/TIME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="where a comparison goes; none: runs/compare/TIME")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print summary.json or comparison.json")] = False,
 ) -> None:
     """Write a recorded run's files again: report, summary, devices.csv and junit.xml. Of two or more runs: compare each

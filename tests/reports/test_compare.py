@@ -467,3 +467,9 @@ def test_bad_usage_ends_in_3(recorded, tmp_path, words, said):
     assert said in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_tolerances_in_help_are_those_that_hold():
+    said = " ".join(fleetsim("report", "--help", env={"COLUMNS": "200"})[1].split())
+    assert f"may be; none: {Tolerances().relative:.0%}" in said
+    assert f"may not succeed; none: {Tolerances().points:.0%}" in said
