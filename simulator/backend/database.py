@@ -73,7 +73,7 @@ class SqliteDatabase:
         """All committed rows."""
         for thing, version, body in self._connection.execute("SELECT thing, version, body FROM replica"):
             desired, reported, job, tokens = orjson.loads(body)
-            known = tuple((token, at, bool(more and more[0])) for token, at, *more in tokens)  # once they were pairs
+            known = tuple((token, at, _kind(*more)) for token, at, *more in tokens)
             yield Row(thing, version, desired, reported, job, known)
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -97,3 +97,8 @@ class SqliteDatabase:
         """Finish the thread and close the file."""
         self._thread.shutdown()
         self._connection.close()
+
+
+def _kind(said: str | bool = False) -> str:
+    """What a token was of; once there were but pairs, then only whether it asked for a change of what is desired."""
+    return said if isinstance(said, str) else "desired" if said else "reported"

@@ -21,19 +21,20 @@ from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
 from simulator.model.update import Status
 
-_TOKENS = 4  # of each section: who says something again must not be forgotten over what another has said since
+_TOKENS = 4  # of each kind: who says something again must not be forgotten over what another has said since
+_DESIRED, _RUNNING, _REPORTED = "desired", "running", "reported"  # kinds of requests
 
 
 class Row(NamedTuple):
     """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got, and
-    whether they asked for a change of what is desired."""
+    what they were of: a change of what is desired, a word of RUNNING, or all else that is reported."""
 
     thing: str
     version: int
     desired: Document
     reported: Document
     job: str
-    tokens: tuple[tuple[str, int, bool], ...]
+    tokens: tuple[tuple[str, int, str], ...]
 
 
 class Note(NamedTuple):
@@ -129,7 +130,9 @@ class Replica:
         for said in row.tokens:
             if said[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
                 self.rows[row.thing] = row._replace(tokens=_remembering(row.tokens, said))
-                return Decision(None, (self._dialect.accepted(request, said[1], now),), ())
+                # who did not hear the answer cannot know that anybody heard the delta
+                delta, told = self._delta(row, now) if said[2] == _DESIRED else ((), ())
+                return Decision(None, (self._dialect.accepted(request, said[1], now), *delta), told)
         if request.version is not None and request.version != row.version:
             raise Refused(409, "version conflict")
         state: Document = request.state
@@ -137,7 +140,7 @@ class Replica:
         size = len(orjson.dumps(desired)) + len(orjson.dumps(reported))
         if size > self._limits.document_max:
             raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
-        tokens = _remembering(row.tokens, (token, row.version + 1, "desired" in state)) if token else row.tokens
+        tokens = _remembering(row.tokens, (token, row.version + 1, _kind(request))) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
         if not request.job and _software(desired) != _software(row.desired):
             job = str(_software(desired).get("softwareURL", ""))  # nobody named a job; the last one's is not this
@@ -244,9 +247,16 @@ class Replica:
         return Decision(None, (self._dialect.credential(request, *granted),), (note,))
 
 
+def _kind(request: UpdateRequest) -> str:
+    """Whose token must not be forgotten over it: RUNNING is said once, and often; a report of an end again and again."""
+    if "desired" in request.state:
+        return _DESIRED
+    return _RUNNING if request.status == Status.RUNNING else _REPORTED
+
+
 def _remembering(
-    tokens: tuple[tuple[str, int, bool], ...], said: tuple[str, int, bool]
-) -> tuple[tuple[str, int, bool], ...]:
+    tokens: tuple[tuple[str, int, str], ...], said: tuple[str, int, str]
+) -> tuple[tuple[str, int, str], ...]:
     """The tokens, with this one as the last; of those like it the one that was said longest ago gives way."""
     others = [one for one in tokens if one != said]
     alike = [one for one in others if one[2] == said[2]]

@@ -20,7 +20,7 @@ from simulator.backend.replica import Row
 database = SqliteDatabase(Path(sys.argv[1]))
 print("open", flush=True)
 for version in range(1, int(sys.argv[2])):
-    database.write([Row(f"d-{n}", version, {"v": version}, {}, "j", (("t", version, False),)) for n in range(20)])
+    database.write([Row(f"d-{n}", version, {"v": version}, {}, "j", (("t", version, "reported"),)) for n in range(20)])
     print(version, flush=True)
 sys.stdin.read()
 """

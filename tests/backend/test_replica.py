@@ -51,7 +51,7 @@ def test_what_one_side_says_does_not_make_the_replica_forget_what_the_other_has_
     replica = make()
     said = [desire("2", clientToken="offer"), *(report("1", clientToken=f"r{n}") for n in range(20))]
     first = [say(replica, "state/d/update", one)[0] for one in said]
-    assert say(replica, "state/d/update", said[0]) == [first[0]]
+    assert say(replica, "state/d/update", said[0])[0] == first[0]
     assert [say(replica, "state/d/update", one) for one in said[-4:]] == [[answer] for answer in first[-4:]]
     assert replica.rows["d"].version == 21
     assert len(replica.rows["d"].tokens) == 5
@@ -63,6 +63,23 @@ def test_what_is_said_again_and_again_is_not_forgotten():
     for n in range(20):
         say(replica, "state/d/update", report("1", clientToken=f"r{n}"))
         assert say(replica, "state/d/update", report("1", clientToken="t")) == first
+
+
+def test_words_of_running_do_not_make_it_forget_a_report_that_is_said_again():
+    replica = make()
+    first = say(replica, "state/d/update", report("1", clientToken="t"))
+    for n in range(20):
+        say(replica, "state/d/update", report("1", jobID="j", status="RUNNING", clientToken=f"r{n}"))
+    assert say(replica, "state/d/update", report("1", clientToken="t")) == first
+
+
+def test_a_desired_state_that_is_said_again_is_told_to_the_device_again():
+    replica = make()
+    first = say(replica, "state/d/update", desire("2", jobID="j", clientToken="c"))
+    assert say(replica, "state/d/update", desire("2", jobID="j", clientToken="c")) == first
+    assert [topic for topic, _ in first] == ["update/accepted", "update/delta"]
+    say(replica, "state/d/update", report("2"))  # nothing differs any more
+    assert say(replica, "state/d/update", desire("2", jobID="j", clientToken="c")) == first[:1]
 
 
 @pytest.mark.parametrize(

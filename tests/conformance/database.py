@@ -20,7 +20,7 @@ def check(wanted: Check) -> Check:
 
 
 def row(version: int, thing: str = "d") -> Row:
-    return Row(thing, version, {"a": version}, {"b": [1, {"c": None}]}, "job", (("t", version, False),))
+    return Row(thing, version, {"a": version}, {"b": [1, {"c": None}]}, "job", (("t", version, "reported"),))
 
 
 async def kept(make: Make, batch: Sequence[Row]) -> list[Row]:
@@ -62,7 +62,7 @@ async def a_row_comes_back_as_it_was(make: Make) -> None:
     odd = {"é\n'\"": ["Ω", 0.1, -(2**63), 2**63, True, False, {"deep": {"er": [[], {}]}}], "": "", "null\0": "\0"}
     rows = [
         Row("d", 2**62, odd, {}, "", ()),
-        Row("thing with 'quotes' é", 1, {}, odd, "jöb", (("t", 1, False), ("u", 2, True))),
+        Row("thing with 'quotes' é", 1, {}, odd, "jöb", (("t", 1, "running"), ("u", 2, "desired"))),
     ]
     assert await kept(make, rows) == rows
 
