@@ -8,7 +8,7 @@ from simulator.checks.base import Draft
 from simulator.checks.course import Course
 from simulator.checks.criteria import gate_open, held_back, must_abort
 from simulator.checks.offering import idle
-from simulator.checks.outages import after
+from simulator.checks.outages import after, met
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
@@ -152,7 +152,8 @@ def timeout(trace: Trace, scenario: Scenario) -> Finding:
     none is before that.
 
     Silence counts from the offer, or from the last report of RUNNING. For "within" it is the last that the device has
-    sent or the replica accepted; for "before" the last that the replica had accepted 10 s earlier, whatever the backend.
+    sent or the replica accepted; for "before" the last that the replica had accepted 10 s earlier, whatever the backend,
+    unless a server was down meanwhile: the word may be lost with it.
     """
     draft = Draft("L4-timeout", "silence is a timeout: in time, and not before its time", trace, safety=False)
     course = trace.once(Course, scenario.rollout)
@@ -197,10 +198,11 @@ def _words(trace: Trace) -> View:
 
 
 def _certain(trace: Trace) -> View:
-    """The reports of RUNNING that the replica has accepted."""
+    """The reports of RUNNING that the replica has accepted, and of which no outage kept the application."""
     accepted, reports = trace.kind(Kind.ACCEPTED).where("status", "reported", "both"), trace.kind(Kind.REPORT)
     said = np.append(reports["status"], -1)[accepted.latest(reports, "thing", "job")]
-    return accepted.only(said == trace.code("status", "RUNNING"))
+    accepted = accepted.only(said == trace.code("status", "RUNNING"))
+    return accepted.only(~met(trace, accepted["t_us"], accepted["t_us"] + _HEARD_US))
 
 
 def _last_word(course: Course, end: Codes, words: View, before_us: int = 0) -> Codes:

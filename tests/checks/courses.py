@@ -52,6 +52,11 @@ def running(second, number, *kinds):
     return [at(second, kind, f"d-{number}", job=f"r.d-{number}.0", **told[kind]) for kind in kinds]
 
 
+def killed(second, status):
+    """The broker is killed, or there again."""
+    return at(second, "fault", status=status, size=0, detail='{"server":"broker"}')
+
+
 def over(second, **outcome):
     """The run's end."""
     said = ", ".join(f'"{key}": {str(value).lower()}' for key, value in outcome.items())

@@ -5,7 +5,7 @@ import pytest
 
 from simulator.checks.judge import CHECKS
 from simulator.model.scenario import Scenario
-from tests.checks.courses import SOFT, at, begun, done, end, finished, move, offer, over, running
+from tests.checks.courses import SOFT, at, begun, done, end, finished, killed, move, offer, over, running
 from tests.checks.traces import trace
 
 S16, S17, S18 = "S16-limits", "S17-abort", "S18-gate"
@@ -94,6 +94,9 @@ PASSES = {
         "a report that did not arrive": (
             TIMEOUT, [*begun(1), *offer(0, 0), *running(100, 0, "report"), *end(300, "TIMED_OUT", 0), *finished(300)]),
         "under way when the run is over": (TIMEOUT, [*begun(1), *offer(0, 0), *over(200, complete=False)]),
+        "a report whose answer was lost with the broker": (
+            TIMEOUT, [*begun(1), *offer(0, 0), *running(100, 0, "report", "replica.accepted"), killed(101, "begin"),
+                      killed(150, "end"), *end(300, "TIMED_OUT", 0), *finished(300)]),
     },
     L7: {
         "all ended": ({}, [*begun(2), *done(0, "SUCCEEDED", 0, 1), *finished(2)]),
@@ -179,6 +182,9 @@ FAILS = {
         "before its time, since it had reported": (
             TIMEOUT, [*begun(1), *offer(0, 0), *running(100, 0, "report", "replica.accepted"),
                       *end(300, "TIMED_OUT", 0), *finished(400)], ["d-0"], 300),
+        "before its time, since it had reported well before the broker was killed": (
+            TIMEOUT, [*begun(1), *offer(0, 0), *running(100, 0, "report", "replica.accepted"), killed(111, "begin"),
+                      killed(150, "end"), *end(300, "TIMED_OUT", 0), *finished(400)], ["d-0"], 300),
     },
     L7: {
         "all ended, and it does not": ({}, [*begun(2), *done(0, "SUCCEEDED", 0, 1), *TIME_UP], ["d-1"], 1),
