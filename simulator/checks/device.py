@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import nth
-from simulator.checks.base import BACKEND, Draft
+from simulator.checks.base import BACKEND, Draft, torn
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
@@ -58,7 +58,7 @@ def integrity(trace: Trace, scenario: Scenario) -> Finding:
     draft = Draft("S10-integrity", "installed bytes are the announced bytes", trace)
     commits = trace.kind(Kind.COMMIT)
     if not len(commits):
-        return draft.unknown("nothing was installed")
+        return _nothing_installed(draft, trace)
     offered, heard, digest = _announced(trace)[commits["job"]], _heard(trace, commits), commits["digest"]
     draft.offend(commits.rows[((offered != -1) & (digest != offered)) | ((heard != -1) & (digest != heard))])
     if unknown := int(((offered == -1) & (heard == -1)).sum()):
@@ -71,6 +71,18 @@ def integrity(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(
         f"{many(len(commits), 'installation')}, each of the announced bytes", "installation", "of other bytes"
     )
+
+
+def _nothing_installed(draft: Draft, trace: Trace) -> Finding:
+    """A promise that was never put to the test, where the devices' records are whole."""
+    boots = trace.kind(Kind.BOOT)
+    if not len(boots):
+        return draft.unknown("the trace holds nothing of the devices")
+    if confirmed := len(trace.kind(Kind.CONFIRM)):
+        draft.doubt(f"{many(confirmed, 'confirmed update')}, and no installation is in the trace")
+    if hidden := int(torn(trace)[np.unique(boots["thing"])].sum()):
+        draft.doubt(f"nothing was installed, and the records of {many(hidden, 'device')} break off")
+    return draft.decide("nothing was installed", "")
 
 
 def _heard(trace: Trace, commits: View) -> Codes:

@@ -17,6 +17,14 @@ HERE = L2, S8, S10, S11, S12, S13, S23 = (
 JOB, RETRY = "r.d-0.0", "r.d-0.1"
 SOFT, OLD_SOFT = {"version": "2", "digest": NEW}, {"version": "1", "digest": OLD}
 LOST_SIGHT = {"ended": {"status": "TIMED_OUT"}, "counters": {"detail": '{"TIMED_OUT":1}'}}
+
+
+def old_stays(**changed):
+    """A device that downloads, and installs nothing."""
+    gone = dict.fromkeys(("commit", "reboot", "confirm", "report", "accepted", "answer"))
+    return update(**{**gone, "ended": {"status": "FAILED"}, "retired": {"version": "1", "digest": OLD}, **changed})
+
+
 STILL_OLD = {"reboot": None, "confirm": None, "report": None, "accepted": None, "answer": None, "retired": OLD_SOFT}
 PASSES = {
     L2: {
@@ -59,6 +67,7 @@ PASSES = {
             update(), "offer", ("download", "d-0", {"job": JOB, "status": "403", "size": 0, "detail": '{"offset":0}'})
         ),
         "nothing to download": update(download={"size": 0}, commit={"size": 0}),
+        "nothing was installed": old_stays(),
         "the hash known from the application alone": update(commit={"detail": None}, delta={"digest": None}),
         "the hash known from the device alone": update(offer={"digest": None}, delta={"digest": None}),
     },
@@ -201,6 +210,8 @@ LACKS = {
     },
     S10: {
         "any installation": update(commit=None),
+        "the devices, where nothing was installed": old_stays(boot=None, retired=None),
+        "the end of a device's record, where nothing was installed": old_stays(retired=None),
         "any hash": update(commit={"detail": None}, delta={"digest": None}, offer={"digest": None}),
         "one of the hashes": [
             *update(), *update("d-1", "r.d-1.0", commit={"detail": None}, delta={"digest": None},
