@@ -8,8 +8,8 @@ import numpy as np
 
 from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, link_events, torn
-from simulator.checks.learning import hearing_us
-from simulator.checks.outages import outages
+from simulator.checks.learning import hearing_us, unheard
+from simulator.checks.outages import met, outages
 from simulator.checks.profiles import Profiles
 from simulator.checks.terminal import Stays
 from simulator.model.events import Kind
@@ -32,7 +32,8 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     the new software and a report of it was accepted; and is explained where one of its failure was. Else it failed to
     converge, if its rollout ended and it was connected from then on. What was out of reach is UNKNOWN, and so is a
     device whose own record breaks off; one that is still updating and has time left, by its profile (L1), or that was
-    still to hear of it after the last outage (L3); and one whose offer nobody took: it was given up unanswered.
+    still to hear of it after the last outage (L3); and one whose offer nobody took: it was given up unanswered, or timed
+    out though it was never said but in outages.
     """
     draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
     targets = trace.once(Targets)
@@ -50,7 +51,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
             f"{{}} of {{}} targets had no time to end: settle longer than {scenario.settle:g} s",
         ),
         (
-            targets.ended_as(State.UNKNOWN) & ~_taken(trace, targets),
+            (targets.ended_as(State.UNKNOWN) | _lost(trace, targets)) & ~_taken(trace, targets),
             "{} of {} targets were given up, for their offers were never answered",
         ),
     ):
@@ -93,6 +94,14 @@ def _taken(trace: Trace, targets: Targets) -> Mask:
     return targets.marked(targets.of_jobs(trace.kind(Kind.DELTA))) | targets.marked(targets.of_jobs(accepted))
 
 
+def _lost(trace: Trace, targets: Targets) -> Mask:
+    """Which targets timed out whose every offer was said when a server was down, or had yet to be found again."""
+    sent = trace.kind(Kind.OFFER).where("status", "sent", "resent")
+    heard = sent.only(~met(trace, sent["t_us"], sent["t_us"]))
+    offered, reached = (targets.marked(targets.of(offers)) for offers in (sent, heard))
+    return targets.ended_as(State.TIMED_OUT) & offered & ~reached
+
+
 def _hurried(trace: Trace, scenario: Scenario, targets: Targets) -> Mask:
     """Which targets were still busy with their last job at the end, and may be; or have not heard anything since they
     connected, and the last outage ended only just now."""
@@ -102,6 +111,7 @@ def _hurried(trace: Trace, scenario: Scenario, targets: Targets) -> Mask:
     left_us = trace.column("t_us")[-1] - max((end for _, end in outages(trace)), default=-_LONG_US)
     bound_us = trace.once(Profiles, scenario).numbers(targets.thing, hearing_us)
     busy = trace.once(Stays, scenario).busy()[targets.thing] == taken(trace.column("job"), targets.last)
+    bound_us += unheard(trace, scenario, targets.thing, taken(trace.column("t_us"), links[targets.thing]))
     return np.asarray(busy | ((heard < links)[targets.thing] & (left_us < bound_us)))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from simulator.checks.arrays import follows, grouped, taken
 from simulator.checks.base import Draft, link_events, torn
-from simulator.checks.outages import after
-from simulator.checks.profiles import Profiles, longest
+from simulator.checks.outages import after, met
+from simulator.checks.profiles import Numbers, Profiles, longest
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Profile, Scenario
@@ -24,7 +24,8 @@ _NEVER_US = np.iinfo(np.int64).max
 def learns(trace: Trace, scenario: Scenario) -> Finding:
     """L3: a device that stays connected has heard of the job that is desired of it within LEARN_S and twice the longest
     latency of its profile, counted from when it connected or the offer was accepted, whichever is later, or from the
-    end of an outage in between; or it runs, or says that it runs, that software already."""
+    end of an outage in between; or it runs, or says that it runs, that software already. What it asked before a server
+    was found again nobody heard: then it has the time to ask once more."""
     draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
     links = trace.once(connections)
@@ -36,6 +37,7 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     waits = _waits(trace, offers, links)
     within_us = profiles.numbers(offers["thing"][waits.offer], hearing_us)
     since_us = after(trace, waits.since_us, within_us)
+    since_us += unheard(trace, scenario, offers["thing"][waits.offer], since_us).astype(np.int64)
     lasts = since_us + within_us <= waits.until_us  # never for a stranger, whose bound nobody knows
     deadline_us = np.where(lasts, since_us + within_us, since_us)
     at = np.searchsorted(trace.column("t_us"), deadline_us, "right")
@@ -54,6 +56,12 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
 def hearing_us(profile: Profile) -> float:
     """How long a connected device may be without hearing what is desired of it."""
     return (LEARN_S + 2 * longest(profile.latency)) * 1e6
+
+
+def unheard(trace: Trace, scenario: Scenario, things: Codes, asked_us: Codes) -> Numbers:
+    """How much longer it takes those who asked when a server was down, or had yet to be found again: they ask anew."""
+    again_us = trace.once(Profiles, scenario).numbers(things, lambda profile: profile.answer_timeout * 1e6)
+    return np.where(met(trace, asked_us, asked_us), np.nan_to_num(again_us), 0.0)
 
 
 class Connections(NamedTuple):

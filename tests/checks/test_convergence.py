@@ -22,6 +22,11 @@ def old(how, *more, after="sent", heard=True, **retired):
     return with_after(events, after, *more)
 
 
+def lost_offer(*more):
+    """A target that was offered in an outage alone, and timed out; it retires when it would have heard of it."""
+    return with_after(old(TIMED_OUT, OUTAGE[1], *more, heard=False, t_us=LONG_US), "IN_PROGRESS", OUTAGE[0])
+
+
 PASSES = {
     L2: {
         "timed out, and its failure was told later": (failure(**TIMED_OUT), FLEET),
@@ -42,6 +47,8 @@ FAILS = {
         "it had time to hear of it, after an outage": (
             (old(TIMED_OUT, *OUTAGE, heard=False, t_us=LONG_US), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
         "it did not hear of it, and there was no fault": ((old(TIMED_OUT, heard=False), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
+        "its offer was said in an outage, and taken all the same": (
+            (lost_offer(TAKEN), FLEET), ["d-0"], {"status": "TIMED_OUT"}),
         "given up, though the replica took it": (
             (old(UNANSWERED, TAKEN, heard=False), FLEET), ["d-0"], {"status": "UNKNOWN"}),
         "given up, though the device heard of it": ((old(UNANSWERED), FLEET), ["d-0"], {"status": "UNKNOWN"}),
@@ -55,6 +62,8 @@ LACKS = {
             old(TIMED_OUT, INSTALLS, after="start", status="installing"), FLEET),
         "time to hear of it after an outage": (old(TIMED_OUT, *OUTAGE, heard=False), FLEET),
         "an answer to the offer": (old(UNANSWERED, heard=False), FLEET),
+        "an offer that was said but in an outage": (
+            lost_offer(), FLEET),
     }
 }  # fmt: skip
 

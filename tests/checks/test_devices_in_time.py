@@ -44,6 +44,14 @@ def piece(seconds, status, span=0.0):
     return at(seconds, "download", job=JOB, status=status, size=0, span_us=round(span * S))
 
 
+def killed(begin, end):
+    """An outage of the broker, from when to when."""
+    return [
+        at(t, "fault", "", status=status, size=0, detail='{"server":"broker"}')
+        for status, t in (("begin", begin), ("end", end))
+    ]
+
+
 def doubling(first, count):
     """Moments that lie 0.5 × base × 2ⁿ apart: as close as the default jitter allows."""
     return [first + 2.5 * (2.0**n - 1) for n in range(count)]
@@ -62,6 +70,8 @@ PASSES = {
             untold(at(5, "confirm", job="x", **SOFT), at(90, "rollback", job="x", version="1", digest=OLD)), FLEET),
         "it says that it runs that": (untold(at(39, "report", status="initial", version="2", digest=OLD)), FLEET),
         "a slow road": (untold(delta(59)), SLOW),
+        "what it asked before the replica was found again is asked once more": (
+            untold(at(12, "lost", status="lost"), *killed(12, 20), connect(20.1, "new"), delta(50.3)), FLEET),
     },
     L9: {
         "success": (backed(), FLEET),
@@ -95,6 +105,12 @@ FAILS = {
             (untold(at(5, "confirm", job="x", **SOFT), at(11, "rollback", job="x", version="1", digest=OLD)), FLEET),
             ["d-0"], {"kind": "offer"}),
         "a slow road": ((untold(delta(61)), SLOW), ["d-0"], {"kind": "offer"}),
+        "though it could ask once more after an outage": (
+            (untold(at(12, "lost", status="lost"), *killed(12, 20), connect(20.1, "new"), delta(81)), FLEET), ["d-0"],
+            {"kind": "offer"}),
+        "it came back when all had been found again": (
+            (untold(at(12, "lost", status="lost"), *killed(12, 20), connect(31, "new"), delta(62)), FLEET), ["d-0"],
+            {"kind": "offer"}),
     },
     L9: {
         "too soon": (([report(10, 1), report(11, 2)], FLEET), ["d-0"], {"size": 2}),
