@@ -8,12 +8,13 @@ import numpy as np
 
 from simulator.checks.arrays import follows, grouped, nth, shifted, streak, taken
 from simulator.checks.base import Draft
+from simulator.checks.device import asked_us
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Backoff, Profile, Scenario
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Trace, View
+from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask
 
 SLACK_US = 100_000  # a busy process notes what it does a little later than it did it
@@ -21,10 +22,11 @@ SLACK_US = 100_000  # a busy process notes what it does a little later than it d
 
 def patience(trace: Trace, scenario: Scenario) -> Finding:
     """L9: a report is said again, a connection tried again and a download that was answered 429 or 503 asked for again
-    no sooner than the device's back-off; and a report at most `resend.attempts` times in one boot.
+    no sooner than the device's back-off, nor than its Retry-After; and a report at most `resend.attempts` times in one
+    boot.
 
-    A fresh connection, a boot, and a desired state that was carried through already are reasons to say a report at once, and the last
-    two to count anew; so is the end of an offline window to download.
+    A fresh connection, a boot, and a desired state that was carried through already are reasons to say a report at
+    once, and the last two to count anew; so is the end of an offline window to download.
     """
     draft = Draft("L9-backoff", "devices wait before they try again", trace, safety=False)
     said = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
@@ -77,17 +79,27 @@ def _downloads(draft: Draft, trace: Trace, profiles: Profiles) -> int:
     away = taken(links["kind"], story.latest(links, "thing")) == trace.code("kind", Kind.LOST)
     busy = trace.among("status", story["status"], ("429", "503"))
     busy &= (story["kind"] == trace.code("kind", Kind.DOWNLOAD)) & ~away
-    return _repeated(draft, profiles, story, busy, lambda profile: profile.download_retry)
+    wait_us = np.zeros(len(story), np.int64)
+    wait_us[busy] = asked_us(trace, story.only(busy))
+    return _repeated(draft, profiles, story, busy, lambda profile: profile.download_retry, wait_us)
 
 
 def _repeated(
-    draft: Draft, profiles: Profiles, story: View, failed: Mask, backoff: Callable[[Profile], Backoff]
+    draft: Draft,
+    profiles: Profiles,
+    story: View,
+    failed: Mask,
+    backoff: Callable[[Profile], Backoff],
+    asked: Codes | None = None,
 ) -> int:
-    """Judge what follows right after something that failed: it is of the same kind, and begins after the back-off."""
+    """Judge what follows right after something that failed: it is of the same kind, and begins after the back-off, and
+    after the time that it was asked to wait."""
     kind, t_us = story["kind"], story["t_us"]
     again = follows(story, "thing") & shifted(failed, False) & (kind == shifted(kind, -1))
     begun_us = t_us - np.maximum(story["span_us"], 0)
     failures = streak(again)
     least_us = profiles.least_us(story["thing"], backoff, failures - 1)
+    if asked is not None:
+        least_us = np.maximum(least_us, shifted(asked, 0))
     draft.offend(story.rows[again & (begun_us - shifted(t_us, 0) < least_us - SLACK_US)])
     return int(again.sum())

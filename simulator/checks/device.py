@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask, Targets
+
+_AGES_S = 1e9  # whatever a storage asks for, the arithmetic can hold it
 
 
 def _announced(trace: Trace) -> Codes:
@@ -128,13 +131,26 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
 
 
 def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
-    """Offset and number of the ETag of each piece; each distinct text is parsed once."""
-    details, which = np.unique(pieces["detail"], return_inverse=True)
-    words, etags = trace.words("detail"), {"": 0}
-    said = [json.loads(words[code]) if code >= 0 else {} for code in details.tolist()]
+    """Offset and number of the ETag of each piece."""
+    said, which = _details(trace, pieces)
+    etags: dict[str, int] = {"": 0}
     offsets = np.array([one.get("offset", 0) for one in said], np.int64)
     numbers = np.array([etags.setdefault(one.get("etag", ""), len(etags)) for one in said], np.int64)
     return offsets[which], numbers[which]
+
+
+def asked_us(trace: Trace, pieces: View) -> Codes:
+    """How long the storage asked to be left alone after each piece."""
+    said, which = _details(trace, pieces)
+    waits_s = [min(one.get("retry_after_s", 0.0), _AGES_S) for one in said]
+    return np.array([round(wait_s * 1e6) for wait_s in waits_s], np.int64)[which]
+
+
+def _details(trace: Trace, pieces: View) -> tuple[list[dict[str, Any]], Codes]:
+    """What the pieces' details say, each distinct text parsed once, and which of them each piece has."""
+    details, which = np.unique(pieces["detail"], return_inverse=True)
+    words = trace.words("detail")
+    return [json.loads(words[code]) if code >= 0 else {} for code in details.tolist()], which
 
 
 def no_regress(trace: Trace, scenario: Scenario) -> Finding:

@@ -6,7 +6,7 @@ import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, streak, taken
 from simulator.checks.base import Draft, link_events, torn
-from simulator.checks.device import places
+from simulator.checks.device import asked_us, places
 from simulator.checks.profiles import Numbers, Profiles, least, longest
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
@@ -29,7 +29,8 @@ def terminal(trace: Trace, scenario: Scenario) -> Finding:
     often in a row without getting anything new than `download_retry.attempts`. Only the time counts in which it was
     connected: one that is off, away, rebooting or vanished is not judged, nor one that still has time when it retires.
     A server that is down excuses nobody: a device gives up a download, and a report. A mishap that makes it hang does,
-    and a fault that makes it wait; and what the application has ended, or aborted, a device must end all the same.
+    and a fault that makes it wait; a storage that asks to be left alone gives it that time. And what the application has
+    ended, or aborted, a device must end all the same.
     """
     draft = Draft("L1-terminal", "devices bring their updates to an end", trace, safety=False)
     if not len(trace.kind(Kind.BOOT)):
@@ -73,7 +74,7 @@ class Stays:
         newest = np.append(self.thing[1:] != self.thing[:-1], True)[: len(marks)]
         self._until = np.where(newest, last, np.append(marks[1:], 0)[: len(marks)])
         self.connected_us = spent[self._until] - spent[marks]
-        self.most_us = self._most_us(state, scenario)
+        self.most_us = self._most_us(state, scenario) + self._asked_us(marks)
         self.open = newest & (state != _IDLE)
         self.learned = int((kind == trace.code("kind", Kind.DELTA)).sum())
 
@@ -107,6 +108,12 @@ class Stays:
                 lambda profile, phase=phase: _longest_s(phase, profile, size) * 1e6,  # type: ignore[misc]
             )
         return most_us
+
+    def _asked_us(self, marks: Codes) -> Codes:
+        """How much longer it may be, for the storage has asked for it."""
+        found, pieces = np.zeros(len(marks), np.int64), self._piece[marks]
+        found[pieces] = asked_us(self._trace, View(self._trace, self.rows[pieces]))
+        return found
 
     # ---- what is wrong
 

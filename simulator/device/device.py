@@ -704,6 +704,7 @@ class Device:
 
     def _note_piece(self, piece: Piece) -> None:
         detail = {"offset": piece.offset, "etag": piece.etag} | ({"error": piece.error} if piece.error else {})
+        detail |= {"retry_after_s": piece.retry_after_s} if piece.retry_after_s else {}
         self._record(
             Kind.DOWNLOAD,
             self._thing,

@@ -32,7 +32,8 @@ class Leave(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """How one request went, for the record. `status` is 0 where no response came; `error` is why it was not enough."""
+    """How one request went, for the record. `status` is 0 where no response came; `error` is why it was not enough;
+    `retry_after_s` is how long the storage asked to be left alone."""
 
     status: int
     offset: int
@@ -40,6 +41,7 @@ class Piece(NamedTuple):
     etag: str
     began: float
     error: str
+    retry_after_s: float = 0.0
 
 
 class Terms(NamedTuple):
@@ -160,7 +162,8 @@ class Transfer:
             now = self.partial
             offset = had.received if status == 206 else 0
             received = max(0, now.received - offset) if status in (200, 206) else 0
-            self._record(Piece(status, offset, received, now.etag, began, error or (again.reason if again else "")))
+            why, wait_s = (again.reason, again.retry_after_s) if again else ("", 0.0)
+            self._record(Piece(status, offset, received, now.etag, began, error or why, wait_s))
         return again or self._end()
 
     def _head(self, status: int, headers: dict[str, str]) -> Again | None:

@@ -154,7 +154,7 @@ KINDS: dict[str, Meaning] = {
             "status": "HTTP status, or 0 where none came",
             "size": "bytes received by this request",
             "span_us": "its duration",
-            "detail": "JSON: offset, etag; error: why it was not enough",
+            "detail": "JSON: offset, etag; error: why it was not enough; retry_after_s: for how long it was busy",
         },
     ),
     Kind.COMMIT: Meaning(

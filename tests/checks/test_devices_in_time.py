@@ -7,6 +7,7 @@ from tests.checks.traces import NEW, OLD, backed, without
 L3, L9 = "L3-learns", "L9-backoff"
 JOB, RETRY = "r.d-0.0", "r.d-0.1"
 S = 1_000_000
+MINUTE = '{"offset":0,"etag":"","retry_after_s":60.0}'
 FLEET = {"fleet": {"thing": "d-%i", "devices": 3}}
 SLOW = {**FLEET, "profiles": {"perfect": {"latency": "10s"}}}
 SOFT = {"version": "2", "digest": NEW}
@@ -40,8 +41,8 @@ def connect(seconds, status="failed", span=0.0, thing="d-0"):
     return at(seconds, "connect", thing, status=status, span_us=round(span * S))
 
 
-def piece(seconds, status, span=0.0):
-    return at(seconds, "download", job=JOB, status=status, size=0, span_us=round(span * S))
+def piece(seconds, status, span=0.0, detail=None):
+    return at(seconds, "download", job=JOB, status=status, size=0, span_us=round(span * S), detail=detail)
 
 
 def killed(begin, end):
@@ -85,6 +86,7 @@ PASSES = {
         "a connection that takes its time": ([connect(1), connect(9, span=7)], FLEET),
         "connected at once after a boot": ([connect(1), at(1.1, "boot", status="power-cut"), connect(1.2)], FLEET),
         "busy, with pauses": ([piece(10, "503"), piece(11, "429", span=0.5), piece(12, "200")], FLEET),
+        "asked again when the storage allows it": ([piece(10, "503", detail=MINUTE), piece(70, "200")], FLEET),
         "at once after an offline window": (
             [connect(1, "new"), at(9, "lost", status="offline"), piece(10, "503"), piece(10.1, "200")], FLEET),
         "at once for another job": (
@@ -122,6 +124,8 @@ FAILS = {
         "connected too soon after the third time": (
             ([connect(1), connect(2), connect(4), connect(5, "new")], FLEET), ["d-0"], {"status": "new"}),
         "busy, and asked again at once": (([piece(10, "503"), piece(10.2, "200")], FLEET), ["d-0"], {"status": "200"}),
+        "asked again before the storage allows it": (
+            ([piece(10, "503", detail=MINUTE), piece(60, "200")], FLEET), ["d-0"], {"status": "200"}),
         "busy twice, and the pause does not grow": (
             ([piece(10, "429"), piece(10.6, "503"), piece(11.2, "503")], FLEET), ["d-0"], {"t_us": 11.2 * S}),
     },

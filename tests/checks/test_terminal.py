@@ -22,8 +22,8 @@ def phase(seconds, left, entered, **fields):
     return at(seconds, "phase", job=JOB, phase=left, status=entered, **fields)
 
 
-def piece(seconds, status="503", size=0, offset=0):
-    return at(seconds, "download", job=JOB, status=status, size=size, detail=f'{{"offset":{offset},"etag":"e"}}')
+def piece(seconds, status="503", size=0, offset=0, more=""):
+    return at(seconds, "download", job=JOB, status=status, size=size, detail=f'{{"offset":{offset},"etag":"e"{more}}}')
 
 
 def told(*events, until=10_000.0, retired=True):
@@ -35,6 +35,7 @@ def told(*events, until=10_000.0, retired=True):
     return [*first, *events, *([at(until, "retired")] if retired else [])]
 
 
+HOUR = ',"retry_after_s":3600.0'
 DOWNLOADS = phase(10, "idle", "downloading")
 REPORTS = [DOWNLOADS, phase(11, "downloading", "reporting")]
 
@@ -68,6 +69,8 @@ PASSES = {
         "a fault makes it wait": (
             told(DOWNLOADS, at(12, "fault", status="did", detail='{"request":"GET","wait_s":7200.0}'),
                  piece(7300, "403"), phase(7301, "downloading", "idle")), FLEET),
+        "the storage asked it to wait": (
+            told(DOWNLOADS, piece(12, more=HOUR), piece(3612, "200", 9), phase(3613, "downloading", "idle")), FLEET),
         "it says so for ever, as its profile does": (
             told(*REPORTS), {**FLEET, "profiles": {"perfect": {"resend": {}}}}),
         "a slow install": (
@@ -93,6 +96,9 @@ FAILS = {
         "a request that never ends": (
             (told(DOWNLOADS, piece(12), phase(13 + REQUEST_S, "downloading", "idle")), FLEET), ["d-0"],
             {"kind": "download"}),
+        "it waits for longer than the storage asked": (
+            (told(DOWNLOADS, piece(12, more=HOUR), piece(3614 + REQUEST_S, "200", 9), phase(9000, "downloading", "idle")),
+             FLEET), ["d-0"], {"kind": "download", "status": "503"}),
         "a download that is tried too often": (
             (told(DOWNLOADS, *[piece(11 + n) for n in range(9)], phase(30, "downloading", "idle")), FLEET), ["d-0"],
             {"kind": "download", "t_us": 19_000_000}),
