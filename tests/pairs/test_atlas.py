@@ -257,13 +257,13 @@ def test_cancelling_is_the_reported_version_desired_again_under_a_new_job():
     assert pair.requests()[-1].execution == Execution("cancel-1", "d", Artifact(OLD.version, OLD.url, 7, "ab12"))
 
 
-def test_the_same_offer_again_has_the_same_id_and_changes_nothing():
+def test_the_same_offer_again_has_the_same_id_changes_nothing_and_is_told_again():
     pair = connected()
     for _ in range(3):
         pair.offer()
     assert pair.heard["application"].count(OfferAnswered("d", "j1", doc=2, token="offer:j1")) == 3
     assert [b["version"] for b in pair.bodies("update/accepted")] == [1, 2, 2, 2]
-    assert len(pair.requests()) == 1
+    assert [(told.execution.id, told.doc) for told in pair.requests()] == [("j1", 2)] * 3
 
 
 def test_the_same_report_again_gets_the_same_answer():
