@@ -34,11 +34,12 @@ class _Copy:
 
 class FaultyMqtt:
     """An MqttLink with faults. `name_of` gives a topic's name in the dialect, `rival` another client of the same id,
-    `road` leads such a client over the device's own road; a dark road is noticed after `patience_s`."""
+    `road` leads such a client over the device's own road. On a dark road its connection is stalled, which is noticed
+    after `patience_s`."""
 
     __slots__ = (
         "_dark", "_forgotten", "_harm", "_held", "_idle", "_last", "_later", "_link", "_loop", "_name_of", "_others",
-        "_patience_s", "_rival", "_road", "_ticks", "_up", "_used", "_woken", "capabilities",
+        "_patience_s", "_rival", "_road", "_ticks", "_up", "_used", "_woken", "stalls",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +55,7 @@ class FaultyMqtt:
         self._rival, self._road = rival, road
         self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
-        self.capabilities = link.capabilities
+        self.stalls = link.stalls
         self._later: list[tuple[float, int, Delivery]] = []  # by when they are delivered
         self._ticks = itertools.count()
         self._last: Delivery | None = None  # the last command
@@ -84,12 +85,15 @@ class FaultyMqtt:
         return self._forgotten or self._harm.road == "dark"
 
     def _mind_the_dark(self) -> None:
-        """The keep-alive tells a while after the road went dark, unless it is bright again."""
-        if self._is_dark and self._dark is None:
-            self._dark = self._loop.call_later(self._patience_s, self._noticed)
-        elif not self._is_dark and self._dark is not None:
+        """Stall the connection while the road is dark; the keep-alive tells after a while, unless it is bright again."""
+        dark = self._up and self._is_dark
+        if dark == (self._dark is not None):
+            return
+        if self._dark is not None:
             self._dark.cancel()
-            self._dark = None
+        self._dark = self._loop.call_later(self._patience_s, self._noticed) if dark else None
+        with contextlib.suppress(LinkError):  # the broker may have ended it, which whoever receives learns
+            self._link.stall(dark)
 
     def _noticed(self) -> None:
         self._dark = None
@@ -115,9 +119,10 @@ class FaultyMqtt:
         self._later.clear()
         for task in self._held:
             task.cancel()
-        self._up, was_forgotten, self._forgotten = False, self._forgotten, False
-        if was_forgotten:
-            self._mind_the_dark()
+        self._up = self._forgotten = False
+        if self._dark is not None:
+            self._dark.cancel()
+            self._dark = None
 
     # ---- other connections of the same client id
 
@@ -126,6 +131,8 @@ class FaultyMqtt:
             self._keep(self._compete(saw))
         elif self._up:
             left, self._link = self._link, self._road(self._rival())
+            if self._dark is not None:
+                self._loop.call_later(self._patience_s, left.abort)  # it stays stalled until then
             left.wake()  # whoever receives learns that this connection is no more
             self._keep(self._left_open(left, saw))
 
@@ -177,6 +184,7 @@ class FaultyMqtt:
         resumed = await self._link.connect()
         self._up, self._used = True, self._loop.time()
         self._watch_idle()
+        self._mind_the_dark()
         if self._last is not None and self._harm.replays(self._last):
             self._add(_Copy(self._last, retain=True), 0.0)
         return resumed
@@ -189,8 +197,6 @@ class FaultyMqtt:
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, unless it is lost on the way."""
-        if self._is_dark:
-            return
         self._used = self._loop.time()
         fate = self._harm.message(Packet(False, self._name_of(topic), payload))
         if fate is not None and fate.gathered_s:
@@ -208,9 +214,8 @@ class FaultyMqtt:
         for after_s in (0.0, *fate.again_s):
             if after_s:
                 await asyncio.sleep(after_s)
-            if not self._is_dark:
-                with contextlib.suppress(LinkError):
-                    await self._link.publish(topic, payload, qos=qos, retain=retain)
+            with contextlib.suppress(LinkError):
+                await self._link.publish(topic, payload, qos=qos, retain=retain)
 
     @property
     def unacknowledged(self) -> int:
@@ -232,7 +237,7 @@ class FaultyMqtt:
             delivery = await self._link.receive(wait)
             if delivery is None and self._woken:
                 return None
-            if delivery is None or self._is_dark:
+            if delivery is None:
                 continue
             self._used = self._loop.time()
             if (left := self._meets(delivery)) is not None:

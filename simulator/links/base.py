@@ -55,8 +55,8 @@ class MqttLink(Protocol):
     fails, PeerError when the broker refuses (CONNACK or SUBACK code in `.code`).
     """
 
-    capabilities: frozenset[str]
-    """Faults this link can bring about on the wire: of "stall", "withhold-puback", "dup", "abort"."""
+    stalls: bool
+    """Whether `stall` is within its power; NotSimulated is raised where not."""
 
     async def connect(self) -> bool:
         """Connect; True when the broker resumed a session."""

@@ -14,12 +14,12 @@ from simulator.model.io import Request, Response
 class LatentMqtt:
     """An MqttLink whose messages take `delay()` seconds each way."""
 
-    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_loop", "_sender", "_woken", "capabilities")
+    __slots__ = ("_arriving", "_delay", "_leaving", "_link", "_loop", "_sender", "_woken", "stalls")
 
     def __init__(self, link: MqttLink, delay: Callable[[], float]) -> None:
         self._link, self._delay = link, delay
         self._loop = asyncio.get_running_loop()
-        self.capabilities = link.capabilities
+        self.stalls = link.stalls
         self._arriving: list[tuple[float, Delivery]] = []  # lists: a deque of its own takes 760 bytes
         self._leaving: list[tuple[float, str, bytes, int, bool]] = []  # with when each reaches the other end
         self._sender: asyncio.Task[None] | None = None  # while there is something to send

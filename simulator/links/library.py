@@ -59,7 +59,7 @@ class LibraryMqtt:
     has no No Local (the receiver has to know its own messages), and no session that starts clean and is kept.
     """
 
-    capabilities = frozenset({"abort", "withhold-puback"})
+    stalls = False
     __slots__ = (
         "_client",
         "_inbox",
@@ -179,7 +179,7 @@ class LibraryMqtt:
             self._end(self._client, "aborted")
 
     def stall(self, on: bool) -> None:
-        """Not with aiomqtt, which reads and pings by itself: said by `capabilities`."""
+        """Not with aiomqtt, which reads and pings by itself: said by `stalls`."""
         raise NotSimulated("stall, by the library link")
 
     async def close(self) -> None:

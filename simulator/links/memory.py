@@ -125,15 +125,70 @@ class MemoryDelivery:
             link.fabric.submit(link, PubAck(self.packet_id))
 
 
+class Silence:
+    """A stalled connection: it holds back what is said either way, until it is over or the connection is cut. A broker
+    that hears nothing for one and a half keep-alives gives the connection up (MQTT 5 3.1.2-22), and nobody hears so.
+    """
+
+    __slots__ = ("_client", "_fabric", "_said", "_timer", "came", "loop", "lost", "over")
+
+    def __init__(self, client: MemoryMqtt, fabric: Fabric, keep_alive_s: float) -> None:
+        self._client, self._fabric, self.loop = client, fabric, fabric.loop
+        self.came: list[Packet] = []
+        self.lost = ""  # why the connection is no more, on the other side
+        self.over = self.loop.create_future()
+        self._said: list[Packet] = []
+        self._timer = self.loop.call_later(1.5 * keep_alive_s, self._given_up) if keep_alive_s else None
+
+    def _given_up(self) -> None:
+        self.lost = "keep-alive: the broker heard nothing"
+        self._fabric.vanish(self._client)
+
+    def reach(self) -> None:
+        """A client is about to connect. Raises LinkError where nobody is there."""
+        self._fabric.reach()
+
+    def submit(self, client: Client, packet: Packet) -> None:
+        """Hold it back."""
+        self._said.append(packet)
+
+    def vanish(self, client: Client) -> None:
+        """The connection was cut, and what was held back is lost."""
+        self._end()
+        self._fabric.vanish(client)
+
+    def watch(self) -> None:
+        """A session may have been left."""
+        self._fabric.watch()
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._client.fabric, self._client.silence = self._fabric, None
+        self.over.set_result(None)
+
+    def lift(self) -> None:
+        """Let everything pass that was held back; what was said on a connection that is no more is lost."""
+        self._end()
+        for packet in self.came:
+            self._client.arrived(packet)
+        if self.lost:
+            self._client.lose(self.lost)
+        for packet in self._said:
+            if self._client.up:
+                self._fabric.submit(self._client, packet)
+
+
 class MemoryMqtt:
     """An MQTT client of a MemoryBroker; implements `MqttLink`."""
 
-    capabilities = frozenset({"abort", "withhold-puback"})
-    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "fabric", "up")
+    stalls = True
+    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "fabric", "silence", "up")
 
     def __init__(self, fabric: Fabric, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
+        self.silence: Silence | None = None  # while it is stalled
         self._inbox: deque[Publish] | None = None  # an empty one takes 760 bytes
         self._waiter: asyncio.Future[None] | None = None
         self._answer: Packet | None = None
@@ -173,6 +228,8 @@ class MemoryMqtt:
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
         """Subscribe and wait for the SUBACK. Raises LinkError, PeerError."""
+        if self.silence is not None:
+            await self.silence.over
         self._require()
         self._next_id = self._next_id % 65535 + 1
         answer = self._ask(Subscribe(self._next_id, tuple(Filter(f, qos, no_local) for f in filters)))
@@ -233,7 +290,9 @@ class MemoryMqtt:
 
     def arrived(self, packet: Packet) -> None:
         """The core sent this."""
-        if isinstance(packet, Publish):
+        if self.silence is not None:
+            self.silence.came.append(packet)
+        elif isinstance(packet, Publish):
             if self._inbox is None:
                 self._inbox = deque()
             self._inbox.append(packet)
@@ -250,6 +309,9 @@ class MemoryMqtt:
 
     def lose(self, reason: str) -> None:
         """The connection ended from the other side."""
+        if self.silence is not None:
+            self.silence.lost = reason
+            return
         self.up = False
         self._lost = reason
         self.wake()
@@ -267,12 +329,18 @@ class MemoryMqtt:
             self.wake()
 
     def stall(self, on: bool) -> None:
-        """Not in memory: said by `capabilities`."""
-        raise LinkError("the memory link cannot stall")
+        """Go silent, or come back. Raises LinkError where there is no connection."""
+        self._require()
+        if on and self.silence is None:
+            self.fabric = self.silence = Silence(self, self.fabric, self._options.keep_alive_s)
+        elif not on and self.silence is not None:
+            self.silence.lift()
 
     async def close(self) -> None:
         """DISCONNECT and close."""
-        if self.up:
+        if self.silence is not None:
+            self.abort()
+        elif self.up:
             self.fabric.submit(self, Disconnect())
             self.fabric.watch()
             self.up = False

@@ -151,7 +151,7 @@ class _Wire(asyncio.Protocol):
 class LeanMqtt:
     """An MQTT 5 client on asyncio transports; implements `MqttLink`. Its loop must not change."""
 
-    capabilities = frozenset({"abort", "dup", "stall", "withhold-puback"})
+    stalls = True
     __slots__ = (
         "__weakref__",
         "_answer",

@@ -48,6 +48,7 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     if target.artifact_url is not None:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
     _refuse_killing_what_is_not_ours(scenario)
+    _refuse_stalling_what_cannot(scenario, options)
     limit = limits.raise_open_files()
     limits.check_files(devices, options.processes, embedded=target.broker == "embedded", limit=limit)
     return limits.sources(devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
@@ -59,6 +60,12 @@ def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
         server = rules_of(fault, nth).server
         if not ours.get(server, True):
             raise ScenarioError(f"faults.{nth}: {fault.fault}: the {server} is not fleetsim's own, and is left alone")
+
+
+def _refuse_stalling_what_cannot(scenario: Scenario, options: Options) -> None:
+    for nth, fault in enumerate(scenario.faults):
+        if options.link == "library" and rules_of(fault, nth).road == "dark":
+            raise ScenarioError(f"faults.{nth}: {fault.fault}: the library link cannot stall; leave out --link library")
 
 
 def _host(url: str) -> str:

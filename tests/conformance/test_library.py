@@ -79,8 +79,8 @@ def test_mqtt_3_1_1_refuses_what_it_cannot_say() -> None:
             LibraryMqtt(options, version=4)
 
 
-def test_a_stall_is_refused_as_the_capabilities_say() -> None:
+def test_a_stall_is_refused_as_the_link_says() -> None:
     link = LibraryMqtt(MqttOptions("h", 1, "a"))
-    assert "stall" not in link.capabilities
+    assert not link.stalls
     with pytest.raises(NotSimulated):
         link.stall(True)

@@ -215,6 +215,38 @@ def test_a_dark_road_swallows_everything_until_the_keep_alive_tells():
     assert scene(story, {"fault": "F24-blackhole", "at": "1s"}) == (90.0, 120.0, [(120.0, "delta", True, False)])
 
 
+def test_what_was_said_on_a_dark_road_arrives_when_it_is_bright_again_before_the_keep_alive_tells():
+    async def story(s):
+        await s.service.subscribe(["up/#"])
+        s.nemesis.switch(0, True)
+        await s.say("delta")
+        await s.mqtt.publish("up/update", b"x")
+        heard = await s.heard(30.0), await arrivals(s, 30.0)
+        s.nemesis.switch(0, False)
+        return heard, await s.heard(1.0), await arrivals(s, 1.0), s.mqtt.unacknowledged
+
+    late = ([(60, "delta", False, False)], [(61, b"x")], 0)
+    assert scene(story, {"fault": "F24-blackhole", "at": "1s"}) == (([], []), *late)
+
+
+def test_the_broker_gives_up_whom_it_does_not_hear_and_keeps_what_comes_for_it():
+    async def story(s):
+        s.mqtt._patience_s = 300.0  # a device that is slow to notice
+        s.nemesis.switch(0, True)
+        await asyncio.sleep(89)
+        online = s.broker.core.describe()["connected"]
+        await asyncio.sleep(2)
+        left = s.broker.core.describe()["connected"]
+        await s.say("delta")
+        s.nemesis.switch(0, False)
+        with pytest.raises(LinkError, match="keep-alive"):
+            await s.mqtt.receive()
+        await s.mqtt.connect()
+        return online, left, await s.heard(1.0)
+
+    assert scene(story, {"fault": "F24-blackhole", "at": "1s"}) == (2, 1, [(91, "delta", False, False)])
+
+
 IDLE = {"fault": "F24-blackhole", "with": {"idle": "40s"}}
 
 

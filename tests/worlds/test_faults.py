@@ -217,7 +217,7 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
     [
         {"fault": "F17-answer-lost", "times": 20}, {"fault": "F23-at-once", "with": {"every": "3m"}},
         {"fault": "F2-held", "with": {"name": "accepted", "hold": "2m"}},
-        {"fault": "F24-blackhole", "step": "installing", "for": "20s"},
+        {"fault": "F24-blackhole", "step": "reporting", "for": "80s"},
     ],
     ids=["answers", "gathered", "held", "dark"],
 )  # fmt: skip
@@ -598,6 +598,8 @@ def test_connections_are_left_open_taken_and_forgotten_on_real_wires_as_in_virtu
         {"fault": "F1-duplicate", "count": 5, "with": {"packet_id": "same", "after": "100ms"}},
         {"fault": "F5-herd", "count": 5, "with": {"policy": "reset-on-connect"}},
     ]
+    if where[1] == "library":
+        del faults[2]  # it cannot stall
     trace = harmed_everywhere(tmp_path, where, faults, startAfter="3s")
     struck, saw = (trace.kind(Kind.FAULT).where("status", status) for status in ("did", "saw"))
     assert set(struck.texts("phase")) == {fault["fault"] for fault in faults}

@@ -175,6 +175,7 @@ def test_what_this_machine_cannot_do_is_refused_before_the_start(tmp_path):
         (("--broker", "http://127.0.0.1"), "none of embedded, mosquitto, mqtt://HOST"),
         (("--broker", "mqtt://127.0.0.1:99999"), "no valid port"),
         (("--link", "fast"), "there are lean, library"),
+        (("--link", "library", "--fault", "F24-blackhole"), "faults.0: F24-blackhole: the library link cannot stall"),
         (("--processes", "31"), "more than the 30 devices"),
     ],
 )
