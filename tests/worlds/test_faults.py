@@ -217,7 +217,7 @@ def test_a_power_cut_at_any_phase_boundary_is_survived(step, profile):
     [
         {"fault": "F17-answer-lost", "times": 20}, {"fault": "F23-at-once", "with": {"every": "3m"}},
         {"fault": "F2-held", "with": {"name": "accepted", "hold": "2m"}},
-        {"fault": "F24-blackhole", "step": "reporting", "for": "80s"},
+        {"fault": "F24-blackhole", "step": "installing", "for": "3m"},
     ],
     ids=["answers", "gathered", "held", "dark"],
 )  # fmt: skip
@@ -225,6 +225,7 @@ def test_nobody_is_accused_of_the_answers_that_a_fault_has_kept_back(monkeypatch
     slow = {
         "slow": {
             "latency": "20ms",
+            "keep_alive": "10m",
             "install": {"uniform": ["3m", "6m"]},
             "running_interval": "7s",
             "resend": {"base": "5s", "attempts": 2},
