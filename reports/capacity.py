@@ -149,13 +149,13 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
 
 
 def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]:
-    how = "achieved: at least 95 % of what was offered"
+    how = f"achieved: at least {100 * scaling.KEPT_UP:g} % of what was offered"
     found = scaling.last_kept_up(loads, rates)
     if found is not None:
         return found, f"{found:g}/s is the last rate that was achieved ({how})"
     if not loads:
         return None, "cannot tell: no rate counts"
-    if rates[0] < 0.95 * loads[0]:
+    if rates[0] < scaling.KEPT_UP * loads[0]:
         return None, f"below {loads[0]:g}/s: not even the lowest rate was achieved ({how})"
     return None, f"none up to {loads[-1]:g}/s: each rate that counts was achieved ({how})"
 
@@ -174,9 +174,7 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
             )
         return scaling.fit([p["load"] for p in counting], [p["updates_per_s"] for p in counting])
     if len(loads) < scaling.LEAST_LOADS:
-        return (
-            f"the law has three unknowns, and there are {len(loads)} loads that count: it takes {scaling.LEAST_LOADS}"
-        )
+        return scaling.too_few(len(loads))
     told = [p for p in counting if p["under_way"] and p["steady_per_s"]]
     return scaling.fit([p["under_way"] for p in told], [p["steady_per_s"] for p in told])
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from reports.capacity import busiest, headline, medians, number, throughput, told
-from reports.drawing import COLOURS, drawn, plain, printable, style
-from reports.html import Raw, table, write_page
+from reports.drawing import COLOURS, beside, drawn, plain, printable, style
+from reports.html import Raw, facts, setting, table, write_page
 from reports.points import STEPS, spelled
 from reports.saturation import part_of
 from reports.scaling import Estimate
@@ -75,14 +74,14 @@ def _facts(sweep: dict[str, Any]) -> str:
     most = found["most_per_s"]
     heard = [p["deltas_per_s"] for p in points if p["counts"] and p["deltas_per_s"] is not None]
     last = max((p["load"] for p in points if p["counts"]), default=None)
-    facts = (
+    shown = (
         (number(most), "updates a second, at most"),
         ("-" if most is None else spelled(found["most_at"], axis), "where"),
         (number(max(heard, default=None)), "deltas a second, at most"),
         ("-" if last is None else spelled(last, axis), "where measurement ends"),
         (f"{found['counting']} of {len(points)}", "runs count"),
     )
-    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in facts) + "</div>"
+    return facts(shown)
 
 
 # ---- the curves
@@ -223,7 +222,7 @@ def _finish(axes: Any, sweep: dict[str, Any], label: str, over: str = "load") ->
         axes.set_ylim(0, max(axes.get_ylim()[1], axes.dataLim.y1 * 1.06))
     plain(axes)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        beside(axes)
 
 
 # ---- the figures
@@ -291,7 +290,4 @@ def _setting(sweep: dict[str, Any]) -> str:
         ("machine", str(sweep["host"])),
         ("began", sweep["began"]),
     ]
-    dumped = yaml.safe_dump(sweep["scenario"], sort_keys=False, allow_unicode=True)
-    scenario = f"<details><summary>The scenario, with every default</summary><pre>{escape(dumped)}</pre></details>"
-    shown = table(("", ""), [(name, Raw(escape(value))) for name, value in rows])
-    return f"<h2>How it was measured</h2>{shown}{scenario}"
+    return "<h2>How it was measured</h2>" + setting(rows, sweep["scenario"])

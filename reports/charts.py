@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 
 from reports import effort, flow
-from reports.drawing import COLOURS, HATCHES, SINCE, all_labels, curve, drawn, few, plain, printable, style, time_unit
+from reports.drawing import (
+    COLOURS,
+    HATCHES,
+    SINCE,
+    all_labels,
+    beside,
+    curve,
+    drawn,
+    few,
+    plain,
+    printable,
+    style,
+    time_unit,
+)
 from reports.summary import faults
 from reports.times import Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
 from simulator.model.events import Kind
@@ -30,7 +43,7 @@ class Charts:
 
     def __init__(self, trace: Trace) -> None:
         self._trace, self._targets = trace, trace.once(Targets)
-        self._times = converged_s(trace, self._targets)
+        self._times = trace.once(converged_s, self._targets)
         self._end_s = end_s(trace, self._targets, self._times)
         self._zero_s = zero_s(trace, self._targets)
         self._unit, self._size = time_unit(self._end_s)
@@ -115,7 +128,7 @@ class Charts:
 
     def latency(self) -> str:
         """How long some steps took, by when they ended: each where they are few, and quantiles."""
-        found = {name: spans for name, spans in durations(self._trace, self._targets).items() if name in _OVER_TIME}
+        found = {name: spans for name, spans in self._durations().items() if name in _OVER_TIME}
         paints = [partial(self._took, name=name, found=spans) for name, spans in found.items()]
         return drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
 
@@ -142,7 +155,7 @@ class Charts:
 
     def distributions(self) -> str:
         """For each step, which share of the times it took was at most so long; on a logarithmic axis."""
-        found = {name: spans.took_s for name, spans in durations(self._trace, self._targets).items()}
+        found = {name: spans.took_s for name, spans in self._durations().items()}
         found = {name: np.sort(took[took > 0]) for name, took in found.items() if (took > 0).any()}
         if not found:
             return ""
@@ -155,13 +168,13 @@ class Charts:
                 )
             axes.set(xscale="log", xlabel="seconds", ylabel="took at most so long [%]", ylim=(0, 103))
             plain(axes)
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            beside(axes)
 
         return drawn([paint], "How long each step took: the share of all times that was at most so long")
 
     def waterfall(self) -> str:
         """Where the time of the median and of the 99th percentile's update went."""
-        found = effort.waterfall(self._trace)
+        found = self._trace.once(effort.waterfall)
         if not found:
             return ""
         names = list(dict.fromkeys(name for course in found.values() for name in course.parts_s))
@@ -172,15 +185,14 @@ class Charts:
                 for name in names:
                     seconds = course.parts_s.get(name, 0.0)
                     nth = names.index(name)
-                    label = name if row == 0 else None
                     look = {"color": COLOURS[nth % 7], "hatch": HATCHES[nth % 8], "edgecolor": "white"}
-                    axes.barh(row, seconds, left=left, height=0.6, label=label, **look)
+                    axes.barh(row, seconds, left=left, height=0.6, **look)
                     left += seconds
             axes.set_yticks(range(len(found)), [f"{which}\n{printable(c.thing)}" for which, c in found.items()])
             axes.invert_yaxis()
             axes.set_xlabel("seconds since the offer was due")
             plain(axes)
-            axes.legend(*all_labels(names), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            beside(axes, *all_labels(names))
 
         return drawn([paint], "Where the time went: the median update, and that of the 99th percentile", height=2.2)
 
@@ -188,7 +200,8 @@ class Charts:
 
     def health(self, lag_allowed_s: float | None) -> str:
         """Each process's lag and CPU over time; above the limit of lag the run is invalid."""
-        lag, cpu, memory = (self._health(fact) for fact in (_worst_lag_ms, _cpu_percent, _memory_mb))
+        told = self._health()
+        lag, cpu, memory = (_series(told, fact) for fact in (_worst_lag_ms, _cpu_percent, _memory_mb))
         if not cpu:
             return ""
         late = flow.lateness(self._trace)
@@ -204,14 +217,14 @@ class Charts:
                 axes.set_ylim(0, top)
             axes.set_ylabel("lag, worst of\na second [ms]")
             plain(axes)
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            beside(axes)
 
         def used(axes: Any, series: Series, label: str) -> None:
             for nth, (process, (at, value)) in enumerate(series.items()):
                 axes.plot(at / self._size, value, label=process, **style(nth))
             axes.set(ylabel=label, xlabel=f"{self._unit} {SINCE}", ylim=(0, None))
             plain(axes)
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            beside(axes)
 
         paints = [
             lags,
@@ -220,19 +233,27 @@ class Charts:
         ]
         return drawn(paints, "The load generator and the servers that it started: lag, CPU and memory", height=2.0)
 
-    def _health(self, fact: Callable[[dict[str, Any]], float | None]) -> Series:
-        """Process -> when, and how much, by its own record."""
-        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    def _health(self) -> list[tuple[float, dict[str, Any]]]:
+        """What each process told of itself, and when."""
         view = self._trace.kind(Kind.HEALTH)
-        for t_us, detail in zip(view["t_us"].tolist(), view.texts("detail"), strict=True):
-            facts = json.loads(detail)
-            if (value := fact(facts)) is not None:
-                found[facts["process"]].append((t_us / 1e6 - self._zero_s, value))
-        return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
+        at = view["t_us"] / 1e6 - self._zero_s
+        return [(when, json.loads(detail)) for when, detail in zip(at.tolist(), view.texts("detail"), strict=True)]
+
+    def _durations(self) -> dict[str, Spans]:
+        return self._trace.once(durations, self._targets)
 
     def _on_time(self, axes: Any, label: str) -> None:
         axes.set(xlabel=f"{self._unit} {SINCE}", ylabel=label, xlim=(0, self._end_s / self._size), ylim=(0, None))
         plain(axes)
+
+
+def _series(told: list[tuple[float, dict[str, Any]]], fact: Callable[[dict[str, Any]], float | None]) -> Series:
+    """Process -> when, and how much of this fact."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for at, facts in told:
+        if (value := fact(facts)) is not None:
+            found[facts["process"]].append((at, value))
+    return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
 
 
 def _worst_lag_ms(facts: dict[str, Any]) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 from reports import flow, resampling
 from reports.differences import CONFIDENCE, LEAST_S, Change, Difference, Tolerances, differences
 from reports.samples import TO_HAVE, Sample, sample
-from reports.summary import reasons, seconds, summarise
+from reports.summary import named, reasons, seconds, summarise
 from reports.times import Seconds, converged_s, durations, end_s, zero_s
 from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace
@@ -74,11 +74,11 @@ def side(path: Path, manifest: dict[str, Any], trace: Trace, judgement: Judgemen
 
 
 def _curves(trace: Trace) -> Curves:
-    targets = Targets(trace)
-    times, zero = converged_s(trace, targets), zero_s(trace, targets)
-    heard = flow.heard_s(trace, targets)
+    targets = trace.once(Targets)
+    times, zero = trace.once(converged_s, targets), zero_s(trace, targets)
+    heard = trace.once(flow.heard_s, targets)
     at, size = flow.bytes_of(trace)
-    took = {name: np.sort(spans.took_s) for name, spans in durations(trace, targets).items()}
+    took = {name: np.sort(spans.took_s) for name, spans in trace.once(durations, targets).items()}
     return Curves(times, end_s(trace, targets, times), took, heard[~np.isnan(heard)], at - zero, size)
 
 
@@ -282,7 +282,7 @@ def _facts(side: Side) -> dict[str, str]:
         "number of devices": f"{_devices(manifest):,}",
         "world": str(summary["world"]),
         "host": str(manifest.get("host", "")),
-        "broker": " ".join(str(manifest.get("broker", {}).get(key, "")) for key in ("name", "version")).strip(),
+        "broker": named(manifest.get("broker", {})),
     }
 
 

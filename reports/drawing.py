@@ -77,6 +77,11 @@ def all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
     return patches, names
 
 
+def beside(axes: Any, *labels: Any) -> None:
+    """A legend to the right of the axes."""
+    axes.legend(*labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+
 def printable(text: str) -> str:
     """The text, without what a picture cannot show or would take for a formula."""
     return "".join(c if c.isprintable() else "�" for c in text).replace("$", r"\$")

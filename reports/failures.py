@@ -63,6 +63,6 @@ def _phases(trace: Trace) -> Codes:
 
 def slowest(trace: Trace, targets: Targets, most: int) -> Codes:
     """The targets that took longest to converge, the slowest first."""
-    took = converged_s(trace, targets)
+    took = trace.once(converged_s, targets)
     order = np.argsort(-took, kind="stable")
     return order[: min(most, int((~np.isnan(took)).sum()))]

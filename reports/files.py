@@ -67,7 +67,7 @@ def write_devices(path: Path, trace: Trace) -> None:
         [states[code] if code >= 0 else State.QUEUED.value for code in targets.state.tolist()],
         [details[code] if code >= 0 else "" for code in said.tolist()],
         _told(offered - began_s(trace, targets)),
-        _told(converged_s(trace, targets)),
+        _told(trace.once(converged_s, targets)),
         np.bincount(of[begun], minlength=size).tolist(),
         got.astype(np.int64).tolist(),
     )

@@ -87,7 +87,7 @@ def lateness(trace: Trace) -> Spans:
 def fan_out(trace: Trace, targets: Targets) -> dict[str, dict[str, float | int | None]]:
     """Rollout -> how its desired state spread: seconds from its begin to the first, the median and the last device that
     heard of it, how many did, and the slope between the tenth and the ninetieth percent of these, in devices a second."""
-    after = heard_s(trace, targets)
+    after = trace.once(heard_s, targets)
     return {name: _spread(after[ours]) for name, ours in targets.rollouts().items()}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from reports.summary import seconds
 from simulator.model.verdict import Verdict
@@ -58,6 +61,18 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
     return (
         f"<table class='{kind}'>{f'<thead><tr>{head}</tr></thead>' if any(heads) else ''}<tbody>{body}</tbody></table>"
     )
+
+
+def facts(said: Iterable[tuple[str, str]]) -> str:
+    """The few numbers that most readers want: (value, what it is)."""
+    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in said) + "</div>"
+
+
+def setting(rows: Iterable[tuple[str, str]], scenario: Mapping[str, Any]) -> str:
+    """How it was run: (what, value), and the whole scenario, folded."""
+    text = yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True)
+    shown = table(("", ""), [(name, Raw(escape(value))) for name, value in rows])
+    return f"{shown}<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
 
 
 def _cell(value: str, right: bool) -> str:

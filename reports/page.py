@@ -6,14 +6,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reports import html
 from reports.charts import Charts
 from reports.effort import waterfall
 from reports.failures import slowest
 from reports.sequence import sequence
-from reports.summary import MARKS, allowed, plain, reasons, seconds, struck
+from reports.summary import MARKS, allowed, named, plain, reasons, seconds, struck
 from reports.times import QUANTILES, converged_s
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
@@ -82,7 +80,7 @@ def _facts(summary: dict[str, Any]) -> str:
         (seconds(times["99%"]), "until 99% had converged"),
         (html.amount(summary["bytes_served"]), "downloaded"),
     )
-    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in facts) + "</div>"
+    return html.facts(facts)
 
 
 def _checks(summary: dict[str, Any]) -> str:
@@ -257,10 +255,10 @@ def _slow(trace: Trace) -> str:
     found = slowest(trace, targets, _SLOWEST)
     if not len(found):
         return ""
-    took = converged_s(trace, targets)
+    took = trace.once(converged_s, targets)
     stories = [_story(trace, targets, at, f"converged after {seconds(float(took[at]))}") for at in found.tolist()]
     text = f"<h2>The slowest of those that converged ({len(found)}), each with its last events</h2>" + "".join(stories)
-    course = waterfall(trace).get("median") if len(targets) <= _SMALL else None
+    course = trace.once(waterfall).get("median") if len(targets) <= _SMALL else None
     drawn = sequence(trace, course.job) if course is not None else ""
     if course is not None and drawn:
         text += f"<details open><summary>The median update, message by message: {escape(course.thing)}</summary>{drawn}</details>"
@@ -285,13 +283,7 @@ def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
         ("began", str(manifest.get("began", ""))),
         ("events recorded", f"{summary['events']:,}"),
     ]
-    text = yaml.safe_dump(manifest.get("scenario", {}), sort_keys=False, allow_unicode=True)
-    scenario = f"<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
-    return (
-        "<h2>How it was run</h2>"
-        + html.table(("", ""), [(name, html.Raw(escape(value))) for name, value in rows])
-        + scenario
-    )
+    return "<h2>How it was run</h2>" + html.setting(rows, manifest.get("scenario", {}))
 
 
 def broker(said: dict[str, Any]) -> str:
@@ -301,5 +293,4 @@ def broker(said: dict[str, Any]) -> str:
         for name, count in said.items()
         if name not in ("name", "version")
     )
-    named = " ".join(str(said[key]) for key in ("name", "version") if said.get(key))
-    return f"{named} ({counts})" if counts else named
+    return f"{named(said)} ({counts})" if counts else named(said)

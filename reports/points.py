@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reports import flow
-from reports.summary import reasons
+from reports.summary import named, reasons
 from reports.times import Seconds, since_due, zero_s
 from simulator.model.events import Kind
 from simulator.model.quantity import many
@@ -30,7 +30,6 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
     said = [*broken, *reasons(numbers)] or unsure
     steady, updates = flow.slope(ends), _since_begin(run.trace, ends)
     counts = not broken and updates is not None and numbers["verdict"] in ("PASS", "FAIL")
-    broker = run.manifest.get("broker", {})
     return {
         "verdict": numbers["verdict"],
         "exit_code": numbers["exit_code"],
@@ -38,7 +37,7 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
         "invalid": numbers["invalid"],
         "counts": counts,
         "why": "" if counts else "; ".join(said) or "too few updates succeeded to tell a rate",
-        "broker": " ".join(str(broker[key]) for key in ("name", "version") if broker.get(key)),
+        "broker": named(run.manifest.get("broker", {})),
         "targets": numbers["targets"],
         "succeeded": numbers["outcomes"].get("SUCCEEDED", 0),
         "deltas_per_s": _fan_out(numbers),
@@ -68,7 +67,7 @@ def _since_begin(trace: Trace, ends: Seconds) -> float | None:
     wait for nothing but themselves."""
     if not len(ends):
         return None
-    took_s = flow.middle(ends)[1] - zero_s(trace, Targets(trace))
+    took_s = flow.middle(ends)[1] - zero_s(trace, trace.once(Targets))
     return (len(ends) - len(ends) // 10) / took_s if took_s > 0 else None
 
 
@@ -85,7 +84,7 @@ def _under_way(trace: Trace, ends: Seconds) -> float | None:
 
 def _cpu(trace: Trace, ends: Seconds) -> tuple[dict[str, dict[str, float | None]], dict[str, float] | None]:
     """Each process's share of a core, and of all together, each second's, while the rollout ran."""
-    since, until = zero_s(trace, Targets(trace)), flow.middle(ends)[1] if len(ends) else np.inf
+    since, until = zero_s(trace, trace.once(Targets)), flow.middle(ends)[1] if len(ends) else np.inf
     used, waited = (defaultdict[str, list[float]](list) for _ in range(2))
     all_of: dict[int, float] = defaultdict(float)
     health = trace.kind(Kind.HEALTH)

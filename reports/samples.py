@@ -104,7 +104,7 @@ def _placed(values: Values, place: Codes) -> Values:
 
 def sample(trace: Trace) -> Sample:
     """What this trace says of each of its targets."""
-    targets = Targets(trace)
+    targets = trace.once(Targets)
     names = _names(targets)
     order = np.array(sorted(range(len(targets)), key=names.__getitem__), np.int64)
     place = np.empty(len(targets), np.int64)
@@ -116,7 +116,7 @@ def sample(trace: Trace) -> Sample:
         "downloaded": _of_things(targets, trace.kind(Kind.DOWNLOAD), sizes=True),
         "installed": _of_things(targets, trace.kind(Kind.COMMIT), sizes=True),
     }
-    at, heard = converged_s(trace, targets), flow.heard_s(trace, targets)
+    at, heard = trace.once(converged_s, targets), trace.once(flow.heard_s, targets)
     return Sample(
         [" ".join(names[at]) for at in order.tolist()],
         np.unique(cohorts, return_inverse=True)[1],

@@ -22,7 +22,7 @@ _PARTS = 3
 _DRAWS = 2000
 _TIMES_MAX = 3.0  # an interval whose high end is more than so many times its low one tells nothing
 _TURN = 0.1
-_KEPT_UP = 0.95
+KEPT_UP = 0.95
 
 
 class Estimate(NamedTuple):
@@ -91,7 +91,7 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
     """
     n, x = np.asarray(loads, float), np.asarray(rates, float)
     if (distinct := len(np.unique(n))) < LEAST_LOADS:
-        return f"the law has three unknowns, and there are {distinct} loads that count: it takes {LEAST_LOADS}"
+        return too_few(distinct)
     terms, freedom = _terms(n), len(n) - _PARTS
     parts = _solved(terms, n / x)
     drawn = terms @ parts
@@ -109,6 +109,11 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
                 f"gives anything from {there.low:,.3g} to {there.high:,.3g} a second"
             )
     return found
+
+
+def too_few(loads: int) -> str:
+    """Why the law can't be told of so many different loads."""
+    return f"the law has three unknowns, and there are {loads} loads that count: it takes {LEAST_LOADS}"
 
 
 def _first(parts: Numbers) -> Any:
@@ -143,6 +148,6 @@ def knee(loads: Sequence[float], rates: Sequence[float]) -> float | None:
 
 def last_kept_up(offered: Sequence[float], achieved: Sequence[float]) -> float | None:
     """The highest offered rate up to which each was achieved, within 5 %; None where all were, or none was."""
-    kept = np.asarray(achieved, float) >= _KEPT_UP * np.asarray(offered, float)
+    kept = np.asarray(achieved, float) >= KEPT_UP * np.asarray(offered, float)
     upto = len(kept) if kept.all() else int(kept.argmin())
     return float(offered[upto - 1]) if 0 < upto < len(kept) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _FAILURES = 100
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
     """The whole of summary.json. Devices that never finished stay in every denominator."""
     targets = trace.once(Targets)
-    times = converged_s(trace, targets)
+    times = trace.once(converged_s, targets)
     served = trace.kind(Kind.SERVED)
     incomplete = bool(judgement.incomplete or judgement.died)
     return {
@@ -58,10 +59,10 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "rolled_out_s": _rolled_out_s(trace, targets),
         "throughput": flow.throughput(trace, zero_s(trace, targets)),
         "fan_out": flow.fan_out(trace, targets),
-        "waterfall": {which: course._asdict() for which, course in effort.waterfall(trace).items()},
+        "waterfall": {which: course._asdict() for which, course in trace.once(effort.waterfall).items()},
         "effort": {what: one._asdict() | {"times": one.times} for what, one in effort.efforts(trace).items()},
         "messages": effort.messages(trace),
-        "phases_s": {name: quantiles(spans.took_s) for name, spans in durations(trace, targets).items()},
+        "phases_s": {name: quantiles(spans.took_s) for name, spans in trace.once(durations, targets).items()},
         "events": len(trace),
         "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
         "bytes_served": int(served["size"].clip(min=0).sum()),
@@ -206,6 +207,11 @@ def seconds(value: float | None) -> str:
 def plain(value: float) -> str:
     """A number with at most four decimals."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def named(broker: Mapping[str, Any]) -> str:
+    """A broker's name and version, as far as they are known."""
+    return " ".join(str(broker[key]) for key in ("name", "version") if broker.get(key))
 
 
 def spelled(part: dict[str, Any]) -> str:
