@@ -51,7 +51,8 @@ def validity(trace: Trace, scenario: Scenario) -> Validity:
     if offered is not None:
         limits.append(Limit("offered of what was scheduled", offered, settings.offered, at_most=False))
     busy = max(cpu, key=lambda process: float(np.mean(cpu[process])), default="")
-    cause = f"; {busy} used most CPU, {np.mean(cpu[busy]):.0%} of a core" if busy else ""
+    used = f"{np.mean(cpu[busy]):.0%} of a core in the mean of the run, {max(cpu[busy]):.0%} at most" if busy else ""
+    cause = f"; {busy} used most CPU, {used}" if busy else ""
     reasons = tuple(
         f"{limit.name}: {limit.value:.3g}, allowed {limit.allowed:.3g}{cause}" for limit in limits if not limit.held
     )

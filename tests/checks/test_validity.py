@@ -31,9 +31,12 @@ def test_loop_lag_counts_after_the_warm_up_and_for_our_own_processes_alone():
 
 
 def test_a_loop_that_lags_makes_the_run_invalid_and_names_the_busiest():
-    found = judged(health(2_000_000, [500_000], cpu=0.99), health(2_000_000, [], "broker", cpu=0.3))
+    found = judged(
+        health(10, [], cpu=0.39), health(2_000_000, [500_000], cpu=0.99), health(2_000_000, [], "broker", cpu=0.3)
+    )
     assert values(found)["loop lag p99 of shard-0, s"] == (0.5, 0.1, False)
-    assert found.reasons == ("loop lag p99 of shard-0, s: 0.5, allowed 0.1; shard-0 used most CPU, 99% of a core",)
+    lag, cause = "loop lag p99 of shard-0, s: 0.5, allowed 0.1", "shard-0 used most CPU"
+    assert found.reasons == (f"{lag}; {cause}, 69% of a core in the mean of the run, 99% at most",)
 
 
 @pytest.mark.parametrize(("late_us", "held"), [(90_000, True), (110_000, False)])

@@ -140,7 +140,7 @@ def busy(process, mean=0.2, most=0.3, waited=0.0):
     [
         (busy("broker", 0.95), ["broker"]),
         (busy("mosquitto", most=1.0), ["broker"]),
-        (busy("backend", 0.5, waited=0.4), ["backend (replica and storage)", "machine"]),
+        (busy("backend", 0.5, waited=0.4), ["replica and storage", "machine"]),
         (busy("application", 0.9), ["application"]),
         (busy("shard-1", 0.9), ["generator"]),
         ({"cpu_all": {"mean": 3.0, "most": 3.8}}, ["machine"]),
