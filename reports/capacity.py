@@ -3,6 +3,7 @@ scaling, and what saturated. All of sweep.json is made here, but for what was as
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -57,8 +58,9 @@ FIELDS = {
     "points[].succeeded": "of these",
     "points[].deltas_per_s": "devices a second that heard of the rollout, between the tenth and the ninetieth percent; null: none, or these came within 0.1 s, which tells no rate",
     "points[].updates_per_s": "updates a second that succeeded, from the rollout's begin until nine in ten had; over devices the throughput X",
-    "points[].steady_per_s": "the same between the tenth and the ninetieth percent, as they came; over rates the throughput X",
-    "points[].under_way": "executions under way, the mean between the tenth and the ninetieth percent; over rates the load N of the law",
+    "points[].steady_per_s": "the same between the tenth and the ninetieth percent, as they came",
+    "points[].held_per_s": "the same from the first offer and the longest of the first tenth of the updates on, until the last offer: updates a second while the rate was held; over rates the throughput X; null: that was less than a second, or than 30 updates",
+    "points[].under_way": "executions under way, the mean while the rate was held, or else between the tenth and the ninetieth percent; over rates the load N of the law",
     "points[].offer_to_delta_s": "median and p99 of the seconds from when an offer was due until the device heard of it",
     "points[].downloading_s": "median and p99 of downloading",
     "points[].whole_update_s": "median and p99 from when the offer was due until the application knew of success",
@@ -118,7 +120,7 @@ def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[
 def throughput(sweep: dict[str, Any]) -> str:
     """Which rate of a point is its throughput: of devices that all begin at once, the time they take together; of a
     rate that is held, what comes while it is."""
-    return "updates_per_s" if sweep["axis"] == "devices" else "steady_per_s"
+    return "updates_per_s" if sweep["axis"] == "devices" else "held_per_s"
 
 
 def _exit_code(sweep: dict[str, Any]) -> int:
@@ -154,7 +156,7 @@ def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]
     if found is not None:
         return found, f"{found:g}/s is the last rate that was achieved ({how})"
     if not loads:
-        return None, "cannot tell: no rate counts"
+        return None, "cannot tell: no rate counts that was held long enough"
     if rates[0] < scaling.KEPT_UP * loads[0]:
         return None, f"below {loads[0]:g}/s: not even the lowest rate was achieved ({how})"
     return None, f"none up to {loads[-1]:g}/s: each rate that counts was achieved ({how})"
@@ -175,8 +177,8 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
         return scaling.fit([p["load"] for p in counting], [p["updates_per_s"] for p in counting])
     if len(loads) < scaling.LEAST_LOADS:
         return scaling.too_few(len(loads))
-    told = [p for p in counting if p["under_way"] and p["steady_per_s"]]
-    return scaling.fit([p["under_way"] for p in told], [p["steady_per_s"] for p in told])
+    told = [p for p in counting if p["under_way"] and p["held_per_s"]]
+    return scaling.fit([p["under_way"] for p in told], [p["held_per_s"] for p in told])
 
 
 def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +236,8 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
             f"The rollout's own {' and '.join(sweep['holds'])} held offers back: the throughput is theirs as much as "
             "the system's. --unpaced takes them out."
         )
+    if sweep["axis"] == "rates":
+        notes += _not_held(sweep)
     if most := crowd(sweep):
         busy = float(np.median([p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None]))
         notes.append(
@@ -247,6 +251,19 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
             else "The system under test is not fleetsim's own: its processes are not watched."
         )
     return notes
+
+
+def _not_held(sweep: dict[str, Any]) -> list[str]:
+    """Of the rates that were offered for too short a time to tell whether they were achieved: what it takes."""
+    short = [p for p in sweep["points"] if p["counts"] and p["held_per_s"] is None and p["whole_update_s"]]
+    if not short:
+        return []
+    most = max(p["load"] * max(p["whole_update_s"]["p99"], 1) for p in short)
+    rates = ", ".join(f"{load:g}/s" for load in sorted({p["load"] for p in short}))
+    return [
+        f"At {rates} all was offered before updates ended as fast as they were offered, which tells no throughput. "
+        f"Take more devices: --devices {math.ceil(2 * most / 100) * 100}."
+    ]
 
 
 # ---- for a terminal

@@ -30,7 +30,8 @@ _LAW = (
 _HOW = {
     "devices": "Updates a second: of those that succeeded the first nine in ten, divided by the time from the rollout's "
     "begin until they had.",
-    "rates": "Updates a second: between the tenth and the ninetieth percent of them, while the rate is held.",
+    "rates": "Updates a second: while the rate was held, from the first offer and the longest of the first tenth of the "
+    "updates on, until the last offer.",
 }
 _FAN_OUT = "Deltas a second: the fan-out's slope between the tenth and the ninetieth percent of the devices that heard."
 _USED = (

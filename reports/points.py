@@ -10,7 +10,7 @@ import numpy as np
 
 from reports import flow
 from reports.summary import named, reasons
-from reports.times import Seconds, since_due, zero_s
+from reports.times import Seconds, Spans, since_due, zero_s
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.trace.reader import Trace
@@ -19,16 +19,18 @@ from simulator.trace.targets import Targets
 
 STEPS = {"offer_to_delta_s": "offer to delta", "downloading_s": "downloading", "whole_update_s": "whole update"}
 _LEAST_S = 0.1  # what comes within less tells no rate
+_HELD_S, _HELD = 1.0, 30  # nor do fewer updates, or a shorter time, tell whether a rate was achieved
 
 
 def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
     """What a sweep keeps of one run, from its record and its summary.json."""
-    ends = np.sort(since_due(run.trace, run.trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))[1].at_s)
+    ended = since_due(run.trace, run.trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))[1]
+    ends, held = np.sort(ended.at_s), _held(ended)
     cpu, together = _cpu(run.trace, ends)
     broken = [f["check"] for f in numbers["findings"] if f["safety"] and f["verdict"] == "FAIL"]
     unsure = [f["check"] for f in numbers["findings"] if f["verdict"] == "UNKNOWN"]
     said = [*broken, *reasons(numbers)] or unsure
-    steady, updates = flow.slope(ends), _since_begin(run.trace, ends)
+    updates = _since_begin(run.trace, ends)
     counts = not broken and updates is not None and numbers["verdict"] in ("PASS", "FAIL")
     return {
         "verdict": numbers["verdict"],
@@ -42,8 +44,9 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
         "succeeded": numbers["outcomes"].get("SUCCEEDED", 0),
         "deltas_per_s": _fan_out(numbers),
         "updates_per_s": updates,
-        "steady_per_s": steady,
-        "under_way": _under_way(run.trace, ends),
+        "steady_per_s": flow.slope(ends),
+        "held_per_s": _among(ends, *held) / (held[1] - held[0]) if held else None,
+        "under_way": _under_way(run.trace, *(held or flow.middle(ends))) if len(ends) else None,
         **{key: _quantiles(numbers["phases_s"].get(step)) for key, step in STEPS.items()},
         "cpu": cpu,
         "cpu_all": together,
@@ -71,11 +74,23 @@ def _since_begin(trace: Trace, ends: Seconds) -> float | None:
     return (len(ends) - len(ends) // 10) / took_s if took_s > 0 else None
 
 
-def _under_way(trace: Trace, ends: Seconds) -> float | None:
-    """The mean number of executions under way while the throughput is taken."""
-    if not len(ends):
+def _held(ended: Spans) -> tuple[float, float] | None:
+    """From when until when updates come as fast as they are offered, if nothing holds them up: from the first offer and
+    the longest of the first tenth of the updates on, until the last offer. None where that tells no rate."""
+    if not len(ended.at_s):
         return None
-    low, high = flow.middle(ends)
+    due = ended.at_s - ended.took_s
+    early = np.argsort(due)[: -(-len(due) // 10)]
+    low, high = float(due.min() + ended.took_s[early].max()), float(due.max())
+    return (low, high) if high - low >= _HELD_S and _among(ended.at_s, low, high) >= _HELD else None
+
+
+def _among(at: Seconds, low: float, high: float) -> int:
+    return int(((at > low) & (at <= high)).sum())
+
+
+def _under_way(trace: Trace, low: float, high: float) -> float:
+    """The mean number of executions under way meanwhile."""
     at, count = flow.under_way(trace)
     edges = np.concatenate([[low], at[(at > low) & (at < high)], [high]])
     held = count[np.searchsorted(at, edges[:-1], "right") - 1]

@@ -17,7 +17,8 @@ def point(load, rate, *, nth=0, **changes):
     return {
         "load": load, "nth": nth, "seed": 1 + nth, "run": f"devices-{load}/s/then", "verdict": "PASS", "exit_code": 0,
         "safe": True, "invalid": [], "counts": True, "why": "", "broker": "embedded 1", "targets": load,
-        "succeeded": load, "deltas_per_s": 900.0, "updates_per_s": rate, "steady_per_s": rate, "under_way": rate * 2,
+        "succeeded": load, "deltas_per_s": 900.0, "updates_per_s": rate, "steady_per_s": rate, "held_per_s": rate,
+        "under_way": rate * 2,
         "offer_to_delta_s": {"median": 0.1, "p99": 0.2}, "downloading_s": {"median": 0.1, "p99": 0.2},
         "whole_update_s": {"median": 2.0, "p99": 3.0}, "cpu": {"shard-0": idle, "broker": idle, "backend": idle},
         "cpu_all": {"mean": 0.3, "most": 0.6}, "busy_before": 0.1,
@@ -195,6 +196,17 @@ def test_over_rates_without_a_knee(rates, said):
     assert said in made["analysis"]["knee_said"]
 
 
+def test_a_rate_that_was_not_held_long_enough_tells_no_throughput_and_says_what_it_takes(tmp_path):
+    points = [point(load, load, held_per_s=None if load > 20 else load) for load in (10.0, 20.0, 40.0, 60.0)]
+    made = sweep(points, axis="rates")
+    assert "none up to 20/s" in made["analysis"]["knee_said"]
+    note = made["analysis"]["notes"][0]
+    assert note.startswith("At 40/s, 60/s all was offered before")
+    assert "--devices 400" in note  # twice the 60 a second, of 3 s
+    assert note in shown(made, tmp_path).text
+    assert "At 10/s" not in " ".join(sweep(points[:2], axis="rates")["analysis"]["notes"])
+
+
 def test_repeated_loads_are_shown_each_and_told_by_their_median():
     points = [point(load, float(law(load, **FEW)) * by, nth=nth) for load in LOADS for nth, by in enumerate((1, 1, 3))]
     made = sweep(points, repeat=3)
@@ -215,7 +227,7 @@ def test_a_page_for_nothing_at_all(tmp_path):
     assert "Nothing was measured" in shown(made, tmp_path).text
     assert "nothing was measured" in capacity.text(made, "there")
     nobody = point(10, 1.0, verdict="FAIL", exit_code=1, counts=False, why="too few", updates_per_s=None,
-                   steady_per_s=None, deltas_per_s=None, under_way=None, offer_to_delta_s=None, downloading_s=None,
+                   steady_per_s=None, held_per_s=None, deltas_per_s=None, under_way=None, offer_to_delta_s=None, downloading_s=None,
                    whole_update_s=None, cpu={}, cpu_all=None)  # fmt: skip
     assert "too few" in shown(sweep([nobody]), tmp_path).text
 

@@ -173,15 +173,28 @@ def test_a_load_that_the_scenario_does_not_allow_is_refused_before_the_first(tmp
 
 def test_over_rates_the_rollout_is_paced_and_the_fleet_stays(tmp_path):
     file = written(tmp_path, fleet={"devices": 30, "ramp": "1s"})
-    code, out, err = swept(file, "--rates", "2/s,5/s,600/min", "--devices", "40", "--out", tmp_path / "r")
+    code, out, err = swept(file, "--rates", "2/s,5/s,600/min", "--devices", "100", "--out", tmp_path / "r")
     assert code == 0, out + err
     made = json.loads((tmp_path / "r" / "sweep.json").read_text())
-    assert (made["axis"], made["loads"], {p["targets"] for p in made["points"]}) == ("rates", [2, 5, 10], {40})
+    assert (made["axis"], made["loads"], {p["targets"] for p in made["points"]}) == ("rates", [2, 5, 10], {100})
     for p in made["points"]:
-        assert p["steady_per_s"] == pytest.approx(p["load"], rel=0.1)
+        assert p["held_per_s"] == pytest.approx(p["load"], rel=0.03)
+        assert p["under_way"] == pytest.approx(p["load"] * p["whole_update_s"]["median"], rel=0.3)  # Little
         manifest = json.loads((tmp_path / "r" / p["run"] / "manifest.json").read_text())
         assert manifest["scenario"]["rollout"]["maximumPerMinute"] == p["load"] * 60
     assert made["analysis"]["knee_said"].startswith("none up to 10/s")
+
+
+def test_updates_that_last_longer_than_the_offers_do_not_pass_for_a_backend_that_is_slow(tmp_path):
+    late = {"late": {"install": {"uniform": ["1s", "20s"]}}}
+    file = written(tmp_path, fleet={"ramp": "1s", "profile": "late"}, profiles=late)
+    code, out, err = swept(file, "--rates", "4/s,20/s", "--devices", "200", "--out", tmp_path / "r")
+    assert code == 0, out + err
+    points = json.loads((tmp_path / "r" / "sweep.json").read_text())["points"]
+    assert points[0]["held_per_s"] == pytest.approx(4, rel=0.05)
+    assert (points[1]["steady_per_s"] < 15, points[1]["held_per_s"]) == (True, None)
+    assert "none up to 4/s" in out
+    assert "Take more devices: --devices 900" in out
 
 
 def test_the_rollouts_own_pace_is_found_to_be_what_bounds(tmp_path):
