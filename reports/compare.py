@@ -27,7 +27,6 @@ _TOLD = ("outcomes", "targets", "stuck", "converged_s", "phases_s", "fan_out", "
 _OF_MANIFEST = ("version", "python", "host", "scenario")
 _SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
 _BLOCKS_MOST = 5
-_SMALL_S = 0.1  # below which a time is told in milliseconds
 
 
 class Outcome(StrEnum):
@@ -230,7 +229,7 @@ def told(row: Mapping[str, Any], which: str) -> str:
     if value is None:
         return "not reached" if "converged" in row["figure"] else "-"
     if row["unit"] == "s":
-        return seconds(value) if value == 0 or value >= _SMALL_S else f"{value * 1e3:.3g} ms"
+        return seconds(value)
     return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
 
 

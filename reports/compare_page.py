@@ -161,11 +161,11 @@ def _outcomes(runs: list[dict[str, Any]]) -> str:
 
 
 def _phases(runs: list[dict[str, Any]]) -> str:
-    heads = ("in seconds", *(f"{run['name']}, {quantile}" for quantile in _QUANTILES for run in runs))
+    heads = ("phase", *(f"{run['name']}, {quantile}" for quantile in _QUANTILES for run in runs))
     rows = []
     for name in _all(runs, "phases_s"):
         found = [run["phases_s"].get(name) for run in runs]
-        rows.append((name, *(html.number(q[quantile]) if q else "-" for quantile in _QUANTILES for q in found)))
+        rows.append((name, *(seconds(q[quantile]) if q else "-" for quantile in _QUANTILES for q in found)))
     return html.table(heads, rows) if rows else ""
 
 

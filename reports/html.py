@@ -23,7 +23,7 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical
 th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}th{overflow-wrap:normal}
 td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 .marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
-.words td:not(.long){overflow-wrap:normal}.even{table-layout:fixed}
+.words td:not(.long){overflow-wrap:normal}.words td.long{min-width:6.5rem}.even{table-layout:fixed}
 svg{width:100%;height:auto;margin-top:.6rem}
 header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
 header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
@@ -86,11 +86,6 @@ def _numeric(value: str) -> bool:
 def mark(mark: str, kind: str) -> Raw:
     """A cell with a verdict's mark, of the class ok, bad or doubt."""
     return Raw(f'<td class="mark {kind}">{mark}</td>')
-
-
-def number(value: float) -> str:
-    """A measured number, with as many decimals as one reads."""
-    return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
 
 
 def count(value: float) -> str:

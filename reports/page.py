@@ -185,9 +185,9 @@ def _throughput(summary: dict[str, Any], charts: Charts) -> str:
 
 
 def _phases(summary: dict[str, Any], charts: Charts) -> str:
-    rows = [(n, f"{q['count']:,}", *(html.number(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
+    rows = [(n, f"{q['count']:,}", *(seconds(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
     table = html.table(("phase", "count", *QUANTILES), rows)
-    return f"<h2>Latency by phase, in seconds</h2>{table}{charts.latency()}{charts.distributions()}"
+    return f"<h2>Latency by phase</h2>{table}{charts.latency()}{charts.distributions()}"
 
 
 def _effort(summary: dict[str, Any], charts: Charts) -> str:

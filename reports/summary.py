@@ -24,6 +24,7 @@ SCHEMA_VERSION = 3
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
 _BEFORE, _AFTER = 4, 2
 _FAILURES = 100
+_SMALL_S = 0.1  # a shorter time is told in milliseconds
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
@@ -201,6 +202,8 @@ def seconds(value: float | None) -> str:
     """A time with its unit; None is one that never came."""
     if value is None:
         return "not reached"
+    if 0 < value < _SMALL_S:
+        return f"{value * 1e3:.3g} ms"
     return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
 
 
