@@ -277,10 +277,10 @@ def text(sweep: dict[str, Any], where: str) -> str:
     for p in sorted(sweep["points"], key=lambda p: (p["load"], p["nth"])):
         lines.append(
             f"  {spelled(p['load'], axis):>13}  {p['verdict']:<8}{number(p['deltas_per_s']):>10}"
-            f"{number(p[throughput(sweep)]):>10}{_two(p['offer_to_delta_s']):>19}{_two(p['whole_update_s']):>19}  "
+            f"{number(p[throughput(sweep)]):>10}{median_p99(p['offer_to_delta_s']):>19}{median_p99(p['whole_update_s']):>19}  "
             f"{busiest(p)}"
         )
-    lines.append("  (latencies: median / p99, in seconds)" if sweep["points"] else "  nothing was measured")
+    lines.append("  (latencies: median / p99)" if sweep["points"] else "  nothing was measured")
     lines.append("")
     lines += [f"  {p['verdict']} at {spelled(p['load'], axis)}: {p['why']}" for p in sweep["points"] if p["why"]]
     for name in ("knee", "law", "beyond", "saturated"):
@@ -304,8 +304,9 @@ def busiest(one: dict[str, Any]) -> str:
     return f"{name} {one['cpu'][name]['mean']:.0%}, {one['cpu'][name]['most']:.0%} at most"
 
 
-def _two(found: dict[str, float] | None) -> str:
-    return f"{found['median']:.3f} / {found['p99']:.3f}" if found else "-"
+def median_p99(found: dict[str, float] | None) -> str:
+    """A latency's two quantiles."""
+    return f"{seconds(found['median'])} / {seconds(found['p99'])}" if found else "-"
 
 
 def headline(sweep: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.capacity import busiest, headline, medians, number, throughput, told
+from reports.capacity import busiest, headline, median_p99, medians, number, throughput, told
 from reports.drawing import COLOURS, beside, drawn, plain, printable, style
 from reports.html import Raw, facts, setting, table, write_page
 from reports.points import STEPS, spelled
@@ -232,12 +232,12 @@ def _finish(axes: Any, sweep: dict[str, Any], label: str, over: str = "load") ->
 def _points(sweep: dict[str, Any]) -> str:
     """Each run, with where its own report is."""
     heads = ("load", "verdict", "deltas a second", "updates a second", "under way",
-             "offer to delta, median, p99 [s]", "whole update, median, p99 [s]", "busiest process")  # fmt: skip
+             "offer to delta, median / p99", "whole update, median / p99", "busiest process")  # fmt: skip
     rows = []
     for p in sorted(sweep["points"], key=lambda p: (p["load"], p["nth"])):
         rows.append((
             Raw(f'<a href="{escape(p["run"])}/report.html">{spelled(p["load"], sweep["axis"])}</a>'), _verdict(p), number(p["deltas_per_s"]), number(p[throughput(sweep)]),
-            number(p["under_way"]), _two(p["offer_to_delta_s"]), _two(p["whole_update_s"]), Raw(escape(busiest(p))),
+            number(p["under_way"]), median_p99(p["offer_to_delta_s"]), median_p99(p["whole_update_s"]), Raw(escape(busiest(p))),
         ))  # fmt: skip
     left = [(spelled(p["load"], sweep["axis"]), Raw(escape(p["why"]))) for p in sweep["points"] if p["why"]]
     text = f"<h2>Each run, with its own report</h2>{table(heads, rows, 'points')}" if rows else ""
@@ -247,10 +247,6 @@ def _points(sweep: dict[str, Any]) -> str:
 def _verdict(point: dict[str, Any]) -> Raw:
     verdict = Verdict(point["verdict"])
     return Raw(f"<td class={verdict}>{MARKS[verdict]} {verdict}</td>")
-
-
-def _two(found: dict[str, float] | None) -> str:
-    return f"{found['median']:.3f}, {found['p99']:.3f}" if found else "-"
 
 
 def _law(sweep: dict[str, Any]) -> str:

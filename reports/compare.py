@@ -230,7 +230,7 @@ def told(row: Mapping[str, Any], which: str) -> str:
         return "not reached" if "converged" in row["figure"] else "-"
     if row["unit"] == "s":
         return seconds(value)
-    return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
+    return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
 def changed(row: Mapping[str, Any]) -> str:

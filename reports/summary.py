@@ -24,7 +24,7 @@ SCHEMA_VERSION = 3
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
 _BEFORE, _AFTER = 4, 2
 _FAILURES = 100
-_SMALL_S = 0.1  # a shorter time is told in milliseconds
+_UNITS = (("s", 1.0, 0.1), ("ms", 1e-3, 1e-4), ("µs", 1e-6, 0.0))  # its seconds, and from how many seconds on
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
@@ -166,9 +166,9 @@ def text(summary: dict[str, Any], report: str) -> str:
     lines += [f"  {fault['fault']}: {struck(fault)}" for fault in summary["faults"]]
     times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
     lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']:,} stuck)" if summary["stuck"] else ""))
-    lines += ["", f"  {'seconds':<14}{'count':>10}" + "".join(f"{h:>10}" for h in QUANTILES)]
+    lines += ["", f"  {'step':<14}{'count':>10}" + "".join(f"{h:>11}" for h in QUANTILES)]
     for name, q in summary["phases_s"].items():
-        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{q[h]:>10.3f}" for h in QUANTILES))
+        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{seconds(q[h]):>11}" for h in QUANTILES))
     lines.append("")
     for limit in summary["limits"]:
         mark = "✓" if limit["held"] else "!"
@@ -199,12 +199,13 @@ def allowed(limit: dict[str, Any]) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A time with its unit; None is one that never came."""
+    """A time in a unit in which it can be read; None is one that never came."""
     if value is None:
         return "not reached"
-    if 0 < value < _SMALL_S:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
+    unit, size, _ = next(one for one in _UNITS if abs(value) >= one[2])
+    if unit == "s":
+        return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
+    return f"{value / size:.3g} {unit}" if value else "0 s"
 
 
 def plain(value: float) -> str:
