@@ -11,7 +11,7 @@ from reports.charts import Charts
 from reports.effort import waterfall
 from reports.failures import slowest
 from reports.sequence import sequence
-from reports.summary import MARKS, allowed, named, plain, reasons, seconds, struck
+from reports.summary import MARKS, limited, named, reasons, seconds, struck
 from reports.times import QUANTILES, converged_s
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
@@ -218,12 +218,7 @@ def _each(count: int, summary: dict[str, Any]) -> str:
 def _limits(summary: dict[str, Any], charts: Charts) -> str:
     """Whether the load generator was good enough, each value beside its limit."""
     rows = [
-        (
-            html.mark("✓", "ok") if limit["held"] else html.mark("!", "doubt"),
-            limit["name"],
-            plain(limit["value"]),
-            allowed(limit),
-        )
+        (html.mark("✓", "ok") if limit["held"] else html.mark("!", "doubt"), *limited(limit))
         for limit in summary["limits"]
     ]
     held = "the load generator kept its schedule" if not summary["invalid"] else "the load generator was the bottleneck"

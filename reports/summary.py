@@ -172,7 +172,7 @@ def text(summary: dict[str, Any], report: str) -> str:
     lines.append("")
     for limit in summary["limits"]:
         mark = "✓" if limit["held"] else "!"
-        lines.append(f"  {mark} {limit['name']}: {plain(limit['value'])}, allowed {allowed(limit)}")
+        lines.append("  {} {}: {}, allowed {}".format(mark, *limited(limit)))
     for f in summary["findings"]:
         lines.append(f"  {MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
         lines += [f"      {line}" for line in f["evidence"]]
@@ -193,9 +193,13 @@ def reasons(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def allowed(limit: dict[str, Any]) -> str:
-    """A limit's bound."""
-    return f"{'at most' if limit['at_most'] else 'at least'} {plain(limit['allowed'])}"
+def limited(limit: dict[str, Any]) -> tuple[str, str, str]:
+    """What is limited, what was measured of it, and what is allowed; a name that ends in its unit, s, is a time's, any
+    other a share's."""
+    what = limit["name"].removesuffix(", s")
+    of = seconds if what != limit["name"] else "{:.2%}".format
+    value, bound = of(limit["value"]), of(limit["allowed"])
+    return what, value, f"{'at most' if limit['at_most'] else 'at least'} {bound}"
 
 
 def seconds(value: float | None) -> str:
@@ -206,11 +210,6 @@ def seconds(value: float | None) -> str:
     if unit == "s":
         return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
     return f"{value / size:.3g} {unit}" if value else "0 s"
-
-
-def plain(value: float) -> str:
-    """A number with at most four decimals."""
-    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def named(broker: Mapping[str, Any]) -> str:

@@ -53,10 +53,12 @@ def validity(trace: Trace, scenario: Scenario) -> Validity:
     busy = max(cpu, key=lambda process: float(np.mean(cpu[process])), default="")
     used = f"{np.mean(cpu[busy]):.0%} of a core in the mean of the run, {max(cpu[busy]):.0%} at most" if busy else ""
     cause = f"; {busy} used most CPU, {used}" if busy else ""
-    reasons = tuple(
-        f"{limit.name}: {limit.value:.3g}, allowed {limit.allowed:.3g}{cause}" for limit in limits if not limit.held
-    )
-    return Validity(tuple(limits), reasons)
+    return Validity(tuple(limits), tuple(_passed(limit) + cause for limit in limits if not limit.held))
+
+
+def _passed(limit: Limit) -> str:
+    what, unit = limit.name.removesuffix(", s"), " s" if limit.name.endswith(", s") else ""
+    return f"{what}: {limit.value:.3g}{unit}, allowed {limit.allowed:.3g}{unit}"
 
 
 def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:

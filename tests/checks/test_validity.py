@@ -35,7 +35,7 @@ def test_a_loop_that_lags_makes_the_run_invalid_and_names_the_busiest():
         health(10, [], cpu=0.39), health(2_000_000, [500_000], cpu=0.99), health(2_000_000, [], "broker", cpu=0.3)
     )
     assert values(found)["loop lag p99 of shard-0, s"] == (0.5, 0.1, False)
-    lag, cause = "loop lag p99 of shard-0, s: 0.5, allowed 0.1", "shard-0 used most CPU"
+    lag, cause = "loop lag p99 of shard-0: 0.5 s, allowed 0.1 s", "shard-0 used most CPU"
     assert found.reasons == (f"{lag}; {cause}, 69% of a core in the mean of the run, 99% at most",)
 
 

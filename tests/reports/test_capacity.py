@@ -26,7 +26,7 @@ def point(load, rate, *, nth=0, **changes):
 
 
 def invalid(load, rate):
-    why = ["loop lag p99 of shard-0, s: 0.3, allowed 0.1"]
+    why = ["loop lag p99 of shard-0: 0.3 s, allowed 0.1 s"]
     return point(load, rate, verdict="INVALID", exit_code=2, counts=False, invalid=why, why=why[0])
 
 

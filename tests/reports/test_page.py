@@ -155,10 +155,12 @@ def test_an_interrupted_run_says_on_its_page_what_is_missing(tmp_path):
 
 
 def test_limits_of_validity_stand_beside_their_values(tmp_path):
-    judgement = Judgement((), ("lag",), limits=(Limit("loop lag p99", 0.25, 0.1), Limit("offered", 1.0, 0.99, False)))
+    judgement = Judgement(
+        (), ("lag",), limits=(Limit("loop lag p99, s", 0.25, 0.01), Limit("offered", 1.0, 0.99, False))
+    )
     read = Reader(written(tmp_path, update(), judgement))
-    assert read.table("measured")[1:] == [["!", "loop lag p99", "0.25", "at most 0.1"],
-                                          ["✓", "offered", "1", "at least 0.99"]]  # fmt: skip
+    assert read.table("measured")[1:] == [["!", "loop lag p99", "0.250 s", "at most 10 ms"],
+                                          ["✓", "offered", "100.00%", "at least 99.00%"]]  # fmt: skip
     assert "the load generator was the bottleneck" in read.text
     assert "INVALID: s" in read.text
 

@@ -118,7 +118,7 @@ def test_limits_stand_beside_their_values(left):
     offered = next(limit for limit in numbers["limits"] if limit["name"].startswith("offered"))
     assert offered == {"name": "offered of what was scheduled", "value": 1.0, "allowed": 0.99, "at_most": False,
                        "held": True}  # fmt: skip
-    assert "offered of what was scheduled: 1, allowed at least 0.99" in summary.text(numbers, "r")
+    assert "offered of what was scheduled: 100.00%, allowed at least 99.00%" in summary.text(numbers, "r")
 
 
 def test_offers_never_heard_and_deltas_never_offered_have_no_latency():
@@ -196,10 +196,12 @@ def test_a_complete_run_misses_nothing():
 
 
 def test_an_invalid_run_names_the_bottleneck():
-    invalid = Judgement((), ("loop lag p99 of shard-0, s: 0.5, allowed 0.1",), limits=(Limit("loop lag", 0.5, 0.1),))
+    invalid = Judgement(
+        (), ("loop lag p99 of shard-0: 0.5 s, allowed 0.1 s",), limits=(Limit("loop lag, s", 0.5, 0.1),)
+    )
     shown = summary.text(summed(update(), invalid), "r")
     assert "the load generator was the bottleneck: loop lag" in shown
-    assert "! loop lag: 0.5, allowed at most 0.1" in shown
+    assert "! loop lag: 0.500 s, allowed at most 0.100 s" in shown
 
 
 def test_rollouts_after_one_another_are_shown_apart():
