@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reports.capacity import busiest, headline, median_p99, medians, number, throughput, told
-from reports.drawing import COLOURS, beside, drawn, plain, printable, style
+from reports.drawing import COLOURS, beside, drawn, note, plain, printable, style
 from reports.html import Raw, facts, setting, table, write_page
 from reports.points import STEPS, spelled
 from reports.saturation import part_of
@@ -126,8 +126,7 @@ def _updates(axes: Any, sweep: dict[str, Any]) -> None:
     _dots(axes, sweep, "load", throughput(sweep))
     if (knee := sweep["analysis"]["knee"]) is not None:
         axes.axvline(knee, color=COLOURS[2], linewidth=1, linestyle=":")
-        label = axes.text(knee, 0.02, " knee", transform=axes.get_xaxis_transform(), color=COLOURS[2], fontsize=8)
-        label.set_in_layout(False)
+        note(axes, knee, 0.02, "knee", axes.get_xaxis_transform(), color=COLOURS[2])
     _finish(axes, sweep, "updates a second")
 
 
@@ -157,10 +156,7 @@ def _curve(axes: Any, sweep: dict[str, Any]) -> None:
     if beyond.sum() > 1:
         axes.plot(n[beyond], value[beyond], color=COLOURS[0], linestyle="--", label="extrapolated")
         axes.axvline(law["last"], color="#777777", linewidth=0.8)
-        label = axes.text(
-            law["last"], 0.98, " measurement ends", transform=axes.get_xaxis_transform(), fontsize=8, va="top"
-        )
-        label.set_in_layout(False)
+        note(axes, law["last"], 0.98, "measurement ends", axes.get_xaxis_transform(), va="top")
 
 
 def _dots(axes: Any, sweep: dict[str, Any], x: str, y: str) -> None:

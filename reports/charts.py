@@ -13,13 +13,14 @@ import numpy as np
 from reports import effort, flow
 from reports.drawing import (
     COLOURS,
-    HATCHES,
     SINCE,
     all_labels,
+    bar,
     beside,
     curve,
     drawn,
     few,
+    note,
     plain,
     printable,
     style,
@@ -70,7 +71,10 @@ class Charts:
                 axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **style(nth))
                 if never := int(np.isnan(self._times[ours]).sum()):  # Kaplan and Meier's mark of those left
                     axes.plot(x[-1:] / self._size, y[-1:], "+", color=COLOURS[nth % 7], markersize=9, clip_on=False)
-                    axes.annotate(f"{never:,} not ", (x[-1] / self._size, y[-1]), ha="right", va="bottom", fontsize=8)
+                    axes.annotate(
+                        f"{never:,} not", (x[-1] / self._size, y[-1]), (-6, 0), textcoords="offset points",
+                        ha="right", va="bottom", fontsize=8,
+                    )  # fmt: skip
             self._on_time(axes, "converged [%]")
             axes.set_ylim(0, 103)
             if 1 < len(parts) <= _LEGEND_MAX:
@@ -91,8 +95,7 @@ class Charts:
         for nth, (name, begin, end) in enumerate(timed):
             until = last if end is None else min(end / size, last)
             axes.axvspan(begin / size, until, color="#777777", alpha=0.15, linewidth=0, gid=f"fault-{nth}")
-            label = axes.text(begin / size, 100 - 7 * (nth % 8), f" {printable(name)}", fontsize=8, va="top")
-            label.set_in_layout(False)
+            note(axes, begin / size, 100 - 7 * (nth % 8), printable(name), va="top")
 
     # ---- how much, and how long
 
@@ -184,9 +187,7 @@ class Charts:
                 left = 0.0
                 for name in names:
                     seconds = course.parts_s.get(name, 0.0)
-                    nth = names.index(name)
-                    look = {"color": COLOURS[nth % 7], "hatch": HATCHES[nth % 8], "edgecolor": "white"}
-                    axes.barh(row, seconds, left=left, height=0.6, **look)
+                    axes.barh(row, seconds, left=left, height=0.6, **bar(names.index(name)))
                     left += seconds
             axes.set_yticks(range(len(found)), [f"{which}\n{printable(c.thing)}" for which, c in found.items()])
             axes.invert_yaxis()
@@ -213,7 +214,8 @@ class Charts:
             if lag_allowed_s is not None:
                 top = max(lag_allowed_s * 1e3, axes.get_ylim()[1]) * 1.2
                 axes.axhspan(lag_allowed_s * 1e3, top, color="#D55E00", alpha=0.12, linewidth=0)
-                axes.text(0, lag_allowed_s * 1e3, " p99 up here: the run is INVALID", fontsize=8, va="bottom")
+                said = "INVALID if the p99 of a shard, the application or the schedule lies up here"
+                note(axes, 0.98, lag_allowed_s * 1e3, said, axes.get_yaxis_transform(), ha="right", va="bottom")
                 axes.set_ylim(0, top)
             axes.set_ylabel("lag, worst of\na second [ms]")
             plain(axes)

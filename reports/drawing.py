@@ -13,8 +13,9 @@ import numpy as np
 from reports.times import Seconds
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
+_GREY = "#999999"
 _STYLES = ("-", "--", "-.", ":")
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 SINCE = "since the rollout began"
 _UNITS = ((3 * 3600.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 _POINTS = 1000
@@ -59,6 +60,12 @@ def style(nth: int, turn: int | None = None) -> dict[str, Any]:
     return {"color": COLOURS[nth % 7], "linestyle": _STYLES[(nth // 7 if turn is None else turn) % 4]}
 
 
+def bar(nth: int) -> dict[str, Any]:
+    """A part of a bar: a colour and a hatching of its own."""
+    colours = (*COLOURS, _GREY)
+    return {"facecolor": colours[nth % 8], "hatch": _HATCHES[nth % 8], "edgecolor": "white"}
+
+
 def plain(axes: Any) -> None:
     """A grid behind, and no frame where no axis is."""
     axes.grid(alpha=0.3)
@@ -70,16 +77,20 @@ def all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
     """A legend of all parts, whichever bar has them."""
     from matplotlib.patches import Patch
 
-    patches = [
-        Patch(facecolor=COLOURS[n % 7], hatch=HATCHES[n % 8], edgecolor="white", label=name)
-        for n, name in enumerate(names)
-    ]
-    return patches, names
+    return [Patch(label=name, **bar(nth)) for nth, name in enumerate(names)], names
 
 
 def beside(axes: Any, *labels: Any) -> None:
     """A legend to the right of the axes."""
     axes.legend(*labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+
+def note(axes: Any, x: float, y: float, text: str, transform: Any = None, **look: Any) -> None:
+    """A few words just to the right of a place; `transform` says what of it is a share of the axes. They may reach out
+    of the picture, and take no room from it."""
+    at = axes.transData if transform is None else transform
+    said = axes.annotate(text, (x, y), xycoords=at, xytext=(3, 0), textcoords="offset points", fontsize=8, **look)
+    said.set_in_layout(False)
 
 
 def printable(text: str) -> str:

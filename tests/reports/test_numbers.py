@@ -183,7 +183,7 @@ def test_health_is_drawn_with_the_band_in_which_a_run_is_invalid():
              for n in (1, 2, 3)]  # fmt: skip
     drawn = Charts(trace(*update(), *beats)).health(0.1)
     assert "shard-0</text>" in drawn
-    assert "the run is INVALID" in drawn
+    assert "INVALID if the p99 of a shard" in drawn
 
 
 def test_an_update_is_told_message_by_message():
