@@ -142,7 +142,9 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
         grows = "throughput still grows in proportion"
         return None, f"none up to {loads[-1]:,.0f} devices: {grows} (no load lies a tenth {line})"
     where = (
-        "already at the lowest load that was measured" if found == loads[0] else "from there on more load brings less"
+        "already at the lowest load that was measured"
+        if found == loads[0]
+        else "from there on each further device brings less"
     )
     return (
         found,
@@ -151,7 +153,7 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
 
 
 def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]:
-    how = f"achieved: at least {100 * scaling.KEPT_UP:g} % of what was offered"
+    how = f"achieved: at least {scaling.KEPT_UP:.0%} of what was offered"
     found = scaling.last_kept_up(loads, rates)
     if found is not None:
         return found, f"{found:g}/s is the last rate that was achieved ({how})"
@@ -205,7 +207,7 @@ def told(one: Estimate) -> str:
 def _law_said(law: Fit) -> str:
     return (
         f"λ {told(law.alone)}, σ {told(law.contention)}, κ {told(law.crosstalk)}; the points lie within "
-        f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90 %)"
+        f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"
     )
 
 
@@ -233,8 +235,8 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
         notes.append(VIRTUAL)
     if sweep["holds"]:
         notes.append(
-            f"The rollout's own {' and '.join(sweep['holds'])} held offers back: the throughput is theirs as much as "
-            "the system's. --unpaced takes them out."
+            f"The rollout's own {' and '.join(sweep['holds'])} held offers back: the throughput is that of these "
+            "settings as much as the system's; --unpaced takes them out."
         )
     if sweep["axis"] == "rates":
         notes += _not_held(sweep)
@@ -242,7 +244,7 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
         busy = float(np.median([p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None]))
         notes.append(
             f"Other programs were busy on this machine: before the runs they took up to {most:.1f} of its "
-            f"{sweep['cores']} cores, in the middle {busy:.1f}. On a quiet one the figures are better."
+            f"{sweep['cores']} cores, {busy:.1f} in the median. On a quiet one the figures are better."
         )
     if world == "live":
         notes.append(
@@ -316,5 +318,5 @@ def headline(sweep: dict[str, Any]) -> str:
         return "Nothing was measured that counts."
     least = min((p["whole_update_s"]["p99"] for p in sweep["points"]
                  if p["counts"] and p["load"] == found["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
-    slow = f", 99 % of them within {seconds(least)}" if least is not None else ""
+    slow = f", 99% of them within {seconds(least)}" if least is not None else ""
     return f"At most {found['most_per_s']:,.1f} updates a second, at {spelled(found['most_at'], sweep['axis'])}{slow}."

@@ -77,7 +77,7 @@ def _facts(sweep: dict[str, Any]) -> str:
     last = max((p["load"] for p in points if p["counts"]), default=None)
     shown = (
         (number(most), "updates a second, at most"),
-        ("-" if most is None else spelled(found["most_at"], axis), "where"),
+        ("-" if most is None else spelled(found["most_at"], axis), "at which that was"),
         (number(max(heard, default=None)), "deltas a second, at most"),
         ("-" if last is None else spelled(last, axis), "where measurement ends"),
         (f"{found['counting']} of {len(points)}", "runs count"),
@@ -151,7 +151,7 @@ def _curve(axes: Any, sweep: dict[str, Any]) -> None:
     n, value, low, high = (np.array([row[name] for row in law["curve"]]) for name in ("N", "value", "low", "high"))
     within, beyond = n <= law["last"] * (1 + 1e-9), n >= law["last"] * (1 - 1e-9)
     within |= np.arange(len(n)) == np.argmax(beyond)
-    axes.fill_between(n, low, high, color=COLOURS[0], alpha=0.12, linewidth=0, label="its interval (90 %)")
+    axes.fill_between(n, low, high, color=COLOURS[0], alpha=0.12, linewidth=0, label="its interval (90%)")
     axes.plot(n[within], value[within], color=COLOURS[0], label="the law")
     if beyond.sum() > 1:
         axes.plot(n[beyond], value[beyond], color=COLOURS[0], linestyle="--", label="extrapolated")
@@ -163,7 +163,7 @@ def _dots(axes: Any, sweep: dict[str, Any], x: str, y: str) -> None:
     """Each run; those that do not count are hollow, and those of a bottleneck in the load generator crossed."""
     shown = [p for p in sweep["points"] if p[x] is not None and p[y] is not None]
     looks: tuple[tuple[str, Callable[[dict[str, Any]], bool], dict[str, Any]], ...] = (
-        ("counts", lambda p: p["counts"], {"marker": "o", "color": COLOURS[0]}),
+        ("a run that counts", lambda p: p["counts"], {"marker": "o", "color": COLOURS[0]}),
         ("INVALID: the load generator's", lambda p: bool(p["invalid"]), {"marker": "x", "color": _INVALID}),
         ("does not count", lambda p: not p["counts"] and not p["invalid"],
          {"marker": "o", "markeredgecolor": _INVALID, "color": "none"}),
@@ -261,14 +261,14 @@ def _law(sweep: dict[str, Any]) -> str:
     by = "" if law["N"] == "devices" else " N is the mean number of executions under way."
     return (
         f"<h2>The law of scaling</h2><p>{_LAW}{by}</p>"
-        + table(("parameter", "value (interval that holds it with 90 %)"), rows)
+        + table(("parameter", "value (interval that holds it with 90%)"), rows)
         + f"<p>{escape(found['beyond_said'].capitalize())}.</p>"
     )
 
 
 def _setting(sweep: dict[str, Any]) -> str:
     """How it was measured, and how to measure it again."""
-    options = ", ".join(f"{name} {value}" for name, value in sweep["options"].items())
+    options = ", ".join(f"{name} {_plainly(value)}" for name, value in sweep["options"].items())
     brokers = " and ".join(dict.fromkeys(p["broker"] for p in sweep["points"] if p["broker"]))
     rows = [
         ("command to repeat it, or go on", sweep["command"]),
@@ -284,3 +284,7 @@ def _setting(sweep: dict[str, Any]) -> str:
         ("began", sweep["began"]),
     ]
     return "<h2>How it was measured</h2>" + setting(rows, sweep["scenario"])
+
+
+def _plainly(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 from reports import compare_charts, html
 from reports.compare import Outcome, Side, bound, changed, told
-from reports.compare_text import CHANGE_MARKS, MARKS, heading, headings, sureness
+from reports.compare_text import CHANGE_MARKS, MARKS, came_of, heading, headings, sureness
 from reports.differences import LEAST_S, Change
 from reports.summary import seconds
 from simulator.model.update import State
@@ -44,7 +44,7 @@ def _head(found: dict[str, Any]) -> str:
     verdict = Outcome(found["verdict"])
     items = []
     for one in found["comparisons"]:
-        lines = [f"<b>Not comparable:</b> {escape(said)}" for said in one["warnings"]]
+        lines = [f"<b>Beware:</b> {escape(said)}" for said in one["warnings"]]
         lines += [escape(said) for said in one["why"]]
         lines = lines or ["No figure is worse than the tolerance allows, and no check fails that did not before."]
         said = "".join(f"<li>{line}</li>" for line in lines)
@@ -81,18 +81,12 @@ def _against(one: dict[str, Any]) -> str:
             told(row, "run"),
             changed(row),
             bound(row),
-            _said(row),
+            came_of(row),
         )
         for row in one["figures"]
     ]
     figures = html.table(heads, rows, "words") if rows else "<p>There is nothing to compare.</p>"
     return f"<h2>{escape(heading(one))}</h2>{figures}{compare_charts.intervals(one['figures'])}{_checks(one)}"
-
-
-def _said(row: dict[str, Any]) -> str:
-    if row["change"] == Change.FEW:
-        return f"too few: {row['values']:,} of {row['needed']:,}"
-    return str(row["change"])
 
 
 def _mark(row: dict[str, Any]) -> html.Raw:
@@ -150,13 +144,9 @@ def _shares(runs: list[dict[str, Any]]) -> str:
 
 
 def _outcomes(runs: list[dict[str, Any]]) -> str:
-    def cell(run: dict[str, Any], state: str) -> str:
-        count = run["outcomes"].get(state, 0)
-        return f"{count:,} ({count / run['targets']:.1%})" if count else "0"
-
     states = [state.value for state in State if any(state.value in run["outcomes"] for run in runs)]
     heads = ("state of the last attempt", *(run["name"] for run in runs))
-    rows = [(state.lower().replace("_", " "), *(cell(run, state) for run in runs)) for state in states]
+    rows = [(state.lower().replace("_", " "), *(html.share(run, state) for run in runs)) for state in states]
     return "<h2>Outcomes</h2>" + html.table(heads, rows) if states else ""
 
 

@@ -23,7 +23,7 @@ def text(found: dict[str, Any], page: str) -> str:
         lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
     for one in found["comparisons"]:
         lines += ["", f"  {heading(one)}"]
-        lines += [f"    ! not comparable: {said}" for said in one["warnings"]]
+        lines += [f"    ! beware, {said}" for said in one["warnings"]]
         lines += [f"    {said}" for said in one["why"]]
         cells = [("", *_HEADS), *(_cells(row) for row in one["figures"])]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -47,7 +47,7 @@ def of_comparison(found: dict[str, Any]) -> str:
     lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
     for one in found["comparisons"]:
         lines += ["", f"### {MARKS[Outcome(one['verdict'])]} {heading(one)}", ""]
-        lines += [f"- **not comparable**: {markdown.plain(said)}" for said in one["warnings"]]
+        lines += [f"- **Beware**: {markdown.plain(said)}" for said in one["warnings"]]
         lines += [f"- {markdown.plain(said)}" for said in one["why"]]
         lines += ["", *markdown.table(("figure", "baseline", one["run"], *_HEADS[2:]), map(_marked, one["figures"]))]
         checks = [(CHANGE_MARKS[Change(check["change"])], check["why"]) for check in one["checks"]]
@@ -75,10 +75,14 @@ def sureness(found: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    said = row["change"]
-    if said == Change.FEW:
-        said += f" ({row['values']:,} of {row['needed']:,})"
-    return row["figure"], told(row, "baseline"), told(row, "run"), changed(row), bound(row), said
+    return row["figure"], told(row, "baseline"), told(row, "run"), changed(row), bound(row), came_of(row)
+
+
+def came_of(row: dict[str, Any]) -> str:
+    """What a figure's change comes to, in words."""
+    if row["change"] == Change.FEW:
+        return f"too few: {row['values']:,} of {row['needed']:,}"
+    return "no regression" if row["change"] == Change.SAME else str(row["change"])
 
 
 def _marked(row: dict[str, Any]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ th{color:#555;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:ta
 td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 .marked th:nth-child(1){width:1.2rem}.checks th:nth-child(2){width:10.5rem}
 .words td:not(.long){overflow-wrap:normal}.words td.long{min-width:6.5rem}.even{table-layout:fixed}
+.setting td:first-child{white-space:nowrap}
 svg{width:100%;height:auto;margin-top:.6rem}
 header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
 header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
@@ -71,7 +72,7 @@ def facts(said: Iterable[tuple[str, str]]) -> str:
 def setting(rows: Iterable[tuple[str, str]], scenario: Mapping[str, Any]) -> str:
     """How it was run: (what, value), and the whole scenario, folded."""
     text = yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True)
-    shown = table(("", ""), [(name, Raw(escape(value))) for name, value in rows])
+    shown = table(("", ""), [(name, Raw(escape(value))) for name, value in rows], "setting")
     return f"{shown}<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
 
 
@@ -91,6 +92,12 @@ def mark(mark: str, kind: str) -> Raw:
 def count(value: float) -> str:
     """How many, or how many a second."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
+
+
+def share(part: Mapping[str, Any], state: str) -> str:
+    """How many of these targets ended in a state, and which share that is."""
+    count = part["outcomes"].get(state, 0)
+    return f"{count:,} ({count / part['targets']:.1%})" if count else "0"
 
 
 def amount(size_bytes: float) -> str:

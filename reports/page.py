@@ -19,7 +19,10 @@ from simulator.trace.reader import Trace, describe
 from simulator.trace.targets import Targets
 
 _CONVERGED = "A target has converged when its device runs the new software, by the device's own record, and the backend knows it."
-_FAN_OUT = "How each desired state spread: when the devices heard of it, since its rollout began; a second, between the tenth and the ninetieth percent of them."
+_FAN_OUT = (
+    "How each desired state spread: when the devices heard of it, after its rollout began; devices a second are those "
+    "between the tenth and the ninetieth percent that heard."
+)
 _STORIES, _LINES, _SLOWEST, _REASONS = 10, 25, 5, 15
 _SMALL = 1000  # targets
 _COHORTS_MAX = 20
@@ -111,7 +114,9 @@ def _outcomes(summary: dict[str, Any]) -> str:
         if len(summary[group]) > 1:
             parts |= {name or "(none)": part for name, part in _few(summary[group]).items()}
     states = [s.value for s in State if any(s.value in part["outcomes"] for part in parts.values())]
-    rows = [(state.lower().replace("_", " "), *(_share(part, state) for part in parts.values())) for state in states]
+    rows = [
+        (state.lower().replace("_", " "), *(html.share(part, state) for part in parts.values())) for state in states
+    ]
     rows.append(("all", *(f"{part['targets']:,}" for part in parts.values())))
     return "<h2>Outcomes</h2>" + html.table(("state of the last attempt", *parts), rows)
 
@@ -137,11 +142,6 @@ def _since(at_s: float | None) -> str:
 
 def _few(parts: dict[str, Any]) -> dict[str, Any]:
     return dict(list(parts.items())[:_COHORTS_MAX])
-
-
-def _share(part: dict[str, Any], state: str) -> str:
-    count = part["outcomes"].get(state, 0)
-    return f"{count:,} ({count / part['targets']:.1%})" if count else "0"
 
 
 def _failures(summary: dict[str, Any]) -> str:
@@ -179,7 +179,7 @@ def _throughput(summary: dict[str, Any], charts: Charts) -> str:
     text = (
         "<h2>Throughput</h2>"
         + charts.throughput()
-        + html.table(("step", "in all", "a second", "most in one second"), rows)
+        + html.table(("step", "in all", "a second, in the mean", "most in one second"), rows)
     )
     return text + (f"<p>{_FAN_OUT}</p>" + html.table(heads, spread) if spread else "")
 

@@ -28,7 +28,7 @@ def saturated(sweep: dict[str, Any], counting: list[dict[str, Any]], knee: float
     last = max(p["load"] for p in counting)
     there = [p for p in counting if p["load"] == last]
     found = [*_paced(sweep, there), *_processes(there), *_machine(sweep, there)]
-    said = ", ".join(why for _, why in found) or _nothing(sweep, there, knee is not None and knee < last)
+    said = "; and ".join(why for _, why in found) or _nothing(sweep, there, knee is not None and knee < last)
     text = f"at {spelled(last, sweep['axis'])}: {said}"
     return list(dict.fromkeys(part for part, _ in found)), f"{text}; {generator}" if generator else text
 

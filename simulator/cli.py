@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
-from simulator.model.quantity import share
+from simulator.model.quantity import many, share
 from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
 from simulator.worlds.shipped import GROUPS, find, shipped
 
@@ -101,7 +101,8 @@ def run(
 
     options = _options(flags)
     if not quiet and not as_json:
-        print(f"{loaded.name}: {loaded.fleet.devices} devices, {loaded.world} world, seed {loaded.seed}", flush=True)
+        fleet = many(loaded.fleet.devices, "device")
+        print(f"{loaded.name}: {fleet}, {loaded.world} world, seed {loaded.seed}", flush=True)
     repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
     path, judgement = runs.run(loaded, out, repeat, options, quiet=quiet)
     _report(path, judgement, as_json=as_json, quiet=quiet)
