@@ -1,6 +1,7 @@
 """What went through, where it went and what failed: recounted by other means, and where there is little or nothing."""
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -23,6 +24,7 @@ BEGAN = "(SELECT min(t_us) FROM TRACE WHERE kind = 'rollout' AND status = 'begin
 @pytest.mark.parametrize(
     ("step", "which"),
     [
+        ("offers due", "kind = 'offer' AND status = 'sent'"),
         ("offers sent", "kind = 'offer' AND status = 'sent'"),
         ("deltas heard", "kind = 'delta'"),
         ("downloads ended", "kind = 'download' AND status IN ('200', '206')"),
@@ -32,17 +34,23 @@ BEGAN = "(SELECT min(t_us) FROM TRACE WHERE kind = 'rollout' AND status = 'begin
 )
 def test_steps_are_counted_since_the_rollout_began(left, step, which):
     numbers, path = left
-    since = f"FROM TRACE WHERE {which} AND t_us >= {BEGAN}"
+    at = "t_us - span_us" if step == "offers due" else "t_us"
+    since = f"FROM TRACE WHERE {which} AND {at} >= {BEGAN}"
     said = numbers["throughput"][step]
     assert said["total"] == one(path, f"SELECT count(*) {since}")[0] > 0
-    peak = f"SELECT max(n) FROM (SELECT count(*) AS n {since} GROUP BY (t_us - {BEGAN}) // 1000000)"
+    peak = f"SELECT max(n) FROM (SELECT count(*) AS n {since} GROUP BY ({at} - {BEGAN}) // 1000000)"
     assert said["peak_per_s"] == one(path, peak)[0]
 
 
 def test_bytes_are_what_the_devices_received(left):
     numbers, path = left
     total = one(path, "SELECT sum(size) FROM TRACE WHERE kind = 'download'")[0]
-    assert numbers["throughput"]["bytes downloaded"]["total"] == total
+    most = one(path, f"""SELECT max(n) FROM (SELECT sum(size) AS n FROM TRACE WHERE kind = 'download'
+        GROUP BY (t_us - {BEGAN}) // 1000000)""")[0]  # fmt: skip
+    assert numbers["throughput"]["bytes downloaded"] == {"total": total, "peak_per_s": most}
+    rolled_out = one(path, f"""SELECT (max(t_us) - {BEGAN}) / 1e6 FROM TRACE
+        WHERE kind = 'rollout' AND status = 'end'""")[0]  # fmt: skip
+    assert numbers["rolled_out_s"] == pytest.approx(rolled_out)
     installed = one(path, "SELECT sum(size) FROM TRACE WHERE kind = 'commit'")[0]
     said = numbers["effort"]["bytes downloaded"]
     assert (said["done"], said["needed"]) == (total, installed)
@@ -57,6 +65,11 @@ def test_the_fan_out_is_when_each_device_first_heard(left):
     said = numbers["fan_out"]["rollout-1"]
     assert said["devices"] == count
     assert [said["first_s"], said["median_s"], said["last_s"]] == pytest.approx([first, median, last])
+    tenth = count // 10
+    low, high = (
+        one(path, f"SELECT t FROM ({heard}) ORDER BY t OFFSET {n} LIMIT 1")[0] for n in (tenth, count - tenth - 1)
+    )
+    assert said["slope"] == pytest.approx((count - 2 * tenth - 1) / (high - low))
 
 
 def test_the_slope_of_an_even_fan_out_is_its_rate():
@@ -109,6 +122,13 @@ def test_failures_are_all_that_did_not_succeed_with_their_reason_and_phase(left)
     assert states == {state: n for state, n in counted.items() if state != "SUCCEEDED"}
     told = {(f["state"], f["phase"], f["reason"]) for f in numbers["failures"]}
     assert ("FAILED", "rebooting", "boot failed") in told
+    why = ask(path, f"""SELECT state, regexp_replace(e.why, '[0-9.]+ s', '… s') AS reason, t.detail, count(*) FROM ({LAST}) l
+        JOIN (SELECT thing, arg_max(detail, seq) AS why FROM TRACE WHERE kind = 'execution' GROUP BY thing) e USING (thing)
+        JOIN TRACE t USING (thing) WHERE t.kind = 'target' AND state != 'SUCCEEDED' GROUP BY 1, 2, 3""").fetchall()  # fmt: skip
+    shown = Counter()
+    for found in numbers["failures"]:
+        shown[found["state"], found["reason"], found["cohort"]] += found["targets"]
+    assert {(*what, n) for what, n in shown.items()} == set(why)
     assert {reason for state, _, reason in told if state == "TIMED_OUT"} == {"silent for … s"}
 
 

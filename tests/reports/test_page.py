@@ -70,28 +70,34 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     outcomes = {row[0]: row[1].split()[0] for row in read.table("state of the last attempt")[1:]}
     expected = {state.lower().replace("_", " "): str(count) for state, count in numbers["outcomes"].items()}
     assert outcomes == {**expected, "all": "60"}
-    times = {row[0]: row[1] for row in read.table("share of the targets")[1:]}
-    assert times == {share: summary.seconds(at) for share, at in numbers["converged_s"].items()}
-    assert "not reached" in times.values()
+    parts = [numbers, *numbers["cohorts"].values()]
+    assert read.table("share of the targets")[1:] == [
+        [share, *(summary.seconds(part["converged_s"][share]) for part in parts)] for share in numbers["converged_s"]
+    ]
+    assert "not reached" in read.text
     phases = {row[0]: row[1:] for row in read.table("phase")[1:]}
     assert phases.keys() == numbers["phases_s"].keys()
     for name, q in numbers["phases_s"].items():
         assert phases[name] == [f"{q['count']:,}", *(summary.seconds(q[h]) for h in QUANTILES)]
     checks = {row[1]: row[0] for row in read.table("check")[1:]}
     assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
-    steps = {row[0]: row[1] for row in read.table("step")[1:]}
-    assert steps == {
-        name: (html.amount if name.startswith("bytes") else html.count)(step["total"])
+    sizes = {name: html.amount if name.startswith("bytes") else html.count for name in numbers["throughput"]}
+    assert read.table("step")[1:] == [
+        [name, *map(sizes[name], (step["total"], step["total"] / numbers["rolled_out_s"], step["peak_per_s"]))]
         for name, step in numbers["throughput"].items()
-    }
+    ]
     spread = numbers["fan_out"]["rollout-1"]
-    assert read.table("devices that heard of it")[1][1:5] == [
+    assert read.table("devices that heard of it")[1][1:] == [
         str(spread["devices"]), *(summary.seconds(spread[at]) for at in ("first_s", "median_s", "last_s")),
+        html.count(spread["slope"]),
     ]  # fmt: skip
     efforts = {row[0]: row[3] for row in read.table("what was done")[1:]}
     assert efforts == {what: f"{one['times']:.3f}" for what, one in numbers["effort"].items()}
-    why = {tuple(row[:3]): int(row[4]) for row in read.table("reason")[1:]}
-    assert sum(why.values()) == 60 - numbers["outcomes"]["SUCCEEDED"]
+    assert read.table("reason")[1:] == [
+        [f["state"].lower().replace("_", " "), f["phase"], f["reason"], f["cohort"], str(f["targets"])]
+        for f in numbers["failures"]
+    ]
+    assert sum(f["targets"] for f in numbers["failures"]) == 60 - numbers["outcomes"]["SUCCEEDED"]
     assert f"{60 - numbers['stuck']} (" in read.text
     assert f"{numbers['events']:,}" in read.text
 

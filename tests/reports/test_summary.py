@@ -4,6 +4,7 @@ import duckdb
 import pytest
 
 from reports import files, summary
+from reports.times import QUANTILES
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
 from simulator.trace.reader import Trace, in_order
@@ -23,10 +24,21 @@ DONE = f"""
                   WHERE kind = 'execution' AND status = 'SUCCEEDED' GROUP BY thing),
          known AS (SELECT thing, arg_max(version, seq) AS version, max(t_us) AS t_us FROM TRACE
                    WHERE kind = 'replica.accepted' AND status IN ('reported', 'both') GROUP BY thing)
-    SELECT CASE WHEN state = 'SUCCEEDED' THEN told.t_us WHEN known.version = t.version THEN known.t_us END AS t_us
+    SELECT CASE WHEN state = 'SUCCEEDED' THEN told.t_us WHEN known.version = t.version THEN known.t_us END AS t_us,
+        t.detail AS cohort
     FROM TRACE t JOIN ({LAST}) USING (thing) JOIN runs ON runs.thing = t.thing AND runs.digest = t.digest
     LEFT JOIN told ON told.thing = t.thing LEFT JOIN known ON known.thing = t.thing
     WHERE t.kind = 'target'"""
+
+SPANS = """
+    WITH due AS (SELECT job, t_us - span_us AS due FROM TRACE WHERE kind = 'offer' AND status = 'sent'),
+         heard AS (SELECT job, min(t_us) AS t_us FROM TRACE
+                   WHERE kind = 'delta' AND status IN ('start', 'supersede', 'installed') GROUP BY job)
+    SELECT phase AS step, span_us AS us FROM TRACE WHERE kind = 'phase' AND phase != 'idle'
+    UNION ALL SELECT 'connect', span_us FROM TRACE WHERE kind = 'connect' AND status IN ('new', 'resumed')
+    UNION ALL SELECT 'offer to delta', t_us - due FROM heard JOIN due USING (job)
+    UNION ALL SELECT 'whole update', t_us - due FROM TRACE t JOIN due USING (job)
+        WHERE t.kind = 'execution' AND t.status = 'SUCCEEDED'"""
 
 
 def test_outcomes_are_the_last_state_of_each_target(left):
@@ -43,42 +55,29 @@ def test_outcomes_are_the_last_state_of_each_target(left):
 def test_times_to_shares_keep_those_that_never_finish(left):
     numbers, path = left
     began = ask(path, "SELECT t_us FROM TRACE WHERE kind = 'rollout' AND status = 'begin'").fetchone()[0]
-    times = [t for (t,) in ask(path, f"SELECT * FROM ({DONE}) WHERE t_us IS NOT NULL ORDER BY 1").fetchall()]
-    late = numbers["targets"] - len(times)
+    done = ask(path, f"SELECT t_us, cohort FROM ({DONE}) WHERE t_us IS NOT NULL ORDER BY 1").fetchall()
+    late = numbers["targets"] - len(done)
     assert 60 - numbers["outcomes"]["SUCCEEDED"] > late > 0  # some of those timed out came through all the same
-    for share, said in numbers["converged_s"].items():
-        needed = -(-60 * int(share[:-1]) // 100)
-        expected = (times[needed - 1] - began) / 1e6 if needed <= len(times) else None
-        assert said == (pytest.approx(expected) if expected is not None else None)
     assert numbers["stuck"] == late
+    for part, times in (
+        (numbers, [t for t, _ in done]),
+        *((part, [t for t, cohort in done if cohort == name]) for name, part in numbers["cohorts"].items()),
+    ):
+        for share, said in part["converged_s"].items():
+            needed = -(-part["targets"] * int(share[:-1]) // 100)
+            expected = (times[needed - 1] - began) / 1e6 if needed <= len(times) else None
+            assert said == (pytest.approx(expected) if expected is not None else None)
 
 
 def test_quantiles_of_each_phase(left):
     numbers, path = left
-    rows = ask(path, """SELECT phase, count(span_us), min(span_us), quantile_cont(span_us, 0.5),
-        quantile_cont(span_us, 0.99), max(span_us) FROM TRACE WHERE kind = 'phase' AND phase != 'idle'
-        GROUP BY phase""").fetchall()  # fmt: skip
-    assert {phase for phase, *_ in rows} >= {"downloading", "installing", "rebooting", "rolling-back"}
-    for phase, count, least, med, p99, most in rows:
-        q = numbers["phases_s"][phase]
+    rows = ask(path, f"""SELECT step, count(*), min(us), {", ".join(f"quantile_cont(us, {q})" for q in (0.5, 0.9, 0.95, 0.99))},
+        max(us) FROM ({SPANS}) WHERE us IS NOT NULL GROUP BY step""").fetchall()  # fmt: skip
+    assert {step for step, *_ in rows} == numbers["phases_s"].keys() >= {"downloading", "installing", "rolling-back"}
+    for step, count, *quantiles in rows:
+        q = numbers["phases_s"][step]
         assert q["count"] == count
-        assert [q["min"], q["med"], q["p99"], q["max"]] == pytest.approx(
-            [least / 1e6, med / 1e6, p99 / 1e6, most / 1e6]
-        )
-    whole = ask(path, "SELECT count(*), max(span_us) FROM TRACE WHERE kind = 'execution' AND status = 'SUCCEEDED'")
-    assert (numbers["phases_s"]["whole update"]["count"], numbers["phases_s"]["whole update"]["max"] * 1e6) == (
-        pytest.approx(whole.fetchone())
-    )
-
-
-def test_from_the_offer_to_the_first_delta(left):
-    numbers, path = left
-    count, most = ask(path, """SELECT count(*), max(heard - due) / 1e6 FROM
-        (SELECT job, t_us - span_us AS due FROM TRACE WHERE kind = 'offer' AND status = 'sent') o JOIN
-        (SELECT job, min(t_us) AS heard FROM TRACE WHERE kind = 'delta' AND status IN ('start', 'supersede',
-        'installed') GROUP BY job) d USING (job)""").fetchone()  # fmt: skip
-    q = numbers["phases_s"]["offer to delta"]
-    assert (q["count"], q["max"]) == (count, pytest.approx(most))
+        assert [q[name] for name in QUANTILES] == pytest.approx([us / 1e6 for us in quantiles])
 
 
 def test_bytes_and_events(left):
