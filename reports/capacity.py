@@ -14,7 +14,6 @@ from reports.points import spelled
 from reports.saturation import at_pace, crowd, saturated
 from reports.scaling import Estimate, Fit
 from reports.summary import seconds
-from simulator.model.quantity import many
 
 VIRTUAL = (
     "Virtual time measures the protocol, not a machine: commits take a drawn time, and nothing contends for a "
@@ -136,7 +135,7 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
     if sweep["axis"] == "rates":
         return _kept_up(loads, rates)
     if len(loads) < 3:
-        return None, f"cannot tell: {many(len(loads), 'load')} that count, and it takes 3"
+        return None, f"cannot tell: of the loads {len(loads)} count, and it takes 3"
     found, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the last point"
     if found is None:
         grows = "throughput still grows in proportion"

@@ -174,13 +174,13 @@ def _dots(axes: Any, sweep: dict[str, Any], x: str, y: str) -> None:
 
 
 def _latency(axes: Any, sweep: dict[str, Any], key: str) -> None:
-    for nth, (which, line) in enumerate((("median", "-"), ("p99", "--"))):
+    for which, line, cross in (("median", "-", "x"), ("p99", "--", "+")):
         told = [p | {key: p[key][which]} for p in sweep["points"] if p[key]]
         counting = [p for p in told if p["counts"]]
         axes.plot(*medians(counting, key), linestyle=line, color=COLOURS[0], label=which)
-        for of, look in ((True, {"marker": "o", "color": COLOURS[0]}), (False, {"marker": "x", "color": _INVALID})):
+        for of, look in ((True, {"marker": "o", "color": COLOURS[0]}), (False, {"marker": cross, "color": _INVALID})):
             ours = [p for p in told if p["counts"] is of]
-            label = "does not count" if not of and not nth else None
+            label = None if of else f"{which}, does not count"
             if ours:
                 axes.plot([p["load"] for p in ours], [p[key] for p in ours], linestyle="", label=label, **look)
     _logarithmic(axes)
@@ -237,7 +237,7 @@ def _points(sweep: dict[str, Any]) -> str:
         ))  # fmt: skip
     left = [(spelled(p["load"], sweep["axis"]), Raw(escape(p["why"]))) for p in sweep["points"] if p["why"]]
     text = f"<h2>Each run, with its own report</h2>{table(heads, rows, 'points')}" if rows else ""
-    return text + (f"<h2>Runs that do not count, and why</h2>{table(('load', 'why'), left)}" if left else "")
+    return text + (f"<h2>Runs that do not count, and why</h2>{table(('load', 'why'), left, 'setting')}" if left else "")
 
 
 def _verdict(point: dict[str, Any]) -> Raw:

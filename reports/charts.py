@@ -78,11 +78,11 @@ class Charts:
             self._on_time(axes, "converged [%]")
             axes.set_ylim(0, 103)
             if 1 < len(parts) <= _LEGEND_MAX:
-                axes.legend(loc="lower right", title=f"{noun} (targets)", frameon=True)
+                axes.legend(loc="best", title=f"{noun} (targets)", frameon=True)
             more(axes)
 
         never = int(np.isnan(self._times).sum())
-        said = f"; {never:,} of {len(self._times):,} never did" if never else ""
+        said = f"; {never:,} of {len(self._times):,} had not when the record ends" if never else ""
         whose = f"of each {noun}'s" if len(parts) > 1 else "of the"
         return drawn([paint], f"Share {whose} targets that converged{said}")
 

@@ -33,7 +33,7 @@ header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;
 .facts b{display:block;font-size:1.3rem;font-variant-numeric:tabular-nums}.facts span{color:#555;font-size:.85rem}
 pre,code{background:#f4f4f4;padding:.1rem .3rem;font-size:.8rem;overflow-wrap:anywhere}
 pre{white-space:pre;overflow-x:auto;padding:.5rem;margin:.3rem 0;max-width:100%;box-sizing:border-box}summary{cursor:pointer}
-@media print{body{margin:0;max-width:none;font-size:11px;print-color-adjust:exact}td,th{padding:.15rem .4rem}pre{white-space:pre-wrap}h2{break-after:avoid}tr,pre,svg{break-inside:avoid}}
+@media print{body{margin:0;max-width:none;font-size:11px;print-color-adjust:exact}td,th{padding:.15rem .4rem}pre{white-space:pre-wrap}h2,h2+p{break-after:avoid}.facts{gap:.4rem 1.2rem}.facts div{min-width:0}.facts b{font-size:1rem}tr,pre,svg{break-inside:avoid}}
 """
 
 

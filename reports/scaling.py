@@ -113,7 +113,7 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
 
 def too_few(loads: int) -> str:
     """Why the law can't be told of so many different loads."""
-    return f"the law has three unknowns, and there are {loads} loads that count: it takes {LEAST_LOADS}"
+    return f"the law has three unknowns; of the loads {loads} count, and it takes {LEAST_LOADS}"
 
 
 def _first(parts: Numbers) -> Any:
