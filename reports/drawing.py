@@ -29,10 +29,9 @@ def time_unit(end_s: float) -> tuple[str, float]:
 
 def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6, columns: int = 1) -> str:
     """One picture of axes in so many columns, each painted by its function."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -40,9 +39,10 @@ def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3
         "font.family": "sans-serif",
         "font.size": 10,
     }
-    with plt.rc_context(settings):
+    with rc_context(settings):
         rows = -(-len(paints) // columns)
-        figure, grid = plt.subplots(rows, columns, figsize=(9, height * rows), layout="constrained", squeeze=False)
+        figure = Figure(figsize=(9, height * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         for axes, paint in zip_longest(grid.flat, paints):
             if paint:
@@ -50,8 +50,9 @@ def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3
             else:
                 axes.set_axis_off()
         out = io.StringIO()
-        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        plt.close(figure)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        paper: Any = FigureCanvasSVG(figure)
+        paper.print_svg(out, metadata=nothing)  # Figure.savefig would draw all twice
     return _inline(out.getvalue())
 
 
