@@ -164,7 +164,7 @@ def _one(
     if "interrupted" in judgement.incomplete:
         return "interrupted"
     place = {"load": load, "nth": nth, "seed": scenario.seed, "run": str(path.relative_to(held.where))}
-    rate = facts["updates_per_s"]
+    rate = facts["updates_per_s" if plan.axis == "devices" else "held_per_s"]
     tell(f"      {facts['verdict']}" + (f", {rate:,.1f} updates a second" if rate is not None else ""))
     held.keep(place | facts | {"busy_before": None if busy is None else round(busy, 2)})
     return "; ".join(judgement.died)
