@@ -21,6 +21,7 @@ from reports.drawing import (
     drawn,
     few,
     note,
+    of_times,
     plain,
     printable,
     style,
@@ -130,15 +131,16 @@ class Charts:
         return drawn([rates, load, backlog], title, height=2.4)
 
     def latency(self) -> str:
-        """How long some steps took, by when they ended: each where they are few, and quantiles."""
+        """How long some steps took, by when they ended: each, or some of them where they are many, and quantiles."""
         found = {name: spans for name, spans in self._durations().items() if name in _OVER_TIME}
         paints = [partial(self._took, name=name, found=spans) for name, spans in found.items()]
         return drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
 
     def _took(self, axes: Any, name: str, found: Spans) -> None:
         at = (found.at_s - self._zero_s) / self._size
-        if len(at) <= _DOTS:
-            axes.plot(at, found.took_s, ".", color=COLOURS[0], alpha=0.5, markersize=4, label="each")
+        kept = few(len(at), _DOTS)
+        label = "each" if len(kept) == len(at) else f"{len(kept):,} of {len(at):,}"
+        axes.plot(at[kept], found.took_s[kept], ".", color=COLOURS[0], alpha=0.5, markersize=4, label=label)
         for nth, (share, x, y) in enumerate(self._quantiles(found)):
             axes.plot(x, y, label=share, **style(nth + 1, turn=nth))
         self._on_time(axes, f"{name} [s]")
@@ -169,7 +171,8 @@ class Charts:
                 axes.step(
                     took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **style(nth, turn=nth // 3)
                 )
-            axes.set(xscale="log", xlabel="seconds", ylabel="took at most so long [%]", ylim=(0, 103))
+            axes.set(ylabel="took at most so long [%]", ylim=(0, 103))
+            of_times(axes)
             plain(axes)
             beside(axes)
 

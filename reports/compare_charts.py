@@ -11,13 +11,12 @@ import numpy as np
 from reports import flow
 from reports.compare import Curves
 from reports.differences import Change
-from reports.drawing import COLOURS, SINCE, curve, drawn, few, plain, style, time_unit
+from reports.drawing import COLOURS, SINCE, curve, drawn, few, of_times, plain, style, time_unit
 from reports.times import Seconds
 
 _POINTS = 300
 _LOOKS = {Change.WORSE: (COLOURS[1], "X"), Change.BETTER: (COLOURS[2], "o"), Change.UNSURE: (COLOURS[4], "s")}
 _OTHERWISE = (COLOURS[6], "o")
-_NARROW = 100.0  # of an axis that spans less, more than the powers of ten are named
 _LEAST_S = 1e-6  # which a logarithmic axis shows
 _FAR = 10.0  # what changed by more than tenfold is drawn at the edge
 
@@ -84,21 +83,13 @@ def distributions(runs: Runs) -> str:
                 x, y = took[kept].clip(min=_LEAST_S), 100 * (kept + 1) / len(took)
                 axes.step([x[0], *x], [0.0, *y], where="post", label=name, **_line(nth))
         axes.set_title(step, fontsize=10, loc="left")
-        axes.set(xscale="log", ylim=(0, 103))
-        low, high = axes.get_xlim()
-        axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5) if high < _NARROW * low else (1,))
-        axes.xaxis.set_major_formatter(lambda seconds, _: _tick(seconds))
-        axes.xaxis.set_minor_formatter("")
+        axes.set(ylim=(0, 103))
+        of_times(axes)
         plain(axes)
         axes.legend(loc="lower right", fontsize=8)
 
     title = "How long each step took: the share [%] of all times that was at most so long"
     return drawn([partial(paint, step=name) for name in names], title, height=2.1, columns=2)
-
-
-def _tick(seconds: float) -> str:
-    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s / 2), ("µs", 1e-6))
-    return f"{seconds / size:g} {unit}"
 
 
 def intervals(rows: Sequence[dict[str, Any]]) -> str:

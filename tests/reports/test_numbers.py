@@ -179,8 +179,15 @@ def test_each_picture_says_what_it_shows():
         charts.waterfall(),
     ):
         assert drawn.startswith("<svg")
-        assert re.search(r"seconds( since the rollout began| since the offer was due)?</text>", drawn)
+        assert re.search(
+            r"seconds( since the rollout began| since the offer was due)?</text>|>\d+ (ms|s)</text>", drawn
+        )
     assert (charts.by_wave(), charts.health(0.1)) == ("", "")
+
+
+def test_times_that_are_many_and_end_at_once_are_drawn_all_the_same():
+    made = run(scenario(devices=1600))
+    assert "1,500 of 1,600</text>" in Charts(made).latency()
 
 
 @pytest.mark.parametrize("events", [[], update()[:1], update()[:2], update(), failure()], ids=str)
