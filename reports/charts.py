@@ -33,7 +33,7 @@ from simulator.model.events import Kind
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Mask, Targets
 
-_DOTS = 1500
+_DOTS = 500
 _LEGEND_MAX = 12
 _OVER_TIME = ("offer to delta", "downloading", "whole update")
 
