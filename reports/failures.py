@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import NamedTuple
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from reports.times import cohorts, converged_s
 from simulator.model.events import Kind
-from simulator.model.update import State
+from simulator.model.update import State, plain
 from simulator.trace.reader import Codes, Trace
 from simulator.trace.targets import Targets
 
-_VARYING = re.compile(r"(?<![A-Za-z0-9])(?:[0-9a-f]{8,}…?|\d+(?:\.\d+)?)")
 _END_PHASES = ("reporting", "rolling-back", "idle")
 
 
@@ -39,16 +37,16 @@ def failures(trace: Trace, targets: Targets) -> list[Failure]:
     last, phase = targets.last[failed], _phases(trace)
     reason = np.where(last >= 0, trace.column("detail")[last], -1)
     job = np.where(last >= 0, trace.column("job")[last], -1)
-    plain = {code: _VARYING.sub("…", details[code]) if code >= 0 else "" for code in np.unique(reason).tolist()}
+    why = {code: plain(details[code]) if code >= 0 else "" for code in np.unique(reason).tolist()}
     rows = zip(targets.state[failed].tolist(), phase[job].tolist(), reason.tolist(), of_cohort[failed], strict=True)
     counts = Counter(
         (
             words[state] if state >= 0 else State.QUEUED.value,
             words[at] if at >= 0 else "",
-            plain[why],
+            why[code],
             cohort,
         )
-        for state, at, why, cohort in rows
+        for state, at, code, cohort in rows
     )
     return [Failure(*what, count) for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 

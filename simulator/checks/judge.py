@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from simulator.checks import (
     backoff,
@@ -86,10 +87,26 @@ def named(names: tuple[str, ...]) -> dict[str, Check]:
     return {name: CHECKS[name] for name in names or CHECKS}
 
 
+_OF_A_ROLLOUT = ("L4-timeout", "L7-rollout-ends", "L10-no-starvation", "S16-limits", "S17-abort", "S18-gate")
+"""What is asked of each rollout by itself."""
+_GRAVITY = (Verdict.PASS, Verdict.UNKNOWN, Verdict.FAIL)
+
+
 def judge(trace: Trace, scenario: Scenario) -> tuple[Finding, ...]:
     """The findings of the scenario's checks and thresholds."""
-    findings = [_run(name, check, trace, scenario) for name, check in chosen(scenario).items()]
+    findings = [_judged(name, check, trace, scenario) for name, check in chosen(scenario).items()]
     return (*findings, *fleet.thresholds(trace, scenario))
+
+
+def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:
+    """Of several rollouts the gravest finding tells, with its rollout's name."""
+    if name not in _OF_A_ROLLOUT or len(scenario.rollouts) == 1:
+        return _run(name, check, trace, scenario.rollouts[0] if name in _OF_A_ROLLOUT else scenario)
+    each = [(one.rollout.name, _run(name, check, trace, one)) for one in scenario.rollouts]
+    rollout, gravest = max(each, key=lambda said: _GRAVITY.index(said[1].verdict))
+    if gravest.verdict is Verdict.PASS:
+        return replace(gravest, summary=f"{len(each)} rollouts; {rollout}: {gravest.summary}")
+    return replace(gravest, summary=f"{rollout}: {gravest.summary}")
 
 
 def _run(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:

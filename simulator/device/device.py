@@ -287,9 +287,10 @@ class Device:
             if lie:
                 self._opening = self._opening._replace(version=f"{self._opening.version}-lie")
         initial = self._opening  # atlas command: the same id on resend
+        began = self._loop.time()
         await self._session.perform(self._session.dialect.open(initial, self._session.wall()))
         if self._session.dialect.answers:
-            self._note_report("initial", initial, 1)
+            self._note_report("initial", initial, 1, span_us=round((self._session.granted_s - began) * 1e6))
         self._ask_at = self._loop.time() + self._spec.profile.answer_timeout
 
     async def _timers(self) -> None:
@@ -688,7 +689,7 @@ class Device:
         if self._spec.harm is not None and (act := self._spec.harm.at_phase(phase)):
             self._power_off(act)
 
-    def _note_report(self, status: str, progress: Progress, nth: int) -> None:
+    def _note_report(self, status: str, progress: Progress, nth: int, span_us: int | None = None) -> None:
         self._record(
             Kind.REPORT,
             self._thing,
@@ -698,6 +699,7 @@ class Device:
             digest=self._agent.flash.active.digest,
             phase=progress.phase or None,
             size=nth,
+            span_us=span_us,
             detail=progress.reason or None,
             token=progress.token if self._session.dialect.answers else None,
         )

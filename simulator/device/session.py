@@ -33,6 +33,7 @@ class Session:
         "connections",
         "deaf",
         "dialect",
+        "granted_s",
         "wires",
     )
 
@@ -44,6 +45,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self.connected = self.deaf = False
         self.connections = 0  # so far
+        self.granted_s = 0.0  # when the broker last granted what was subscribed to; the loop's clock
         self._failures = 0  # in a row, since something was heard
 
     def wall(self) -> float:
@@ -102,6 +104,7 @@ class Session:
                 await mqtt.publish(output.topic, output.payload, qos=output.qos, retain=output.retain)
             elif isinstance(output, Subscribe):
                 await mqtt.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+                self.granted_s = self._loop.time()
             else:
                 response = await self.wires.http.request(output)
                 await self.perform(self.dialect.receive(response, self.wall()))

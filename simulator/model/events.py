@@ -188,6 +188,7 @@ KINDS: dict[str, Meaning] = {
             "digest": "hash of the slot that really runs",
             "phase": "the update's phase",
             "size": "how often it was sent, from 1",
+            "span_us": "initial: how long the broker took to grant the subscriptions before it",
             "detail": "the reason it gives",
             "token": f"{_TOKEN}; the same each time it is sent",
         },

@@ -68,6 +68,18 @@ def share(value: object) -> float:
     return fraction
 
 
+def part(value: object) -> tuple[int, int]:
+    """(which, of how many) for `1/3`; such a pair stays as it is."""
+    pair = value
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*/\s*(\d+)", value)):
+        pair = (int(match[1]), int(match[2]))
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        which, count = pair
+        if isinstance(which, int) and isinstance(count, int) and 1 <= which <= count:
+            return which, count
+    raise ValueError(f"{value!r} is no part of a whole; write 1/3")
+
+
 def ramp(value: object) -> tuple[str, float]:
     """("rate", devices a second) for `200/s`, ("over", seconds) for `30s`; such a pair stays as it is."""
     kind, number = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)

@@ -35,6 +35,7 @@ Size = Annotated[int, *_size]
 Share = Annotated[float, *_share]
 Ramp = Annotated[tuple[str, float], *_unit(quantity.ramp, ["200/s", "30s"])]
 Threshold = Annotated[tuple[str, float], *_unit(quantity.threshold, [">= 95%", "> 10%"])]
+PartOf = Annotated[tuple[int, int], *_unit(quantity.part, ["1/3"])]
 
 
 class Part(BaseModel):
@@ -536,6 +537,35 @@ def _setting(value: object) -> object:
     return value
 
 
+Deed = Literal["pause", "resume", "abort"]
+
+
+class Operator(Words):
+    """Somebody who begins a rollout of their own, which is the scenario's `rollout` but for what is said here, and may
+    pause and abort it."""
+
+    after: Duration = Field(0.0, description="when the rollout begins, after the fleet is up and startAfter is over")
+    cohorts: tuple[str, ...] | None = None
+    part: PartOf = Field("1/1", description="1/3: the first, fourth, ... of the targets")  # type: ignore[assignment]
+    version: str | None = Field(None, pattern=_SEGMENT)
+    pause_after: Duration | None = Field(None, description="since it began")
+    pause_for: Duration = Field(10.0, description="then it is resumed")
+    abort_after: Duration | None = Field(None, description="since it began")
+
+    @property
+    def deeds(self) -> tuple[tuple[float, Deed], ...]:
+        """What the operator does with the rollout: (seconds since it began, what), by time."""
+        found: list[tuple[float, Deed]] = []
+        if self.pause_after is not None:
+            found += [(self.pause_after, "pause"), (self.pause_after + self.pause_for, "resume")]
+        if self.abort_after is not None:
+            found.append((self.abort_after, "abort"))
+        return tuple(sorted(found))
+
+
+# ---- faults
+
+
 class Fault(Part):
     """Harm done on purpose: what, to whom, when, and until when. Without `at`, `converged` and `step` it is there from
     the start; without `for` until the rollout has ended."""
@@ -591,6 +621,7 @@ class Scenario(Part):
     profiles: dict[str, Profile] = Field(default_factory=dict)
     target: Target = Target()
     rollout: RolloutSpec = RolloutSpec()
+    operators: tuple[Operator, ...] = Field((), description="each begins a rollout; none: there is the one rollout")
     faults: tuple[Fault, ...] = ()
     swarm: int = Field(0, ge=0, description="so many faults more, drawn from the seed; none of them breaks a check")
     run_time: Duration = Field(600.0, gt=0, description="the longest that a run may take, in fleet time")
@@ -611,9 +642,12 @@ class Scenario(Part):
             if profile is not None and profile not in self.profiles and profile not in PROFILES:
                 raise ValueError(f"{key}: {_no_such('profile', profile, [*self.profiles, *PROFILES])}")
         cohorts = self.fleet.cohort_counts()
-        for n, cohort in enumerate(self.rollout.cohorts):
-            if cohort not in cohorts:
-                raise ValueError(f"rollout.cohorts.{n}: {_no_such('cohort', cohort, list(cohorts))}")
+        asked = {"rollout.cohorts": self.rollout.cohorts}
+        asked |= {f"operators.{nth}.cohorts": one.cohorts or () for nth, one in enumerate(self.operators)}
+        for key, names in asked.items():
+            for n, cohort in enumerate(names):
+                if cohort not in cohorts:
+                    raise ValueError(f"{key}.{n}: {_no_such('cohort', cohort, list(cohorts))}")
         if self.rollout.marker is not None and self.target.artifact_url is not None:
             raise ValueError("rollout.marker: what stands at target.artifact_url holds its own")
         return self
@@ -634,15 +668,36 @@ class Scenario(Part):
         alike = sum(other.fault == fault.fault for other in self.faults[:nth])  # leaving out another moves no draw
         return dice.lowest(self.seed, f"fault {fault.fault} {alike}", range(devices), count)
 
+    @cached_property
+    def rollouts(self) -> tuple[Scenario, ...]:
+        """For each rollout, in the order of their operators, this scenario as though there were no other."""
+        if not self.operators:
+            return (self,)
+        return tuple(self._alone(nth) for nth in range(len(self.operators)))
+
+    def _alone(self, nth: int) -> Scenario:
+        one, spec = self.operators[nth], self.rollout
+        name = f"{spec.name}-{nth + 1}" if len(self.operators) > 1 else spec.name
+        cohorts = spec.cohorts if one.cohorts is None else one.cohorts
+        update = {"name": name, "version": one.version or spec.version, "cohorts": cohorts}
+        return self.model_copy(update={"rollout": spec.model_copy(update=update), "operators": (one,)})
+
+    def operator(self) -> Operator:
+        """Who begins the rollout, where there is but one."""
+        return self.operators[0] if self.operators else Operator()
+
     def targets(self) -> tuple[int, ...]:
-        """The ordinals the rollout is for: its cohorts' devices, and of them the share with the lowest hashes."""
-        cohorts = self.fleet.cohort_of(self.seed)
-        wanted = self.rollout.cohorts
+        """The ordinals that the rollouts are for. Of each: its cohorts' devices, of them the share with the lowest
+        hashes, and of these its operator's part."""
+        if len(self.operators) > 1:
+            return tuple(sorted(set(itertools.chain.from_iterable(one.targets() for one in self.rollouts))))
+        cohorts, wanted = self.fleet.cohort_of(self.seed), self.rollout.cohorts
         members = [o for o in range(self.fleet.devices) if not wanted or cohorts[o] in wanted]
         if self.rollout.share < 1:
             count = round(self.rollout.share * len(members))
             members = sorted(dice.lowest(self.seed, f"targets {self.rollout.name}", members, count))
-        only = frozenset(self.fleet.only)
+        which, parts = self.operator().part
+        members, only = members[which - 1 :: parts], frozenset(self.fleet.only)
         return tuple(ordinal for ordinal in members if ordinal in only) if only else tuple(members)
 
 

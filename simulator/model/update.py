@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -76,6 +77,14 @@ class Outcome(NamedTuple):
     execution: str
     state: State
     reason: str = ""
+
+
+_VARYING = re.compile(r"(?<![A-Za-z0-9])(?:[0-9a-f]{8,}…?|\d+(?:\.\d+)?)")
+
+
+def plain(reason: str) -> str:
+    """The reason without what varies from one to the other: numbers and hashes."""
+    return _VARYING.sub("…", reason)
 
 
 class Progress(NamedTuple):

@@ -1,10 +1,12 @@
-"""The conductor's end of a part: starts the process, hears its lines, notices its death, stops it."""
+"""The conductor's end of a part: has it started, hears its lines, notices its death, stops it. Whether the part is a
+process of this one's, or of somebody who carries the lines to it and fro, makes no difference."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -16,39 +18,40 @@ from simulator.model.errors import PartDied, ScenarioError
 
 _READY_S = 60.0
 _STOP_S = 10.0
+_REMOTE_STOP_S = 60.0  # its record comes over the same road
 
 
-class Child:
-    """One part's process. `events` are handed to `hear(name, event)` as they come; `facts` are those of `ready`."""
+Hear = Callable[[str, dict[str, Any]], None]
+"""Takes a part's name and what it said."""
 
-    def __init__(self, name: str, log: Path, hear: Callable[[str, dict[str, Any]], None]) -> None:
-        self.name, self._log, self._hear = name, log, hear
-        self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+
+class Child(ABC):
+    """One part. What it says is handed to `hear` as it comes; `ended` is its exit code."""
+
+    pid = 0
+    """The process's number; 0 where it is none of this host's, or not there yet."""
+
+    def __init__(self, name: str, hear: Hear) -> None:
+        self.name, self._hear = name, hear
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
 
-    @property
-    def pid(self) -> int:
-        """The process's number; 0 before it was started."""
-        return self._process.pid if self._process else 0
-
+    @abstractmethod
     async def spawn(self) -> None:
         """Start the process, which gets ready to be configured: so that all parts load at the same time."""
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "simulator.worlds.part",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-                start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
-                limit=1 << 24,
-            )
-        self._reading = asyncio.ensure_future(self._read())
+
+    @abstractmethod
+    def send(self, line: dict[str, Any]) -> None:
+        """One line to its stdin; nothing once it is gone."""
+
+    @abstractmethod
+    def last_words(self) -> str:
+        """The last line it wrote to stderr."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Close its stdin and wait for its end; kill it when that does not come. Safe to call twice."""
 
     async def start(self, config: dict[str, Any]) -> dict[str, Any]:
         """Configure it and wait until it is ready. Raises ScenarioError with its own words when it cannot start."""
@@ -62,34 +65,12 @@ class Child:
             raise ScenarioError(said)
         raise PartDied(f"{self.name} could not start: {said}")
 
-    def send(self, line: dict[str, Any]) -> None:
-        """One line to its stdin; nothing once it is gone."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        if not self._process.stdin.is_closing():
-            self._process.stdin.write(orjson.dumps(line) + b"\n")
-
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            event = orjson.loads(line)
-            if event["event"] == "ready":
-                if not self._ready.done():
-                    self._ready.set_result(event)
-            else:
-                self._hear(self.name, event)
-        code = await self._process.wait()
-        if not self.ended.done():
-            self.ended.set_result(code)
-
-    def last_words(self) -> str:
-        """The last line it wrote to stderr."""
-        try:
-            with self._log.open(errors="replace") as log:
-                return next(iter(deque(log, maxlen=1)), "").strip()
-        except OSError:
-            return ""
+    def heard(self, event: dict[str, Any]) -> None:
+        """It said this."""
+        if event["event"] != "ready":
+            self._hear(self.name, event)
+        elif not self._ready.done():
+            self._ready.set_result(event)
 
     def epitaph(self) -> str:
         """How it died, in a sentence."""
@@ -103,8 +84,59 @@ class Child:
         self.send({"command": "die"})
         await self.ended
 
+
+class LocalChild(Child):
+    """A process of this one's; its stderr goes to the file `log`."""
+
+    def __init__(self, name: str, log: Path, hear: Hear) -> None:
+        super().__init__(name, hear)
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def spawn(self) -> None:
+        """Start the process."""
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "simulator.worlds.part",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
+                limit=1 << 24,
+            )
+        self.pid = self._process.pid
+        self._reading = asyncio.ensure_future(self._read())
+
+    def send(self, line: dict[str, Any]) -> None:
+        """One line to its stdin."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(orjson.dumps(line) + b"\n")
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self.heard(orjson.loads(line))
+        code = await self._process.wait()
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+    def last_words(self) -> str:
+        """The last line it wrote to stderr."""
+        try:
+            with self._log.open(errors="replace") as log:
+                return next(iter(deque(log, maxlen=1)), "").strip()
+        except OSError:
+            return ""
+
     async def stop(self) -> None:
-        """Close its stdin and wait for its end; kill it when that does not come. Safe to call twice."""
+        """Close its stdin and wait for its end."""
         process = self._process
         if process is None or process.stdin is None:
             return
@@ -116,3 +148,42 @@ class Child:
             await self.ended
         if self._reading is not None:
             await self._reading
+
+
+Post = Callable[[str, dict[str, Any]], None]
+"""Takes a part's name and what is to be done with it, to somebody who carries it there."""
+
+
+class RemoteChild(Child):
+    """A process of somebody's whom `post` reaches: `do` is spawn or close, `line` is for its stdin. What it said comes
+    back by `heard`, its end by `died`."""
+
+    def __init__(self, name: str, hear: Hear, post: Post) -> None:
+        super().__init__(name, hear)
+        self._post, self._spawned, self._words = post, False, ""
+
+    async def spawn(self) -> None:
+        """Have it started."""
+        self._spawned = True
+        self._post(self.name, {"do": "spawn"})
+
+    def send(self, line: dict[str, Any]) -> None:
+        """One line to its stdin."""
+        if not self.ended.done():
+            self._post(self.name, {"do": "line", "line": line})
+
+    def died(self, code: int, words: str) -> None:
+        """It has ended, and its record is here as far as there is any."""
+        self._words = words
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+    def last_words(self) -> str:
+        """The last line it wrote to stderr, as it was told."""
+        return self._words
+
+    async def stop(self) -> None:
+        """Have its stdin closed and wait for its end, for a while."""
+        if self._spawned and not self.ended.done():
+            self._post(self.name, {"do": "close"})
+            await asyncio.wait([self.ended], timeout=_REMOTE_STOP_S)

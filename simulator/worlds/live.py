@@ -7,12 +7,11 @@ import contextlib
 import signal
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.application.api import ArtifactFacts, NoSuch, RemoteRollouts, RolloutState
 from simulator.application.rollout import WrongState
 from simulator.faults.packages import rules_of
 from simulator.fleet.pacer import length
@@ -26,8 +25,8 @@ from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits, setting
+from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
-from simulator.worlds.progress import Line
 from simulator.worlds.stack import Options, Stack, refuse_remote
 from simulator.worlds.stages import Outcome, conduct
 
@@ -76,12 +75,12 @@ def _host(url: str) -> str:
     return parts.hostname
 
 
-def run(scenario: Scenario, options: Options, path: Path, line: Line, sources: list[str | None]) -> Outcome:
+def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
     """Run a scenario on real parts; the record's parts are left below path/parts."""
-    return run_live(lambda: _run(scenario, options, path, line, sources))
+    return run_live(lambda: _run(scenario, options, path, desk, sources))
 
 
-async def _run(scenario: Scenario, options: Options, path: Path, line: Line, sources: list[str | None]) -> Outcome:
+async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
     zero_ns = time.monotonic_ns()
     epoch = time.time() - time.monotonic()
     stop = asyncio.Event()
@@ -90,12 +89,13 @@ async def _run(scenario: Scenario, options: Options, path: Path, line: Line, sou
         loop.add_signal_handler(number, stop.set)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
-        world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, line, sources)
+        world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
+        attending = asyncio.ensure_future(desk.attend(stop))
         try:
             return await conduct(world, scenario, record, stop)
         finally:
+            attending.cancel()
             record.flush()
-            line.clear()
 
 
 class _World:
@@ -105,31 +105,27 @@ class _World:
         options: Options,
         stack: Stack,
         record: Recorder,
-        line: Line,
+        desk: Desk,
         sources: list[str | None],
     ) -> None:
         self._scenario, self._options, self._stack = scenario, options, stack
-        self._record, self._line, self._sources = record, line, sources
+        self._record, self._desk, self._sources = record, desk, sources
         self._began = time.monotonic()
-        self._succeeded = 0.0
+        self._states: dict[str, RolloutState] = {}  # of the rollouts that have begun, as last asked
         self._cpu: dict[str, float] = {}
         self._waited: dict[str, float | None] = {}
         self._chores: list[asyncio.Task[None]] = []
-        stack.hear = self._heard
-
-    def _heard(self, name: str, event: dict[str, Any]) -> None:
-        if event["event"] == "progress":
-            self._line.add({k: v for k, v in event.items() if k != "event"})
+        stack.hear, stack.steps = desk.heard, desk.steps
+        self._shards = desk.shards(stack.local, stack.heard)
 
     async def start(self) -> None:
         """Servers, then shards, all ready behind the barrier."""
-        count = self._options.processes
-        await self._stack.start([f"shard-{index}" for index in range(count)])
-        await asyncio.gather(*(self._start_shard(index, count) for index in range(count)))
+        count = len(self._shards)
+        await self._stack.start(self._shards)
+        await asyncio.gather(*(self._start_shard(shard.name, nth, count) for nth, shard in enumerate(self._shards)))
         self._chores.append(asyncio.ensure_future(self._tick()))
 
-    async def _start_shard(self, index: int, count: int) -> None:
-        name = f"shard-{index}"
+    async def _start_shard(self, name: str, index: int, count: int) -> None:
         more = {
             "index": index,
             "count": count,
@@ -142,35 +138,43 @@ class _World:
 
     async def ramp(self) -> None:
         """All shards at once; each starts its own devices when they are due."""
-        for index in range(self._options.processes):
-            self._stack.children[f"shard-{index}"].send({"command": "go"})
+        self._desk.stage("ramp")
+        for shard in self._shards:
+            shard.send({"command": "go"})
         await asyncio.sleep(length(self._scenario.fleet.ramp, self._scenario.fleet.devices))
 
     async def roll_out(self) -> None:
-        """Upload the artifact, create the rollout, ask until it has ended."""
+        """Upload the artifacts, have the rollouts begun, ask until they have ended."""
+        self._desk.stage("rollout")
         http = LeanHttp(HttpOptions(pooled=True))
         try:
-            artifact = await self._upload(http)
             rollouts = self._rollouts(http)
-            targets = [TargetFacts(thing=t, cohort=c) for t, c in setting.targets(self._scenario)]
-            spec = self._scenario.rollout
-            state = await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
-            while state.status != "ended":
-                await asyncio.sleep(_POLL_S)
-                state = await rollouts.state(spec.name)
-                self._succeeded = state.states.get(State.SUCCEEDED, 0) / state.size
+            async with asyncio.TaskGroup() as work:
+                for one in self._scenario.rollouts:
+                    artifact, over = await self._upload(http, one), asyncio.Event()
+                    work.create_task(self._desk.operate(one, artifact, rollouts, over))
+                    work.create_task(self._follow(one.rollout.name, rollouts, over))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
         finally:
             await http.close()
 
-    async def _upload(self, http: LeanHttp) -> ArtifactFacts:
-        scenario, token = self._scenario, self._options.token
+    async def _follow(self, name: str, rollouts: RemoteRollouts, over: asyncio.Event) -> None:
+        while name not in self._states or self._states[name].status != "ended":
+            await asyncio.sleep(_POLL_S)
+            with contextlib.suppress(NoSuch):
+                self._states[name] = await rollouts.state(name)
+        over.set()
+
+    async def _upload(self, http: LeanHttp, scenario: Scenario) -> ArtifactFacts:
+        token = self._options.token
         version = scenario.rollout.version
         if scenario.target.artifact_url is not None:
             return ArtifactFacts(
                 version=version, url=scenario.target.artifact_url, sha256=scenario.target.artifact_sha256
             )
         content = setting.artifact_bytes(scenario)
-        url = f"{self._stack.backend_url}/artifacts/{scenario.rollout.name}/{version}"
+        url = f"{self._stack.backend_url}/artifacts/{self._scenario.rollout.name}/{version}"
         response = await http.request(Request("PUT", url, (("authorization", f"Bearer {token}"),), content))
         said = orjson.loads(response.body)
         if response.status != 200:
@@ -179,8 +183,8 @@ class _World:
 
     def harm(self, nth: int, on: bool) -> None:
         """Each shard on its own devices."""
-        for index in range(self._options.processes):
-            self._stack.children[f"shard-{index}"].send({"command": "fault", "nth": nth, "on": on})
+        for shard in self._shards:
+            shard.send({"command": "fault", "nth": nth, "on": on})
 
     async def kill(self, name: str) -> None:
         """As `kill -9` does."""
@@ -192,15 +196,17 @@ class _World:
 
     async def cancel(self) -> None:
         """Through the application's API."""
-        with contextlib.suppress(WrongState):
-            await self._rollouts(LeanHttp()).abort(self._scenario.rollout.name)
+        for name in self._states:
+            with contextlib.suppress(WrongState):
+                await self._rollouts(LeanHttp()).abort(name)
 
     def _rollouts(self, http: LeanHttp) -> RemoteRollouts:
         return RemoteRollouts(http, self._stack.application_url, self._options.token)
 
     def succeeded(self) -> float:
         """As the application last said."""
-        return self._succeeded
+        states = self._states.values()
+        return sum(s.states.get(State.SUCCEEDED, 0) for s in states) / max(1, sum(s.size for s in states))
 
     async def watch(self) -> None:
         """Raise PartDied as soon as a part ends."""
@@ -210,7 +216,7 @@ class _World:
         """Once a second: the live line, and the health of what is not ours to ask."""
         while True:
             await asyncio.sleep(1.0)
-            self._line.show(time.monotonic() - self._began)
+            self._desk.tick(time.monotonic() - self._began, self._states)
             if self._stack.mosquitto is not None and self._stack.mosquitto.pid:
                 self._note_server("mosquitto", self._stack.mosquitto.pid)
 

@@ -26,6 +26,7 @@ from simulator.model.scenario import Scenario
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.health import Health
 from simulator.worlds.nopandas import hide_pandas
+from simulator.worlds.steps import Steps
 
 _FLUSH_S = 0.5
 
@@ -53,17 +54,19 @@ Role = Callable[[Part], Awaitable[None]]
 async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
     zero_ns: int = config["zero_ns"]
     with StreamFile(Path(config["trace"])) as stream:
-        tally = _Tally()
+        tally, steps = _Tally(), Steps(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
 
         def sink(batch: pa.RecordBatch) -> None:
             stream(batch)
             tally(batch)
+            if steps is not None:
+                steps(batch)
 
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
         part = Part(config, record)
         logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))
-        chores = [asyncio.ensure_future(_flush(part, record, tally)), asyncio.ensure_future(part.health.watch())]
+        chores = [asyncio.ensure_future(_flush(part, record, tally, steps)), asyncio.ensure_future(part.health.watch())]
         commands = asyncio.ensure_future(_obey(part))
         try:
             await asyncio.wait([work, commands, *chores], return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +77,7 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
             for task in (work, commands, *chores):
                 task.cancel()
             await asyncio.gather(work, commands, *chores, return_exceptions=True)
-            record.flush()
+            _report(part, record, tally, steps)
 
 
 class _Warnings(logging.Handler):
@@ -107,11 +110,17 @@ async def _obey(part: Part) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _flush(part: Part, record: Recorder, tally: _Tally) -> None:
+async def _flush(part: Part, record: Recorder, tally: _Tally, steps: Steps | None) -> None:
     while True:
         await asyncio.sleep(_FLUSH_S)
-        record.flush()
-        part.tell("progress", **tally.take())
+        _report(part, record, tally, steps)
+
+
+def _report(part: Part, record: Recorder, tally: _Tally, steps: Steps | None) -> None:
+    record.flush()
+    part.tell("progress", **tally.take())
+    if steps is not None and (took := steps.take()):
+        part.tell("steps", **took)
 
 
 class _Tally:

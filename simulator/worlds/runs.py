@@ -31,6 +31,7 @@ from simulator.worlds import setting, virtual
 from simulator.worlds.progress import Line, follow
 
 if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
+    from simulator.worlds.desk import Desk
     from simulator.worlds.stack import Options
 
 
@@ -82,11 +83,15 @@ def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:
     return scenario.model_copy(update={"faults": (*scenario.faults, *more)})
 
 
-def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False) -> tuple[Path, Judgement]:
-    """Run it, judge it, leave its directory. Raises ScenarioError before anything was started."""
+def run(
+    scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False, desk: Desk | None = None
+) -> tuple[Path, Judgement]:
+    """Run it, judge it, leave its directory. A live run without a desk has a terminal's. Raises ScenarioError before
+    anything was started."""
     scenario = with_swarm(scenario)
     sensible(scenario)
     if scenario.world == "live":
+        from simulator.worlds import desk as desks
         from simulator.worlds import live
 
         sources = live.prepare(scenario, options)
@@ -98,7 +103,7 @@ def run(scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: 
     died: tuple[str, ...] = ()
     try:
         if scenario.world == "live":
-            outcome = live.run(scenario, options, path, line, sources)
+            outcome = live.run(scenario, options, path, desk or desks.Terminal(line, options.processes), sources)
         else:
             with StreamFile(path / "parts" / "virtual.arrow") as stream:
                 outcome = virtual.run(scenario, _both(stream, follow(line)))

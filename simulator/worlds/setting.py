@@ -71,7 +71,7 @@ def replica_of(
 
 
 def artifact_bytes(scenario: Scenario) -> bytes:
-    """The new software: a file's content, or bytes that are the same for the same seed, version and size, behind the
+    """The new software of the one rollout: a file's content, or bytes that are the same for the same seed, version and size, behind the
     marker's line if there is one."""
     spec = scenario.rollout
     if spec.file is not None:
@@ -81,7 +81,7 @@ def artifact_bytes(scenario: Scenario) -> bytes:
 
 
 def targets(scenario: Scenario) -> list[tuple[str, str]]:
-    """(thing, cohort) of the rollout's targets, by ordinal."""
+    """(thing, cohort) of the rollouts' targets, by ordinal."""
     cohorts = scenario.fleet.cohort_of(scenario.seed)
     return [(scenario.fleet.name(o), cohorts[o]) for o in scenario.targets()]
 

@@ -18,7 +18,7 @@ from simulator.links.urls import refuse_unmeant
 from simulator.model.errors import LinkError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
-from simulator.worlds.children import Child
+from simulator.worlds.children import Child, LocalChild
 
 LOOPBACK = "127.0.0.1"
 SHARDS = {"application": 1, "backend": 2, "broker": 3}  # who records as which shard; the fleet's begin at 10
@@ -104,6 +104,7 @@ class Stack:
         self.backend_url = self.application_url = ""
         self._lives: dict[str, int] = {}  # of a server that was killed: how often it was started
         self.broker_said: dict[str, Any] = {}
+        self.steps = False  # whether the parts count steps
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
         self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
 
@@ -121,6 +122,7 @@ class Stack:
             "host": LOOPBACK,
             "broker": self.broker,
             "token": self.options.token,
+            "steps": self.steps,
             "tls": self.options.tls(),
             **more,
         }
@@ -129,13 +131,18 @@ class Stack:
         """Start a part; what it said when it was ready."""
         return await self.children[name].start(config)
 
-    def _heard(self, name: str, event: dict[str, Any]) -> None:
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part said this."""
         if event["event"] == "broker":
             self.broker_said = event
         else:
             self.hear(name, event)
 
-    async def start(self, others: Sequence[str] = ()) -> None:
+    def local(self, name: str) -> Child:
+        """A part that is a process of this one's."""
+        return LocalChild(name, self._directory / "parts" / f"{name}.log", self.heard)
+
+    async def start(self, others: Sequence[Child] = ()) -> None:
         """Broker, then backend, then application; `others` only get ready. Raises ScenarioError, PartDied."""
         (self._directory / "parts").mkdir(parents=True, exist_ok=True)
         target = self.scenario.target
@@ -143,8 +150,7 @@ class Stack:
             *(["broker"] if target.broker == "embedded" else []),
             *(["backend"] if target.kind == "reference" else []),
         ]
-        for name in (*ours, "application", *others):
-            self.children[name] = Child(name, self._directory / "parts" / f"{name}.log", self._heard)
+        self.children = {child.name: child for child in (*map(self.local, (*ours, "application")), *others)}
         await asyncio.gather(*(child.spawn() for child in self.children.values()))
         await self._start_broker()
         if target.kind == "reference":
@@ -225,7 +231,7 @@ class Stack:
         config = self._broker_config() if name == "broker" else self._backend_config()
         if self._traced:
             config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
-        self.children[name] = child = Child(name, self._directory / "parts" / f"{name}-{life}.log", self._heard)
+        self.children[name] = child = LocalChild(name, self._directory / "parts" / f"{name}-{life}.log", self.heard)
         await child.spawn()
         await child.start(config)
 

@@ -12,6 +12,7 @@ import orjson
 
 from simulator import __version__
 from simulator.application.drivers import Application
+from simulator.application.operator import carry_out
 from simulator.application.probe import Probe
 from simulator.application.rollout import Rollout, WrongState
 from simulator.backend.database import MemoryDatabase
@@ -32,7 +33,7 @@ from simulator.model.dice import draw
 from simulator.model.errors import LinkError
 from simulator.model.events import Kind
 from simulator.model.io import Request, Response
-from simulator.model.scenario import Profile, Scenario
+from simulator.model.scenario import Deed, Profile, Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Recorder, Sink
 from simulator.worlds import setting
@@ -91,7 +92,7 @@ class _World:
         delay, seed = scenario.target.commit_latency, scenario.seed
         self._database = parts.database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
         self._backend: asyncio.Task[None] | None = None
-        self._rollout: Rollout | None = None
+        self._rollouts: list[Rollout] = []
         self._application = parts.application(
             self._service(setting.APPLICATION),
             AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),
@@ -152,12 +153,23 @@ class _World:
         return Wires(mqtt, self._http)
 
     async def roll_out(self) -> None:
-        """The scenario's rollout."""
-        scenario = self._scenario
-        spec = scenario.rollout
-        artifact = self._storage.put(spec.name, spec.version, setting.artifact_bytes(scenario))
-        self._rollout = self._parts.rollout(spec, artifact, setting.targets(scenario), begin_at=self._loop.time())
-        await self._application.add(self._rollout).wait()
+        """What the operators do, at the same time."""
+        async with asyncio.TaskGroup() as operators:
+            for one in self._scenario.rollouts:
+                operators.create_task(self._operate(one), name=f"operator of {one.rollout.name}")
+
+    async def _operate(self, one: Scenario) -> None:
+        await asyncio.sleep(one.operator().after)
+        spec, content = one.rollout, setting.artifact_bytes(one)
+        artifact = self._storage.put(self._scenario.rollout.name, spec.version, content)
+        rollout = self._parts.rollout(spec, artifact, setting.targets(one), begin_at=self._loop.time())
+        self._rollouts.append(rollout)
+
+        async def act(deed: Deed) -> None:
+            getattr(rollout, deed)()
+            self._application.stir()
+
+        await carry_out(one.operator().deeds, self._application.add(rollout).wait(), act)
 
     def harm(self, nth: int, on: bool) -> None:
         """On the whole fleet."""
@@ -180,15 +192,15 @@ class _World:
 
     async def cancel(self) -> None:
         """As an operator does."""
-        if self._rollout is not None:
+        for rollout in self._rollouts:
             with contextlib.suppress(WrongState):
-                self._rollout.abort()
-            self._application.stir()
+                rollout.abort()
+        self._application.stir()
 
     def succeeded(self) -> float:
         """As the application counts."""
-        rollout = self._rollout
-        return rollout.counts_by_state()[State.SUCCEEDED] / rollout.size if rollout is not None else 0.0
+        done = sum(rollout.counts_by_state()[State.SUCCEEDED] for rollout in self._rollouts)
+        return done / max(1, sum(rollout.size for rollout in self._rollouts))
 
     async def watch(self) -> None:
         """All parts run until they are cancelled; one that ends before has failed."""

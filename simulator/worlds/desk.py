@@ -1,0 +1,84 @@
+"""Where a live run is watched and operated from: what `fleetsim run` and Locust do differently."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.application.operator import carry_out
+from simulator.model.scenario import Deed, Scenario
+from simulator.worlds import setting
+from simulator.worlds.children import Child
+from simulator.worlds.progress import Line
+
+
+class Desk(Protocol):
+    """Watches a run, starts its shards, operates its rollouts."""
+
+    steps: bool
+    """Whether the parts count what each step took."""
+
+    async def attend(self, stop: asyncio.Event) -> None:
+        """While the run goes on; sets `stop` when it shall end early."""
+
+    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+        """The shards of the fleet, not started yet."""
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part said this."""
+
+    def stage(self, name: str) -> None:
+        """The run has come to this stage."""
+
+    def tick(self, at_s: float, states: dict[str, Any]) -> None:
+        """A second is over; seconds of the run, and the rollouts' states as last asked."""
+
+    async def operate(
+        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+    ) -> None:
+        """Have the one rollout begun and carried through; it is `over` when it has ended."""
+
+
+class Terminal:
+    """The desk of `fleetsim run`: a line on a terminal, shards beside the conductor, operators in it."""
+
+    steps = False
+
+    def __init__(self, line: Line, processes: int) -> None:
+        self._line, self._processes = line, processes
+
+    async def attend(self, stop: asyncio.Event) -> None:
+        """Nothing to attend to: signals stop the run."""
+
+    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+        """One each process."""
+        return [local(f"shard-{index}") for index in range(self._processes)]
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """Progress goes to the line."""
+        if event["event"] == "progress":
+            self._line.add({k: v for k, v in event.items() if k != "event"})
+
+    def stage(self, name: str) -> None:
+        """The line does not tell."""
+
+    def tick(self, at_s: float, states: dict[str, Any]) -> None:
+        """Draw the line."""
+        self._line.show(at_s)
+
+    async def operate(
+        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+    ) -> None:
+        """As the scenario's operator does."""
+        operator, spec = one.operator(), one.rollout
+        await asyncio.sleep(operator.after)
+        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setting.targets(one)]
+        await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
+        verbs: dict[Deed, Callable[[str], Awaitable[Any]]] = {
+            "pause": rollouts.pause,
+            "resume": rollouts.resume,
+            "abort": rollouts.abort,
+        }
+        await carry_out(operator.deeds, over.wait(), lambda deed: verbs[deed](spec.name))
