@@ -20,7 +20,7 @@ import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.quantity import many, share
-from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario
+from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario, with_operators
 from simulator.worlds.shipped import GROUPS, find, shipped
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def run(
     fault: Annotated[
         list[str] | None, typer.Option(envvar="FLEETSIM_FAULT", help="one more, on all devices from the start")
     ] = None,
+    operators: Annotated[
+        int | None, typer.Option(envvar="FLEETSIM_OPERATORS", min=1, help="each rolls out to a part of the targets")
+    ] = None,
     link: Link = "lean",
     processes: Processes = 1,
     pooled: Pooled = False,
@@ -87,10 +90,12 @@ def run(
     junit: Annotated[Path | None, typer.Option(envvar="FLEETSIM_JUNIT", help="also the JUnit XML here")] = None,
     quiet: Annotated[bool, typer.Option(envvar="FLEETSIM_QUIET", help="print the verdict alone")] = False,
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
+    led: Annotated[int | None, typer.Option(hidden=True, help="led over stdin and stdout, by so many workers")] = None,
+    command: Annotated[str | None, typer.Option(hidden=True, help="what repeats the run")] = None,
 ) -> None:
     """Run a scenario: a run directory with its trace, a report and a verdict."""
     flags = locals()
-    loaded = _loaded(scenario, _laid(flags), fault or ())
+    loaded = with_operators(_loaded(scenario, _laid(flags), fault or ()), operators)
     if check_determinism:
         from simulator.worlds.replay import differing, twice
 
@@ -100,6 +105,8 @@ def run(
     from simulator.worlds import runs
 
     options = _options(flags)
+    if led is not None:
+        raise typer.Exit(_led(loaded, out, command or "", options, led))
     if not quiet and not as_json:
         fleet = many(loaded.fleet.devices, "device")
         print(f"{loaded.name}: {fleet}, {loaded.world} world, seed {loaded.seed}", flush=True)
@@ -114,6 +121,21 @@ def run(
         if copy:
             shutil.copyfile(path / name, copy)
     raise typer.Exit(judgement.exit_code)
+
+
+def _led(scenario: Scenario, out: Path, command: str, options: Options, workers: int) -> int:
+    """A run that Locust leads."""
+    from reports import summary
+    from simulator.worlds import led, runs
+
+    if scenario.world != "live":
+        raise ScenarioError(f"{scenario.name}: Locust drives the live world; add --world live, or use fleetsim run")
+    repeat = f"{command} --seed {scenario.seed}"
+    path, judgement = runs.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers))
+    numbers = _written(path, judgement)
+    text = summary.text(numbers, str(path / "report.html"))
+    led.tell("ended", verdict=numbers["verdict"], exit_code=judgement.exit_code, path=str(path), text=text)
+    return judgement.exit_code
 
 
 @app.command()
@@ -312,17 +334,25 @@ def _without(words: list[str], flag: str) -> list[str]:
 
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
-    from reports import files, summary
-    from simulator.trace import rundir
+    from reports import summary
 
-    numbers = files.write_all(rundir.open_run(path), judgement)
-    _to_step_summary(path / "summary.md")
+    numbers = _written(path, judgement)
     if as_json:
         print(json.dumps(numbers, indent=2))
     elif quiet:
         print(numbers["verdict"])
     else:
         print(summary.text(numbers, str(path / "report.html")))
+
+
+def _written(path: Path, judgement: Any) -> dict[str, Any]:
+    """The numbers, of which the run's files were written."""
+    from reports import files
+    from simulator.trace import rundir
+
+    numbers = files.write_all(rundir.open_run(path), judgement)
+    _to_step_summary(path / "summary.md")
+    return numbers
 
 
 @app.command()

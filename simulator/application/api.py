@@ -305,11 +305,11 @@ class RemoteRollouts:
     """The port on somebody's API at `base` (scheme and authority)."""
 
     def __init__(self, http: HttpLink, base: str, token: str) -> None:
-        self._http, self._base = http, base
+        self._http, self.base, self.token = http, base, token
         self._headers = (("authorization", f"Bearer {token}"), ("content-type", "application/json"))
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> Any:
-        request = Request(method, self._base + path, self._headers, body)
+        request = Request(method, self.base + path, self._headers, body)
         response = await self._http.request(request, timeout_s=60.0, bound=1 << 28)
         try:
             said = orjson.loads(response.body)

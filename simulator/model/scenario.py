@@ -701,6 +701,16 @@ class Scenario(Part):
         return tuple(ordinal for ordinal in members if ordinal in only) if only else tuple(members)
 
 
+def with_operators(scenario: Scenario, count: int | None) -> Scenario:
+    """The scenario with so many operators, each for a part of the targets. Raises ScenarioError where it names some."""
+    if count is None:
+        return scenario
+    if scenario.operators:
+        raise ScenarioError(f"--operators {count}: {scenario.name} has {len(scenario.operators)} operators of its own")
+    parts = tuple(Operator(part=(nth, count)) for nth in range(1, count + 1))
+    return scenario.model_copy(update={"operators": parts})
+
+
 def _no_such(what: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f"no such {what}: {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
@@ -12,6 +13,7 @@ from simulator.model.scenario import Deed, Scenario
 from simulator.worlds import setting
 from simulator.worlds.children import Child
 from simulator.worlds.progress import Line
+from simulator.worlds.stages import Stop
 
 
 class Desk(Protocol):
@@ -20,8 +22,11 @@ class Desk(Protocol):
     steps: bool
     """Whether the parts count what each step took."""
 
-    async def attend(self, stop: asyncio.Event) -> None:
-        """While the run goes on; sets `stop` when it shall end early."""
+    async def attend(self, stop: Stop, began: float) -> None:
+        """While the run goes on, which began at this Unix time; sets `stop` when it shall end early."""
+
+    def begin(self, scenario: Scenario, path: Path) -> None:
+        """The run begins, and leaves its record there."""
 
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """The shards of the fleet, not started yet."""
@@ -49,7 +54,10 @@ class Terminal:
     def __init__(self, line: Line, processes: int) -> None:
         self._line, self._processes = line, processes
 
-    async def attend(self, stop: asyncio.Event) -> None:
+    def begin(self, scenario: Scenario, path: Path) -> None:
+        """Whoever started it has said so."""
+
+    async def attend(self, stop: Stop, began: float) -> None:
         """Nothing to attend to: signals stop the run."""
 
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:

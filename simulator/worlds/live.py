@@ -28,7 +28,7 @@ from simulator.worlds import limits, setting
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
 from simulator.worlds.stack import Options, Stack, refuse_remote
-from simulator.worlds.stages import Outcome, conduct
+from simulator.worlds.stages import Outcome, Stop, conduct
 
 _FIRST_SHARD = 10
 _POLL_S = 0.1
@@ -81,16 +81,17 @@ def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: l
 
 
 async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
+    desk.begin(scenario, path)
     zero_ns = time.monotonic_ns()
     epoch = time.time() - time.monotonic()
-    stop = asyncio.Event()
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
         world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
-        attending = asyncio.ensure_future(desk.attend(stop))
+        attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))
         try:
             return await conduct(world, scenario, record, stop)
         finally:

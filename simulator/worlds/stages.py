@@ -54,11 +54,17 @@ class World(Protocol):
         """Bring everything down and gather the record."""
 
 
+class Stop(asyncio.Event):
+    """Set when a run shall end early."""
+
+    reason = "interrupted"
+
+
 class Outcome(dict[str, Any]):
     """How a run ended: `complete`, or `reason` why not; `died` names a part of ours that ended unasked."""
 
 
-async def conduct(world: World, scenario: Scenario, record: Record, stop: asyncio.Event | None = None) -> Outcome:
+async def conduct(world: World, scenario: Scenario, record: Record, stop: Stop | None = None) -> Outcome:
     """Take a world through its stages; `stop` ends them early. What goes wrong before the ramp is raised."""
     loop = asyncio.get_running_loop()
     outcome = Outcome(complete=False, reason="")
@@ -75,7 +81,7 @@ async def conduct(world: World, scenario: Scenario, record: Record, stop: asynci
             outcome["reason"] = stages.result()
             outcome["complete"] = not outcome["reason"]
         elif stop is not None and stop.is_set():
-            outcome["reason"] = "interrupted"
+            outcome["reason"] = stop.reason
         else:
             racers[-1].result()
     except PartDied as error:

@@ -1,0 +1,117 @@
+"""The desk of a run that another process leads, over this one's stdin and stdout: Locust, whose threads of its own kind
+must not meet an event loop.
+
+JSON lines go both ways. To it: how the run goes, what the steps took, each rollout that waits for its operator, and what
+is to be done with the shards, which it starts wherever it likes. From it: what these said and how they ended, and
+`stop`. The end of stdin stops the run too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.model.scenario import Scenario
+from simulator.worlds import setting
+from simulator.worlds.children import Child, RemoteChild
+from simulator.worlds.stages import Stop
+from simulator.worlds.steps import Joined
+
+
+def tell(event: str, **facts: Any) -> None:
+    """One line to who leads."""
+    sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class Led:
+    """A desk whose `workers` each start one shard."""
+
+    steps = True
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._shards: dict[str, RemoteChild] = {}
+        self._join = Joined(0.0)
+        self._counts: Counter[str] = Counter()
+
+    def begin(self, scenario: Scenario, path: Path) -> None:
+        """The run begins."""
+        facts = {"scenario": scenario.name, "devices": len(scenario.fleet.present), "seed": scenario.seed}
+        (path / "parts").mkdir(exist_ok=True)
+        tell("begun", path=str(path), targets=len(scenario.targets()), **facts)
+
+    async def attend(self, stop: Stop, began: float) -> None:
+        """Hear what comes, until it shall stop."""
+        self._join = Joined(began)
+        reader = asyncio.StreamReader(limit=1 << 26)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            said = orjson.loads(line)
+            if "stop" in said:
+                stop.reason = said["stop"]
+                stop.set()
+            elif (shard := self._shards.get(said["part"])) is None:
+                continue
+            elif "died" in said:
+                shard.died(said["died"], said["words"])
+            else:
+                shard.heard(said["said"])
+        stop.set()
+        for shard in self._shards.values():
+            shard.died(-9, "its road to the conductor is gone")
+
+    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+        """One each worker."""
+        names = [f"shard-{index}" for index in range(self._workers)]
+        self._shards = {name: RemoteChild(name, heard, self._post) for name in names}
+        return list(self._shards.values())
+
+    @staticmethod
+    def _post(name: str, what: dict[str, Any]) -> None:
+        tell("part", part=name, **what)
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """Progress is counted, steps are passed on."""
+        kind = event.pop("event")
+        if kind == "progress":
+            self._counts.update(event)
+        elif kind == "steps":
+            bins = [*event.get("steps", ()), *self._join(event.get("offers", ()), event.get("heard", ()))]
+            if bins:
+                tell("steps", steps=bins)
+        else:
+            tell(kind, of=name, **event)
+
+    def stage(self, name: str) -> None:
+        """The run has come to this stage."""
+        tell("stage", stage=name)
+
+    def tick(self, at_s: float, states: dict[str, Any]) -> None:
+        """What a person wants to see of the second."""
+        rollouts = {name: state.model_dump() for name, state in states.items()}
+        tell("tick", at_s=at_s, counts=dict(self._counts), rollouts=rollouts)
+
+    async def operate(
+        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+    ) -> None:
+        """It waits for an operator from now on."""
+        operator = one.operator()
+        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setting.targets(one)]
+        request = RolloutRequest(spec=one.rollout, artifact=artifact, targets=targets)
+        tell(
+            "operate",
+            url=rollouts.base,
+            token=rollouts.token,
+            name=one.rollout.name,
+            after_s=operator.after,
+            deeds=operator.deeds,
+            request=request.model_dump(mode="json", by_alias=True),
+        )

@@ -1,0 +1,67 @@
+"""What is said to the conductor on Locust's command line, or in its start form: the flags of `fleetsim run`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any, NamedTuple
+
+
+class Flag(NamedTuple):
+    """One of them; `form`: whether the start form of the web page shows it."""
+
+    name: str
+    text: str
+    form: bool = False
+    many: bool = False
+    switch: bool = False
+
+
+FLAGS = (
+    Flag("devices", "how many", form=True),
+    Flag("ramp", "of the devices: 200/s or 30s", form=True),
+    Flag("seed", "which draws", form=True),
+    Flag("broker", "embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL"),
+    Flag("database", "sqlite, or sqlite:PATH"),
+    Flag("storage", "embedded, or the artifact's URL"),
+    Flag("fault", "one more, on all devices from the start", many=True),
+    Flag("first-index", "of the devices"),
+    Flag("link", "lean or library"),
+    Flag("pooled", "downloads share connections", switch=True),
+    Flag("ifaddr", "a local address to bind", many=True),
+    Flag("allow-remote", "a host beyond this machine that is meant", many=True),
+    Flag("cafile", "trusted certificates"),
+    Flag("cert", "a client certificate"),
+    Flag("key", "its key"),
+    Flag("insecure", "do not check certificates", switch=True),
+    Flag("out", "where run directories go"),
+)
+
+
+def add(parser: Any) -> None:
+    """Teach Locust's parser the flags. (Its groups cannot hide one from the start form.)"""
+    parser.add_argument(
+        "--scenario", default="quickstart", env_var="FLEETSIM_SCENARIO", help="a file, or a shipped one's name"
+    )
+    for flag in FLAGS:
+        more: dict[str, Any] = {"action": "store_true"} if flag.switch else {"action": "append"} if flag.many else {}
+        env_var = f"FLEETSIM_{flag.name.upper().replace('-', '_')}"
+        if flag.form:
+            more["default"] = ""  # a form shows what is text
+        names = ("-c", "--devices") if flag.name == "devices" else (f"--{flag.name}",)
+        parser.add_argument(*names, env_var=env_var, help=flag.text, include_in_web_ui=flag.form, **more)
+
+
+def words(options: Namespace) -> list[str]:
+    """The words of `fleetsim run` that say the same."""
+    said = [str(options.scenario)]
+    for flag in FLAGS:
+        value = getattr(options, flag.name.replace("-", "_"), None)
+        if flag.switch:
+            said += [f"--{flag.name}"] if value else []
+        elif value:
+            said += [word for one in (value if flag.many else [value]) for word in (f"--{flag.name}", str(one))]
+    if options.run_time:
+        said += ["--run-time", f"{options.run_time}s"]
+    if (options.num_users or 1) > 1:
+        said += ["--operators", str(options.num_users)]
+    return said

@@ -1,0 +1,160 @@
+"""The conductor as a process of Locust's: started with a test, heard, and waited for; the shards' lines pass through here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import gevent
+import orjson
+from gevent import subprocess
+from gevent.event import Event
+from locust.env import Environment
+
+from simulator.worlds.locust import flags, statistics
+from simulator.worlds.locust.session import session_of
+
+_LOG = logging.getLogger("fleetsim")
+_STOP_S = 180.0  # what the record's end, its judgement and its report may take
+
+
+class Lead:
+    """One run after the other. `send(worker, what)` reaches the worker of that number; `tell(what)` all of them."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        send: Callable[[int, dict[str, Any]], None],
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._environment, self._send, self._tell = environment, send, tell
+        self._process: Any = None
+        self._over = Event()
+        self._parts: Path | None = None
+        self._records: dict[str, BinaryIO] = {}
+        self._gone: set[int] = set()
+        self._heard = {
+            "begun": self._begun,
+            "part": self._part,
+            "steps": self._steps,
+            "operate": self._operate,
+            "warning": self._warning,
+        }
+        self.exit_code = 3
+        """By the conventions of `fleetsim run`; 3 until something was started."""
+        self.facts: dict[str, Any] = {}
+        """What is known of the run, for whoever shows it: scenario, stage, tick, verdict, path, text."""
+
+    # ---- from Locust
+
+    def begin(self, workers: int) -> None:
+        """Start the conductor of a run whose shards so many workers start."""
+        self._over, self._parts, self._records, self._gone = Event(), None, {}, set()
+        self.exit_code, self.facts = 3, {}
+        said = flags.words(self._environment.parsed_options or Namespace())
+        command = shlex.join(["locust", *sys.argv[1:]])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "simulator.cli", "run", *said, "--led", str(workers), "--command", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            start_new_session=True,  # a terminal's Ctrl-C is for Locust alone
+        )
+        gevent.spawn(self._read)
+        gevent.spawn(self._complain)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is going on."""
+        return self._process is not None and not self._over.is_set()
+
+    def finish(self, reason: str) -> None:
+        """End the run, if one is going on, and wait until it is judged."""
+        if self.running:
+            self._write({"stop": reason})
+            self._over.wait(_STOP_S)
+
+    def lost(self, worker: int, who: str) -> None:
+        """A worker is gone, and its shard with it."""
+        if self.running and worker not in self._gone:
+            self._gone.add(worker)
+            _LOG.error("worker %s is gone, and the devices of shard-%d with it", who, worker)
+            self._write({"part": f"shard-{worker}", "died": -9, "words": f"its worker {who} is gone"})
+
+    # ---- from the workers
+
+    def hear(self, what: dict[str, Any]) -> None:
+        """What a part said, recorded, or how it ended."""
+        name = what["part"]
+        if "said" in what:
+            self._raw(b'{"part":"%s","said":%s}\n' % (name.encode(), what["said"].strip()))
+        elif "record" in what:
+            self._record(name, what["record"])
+        else:
+            if (record := self._records.pop(name, None)) is not None:
+                record.close()
+            self._write(what)
+
+    def _record(self, name: str, piece: bytes) -> None:
+        if self._parts is None:
+            return
+        if name not in self._records:
+            self._records[name] = (self._parts / f"{name}.arrow").open("wb")
+        self._records[name].write(piece)
+        self._records[name].flush()
+
+    # ---- to and from the conductor
+
+    def _write(self, what: dict[str, Any]) -> None:
+        self._raw(orjson.dumps(what) + b"\n")
+
+    def _raw(self, line: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def _read(self) -> None:
+        """Hear the conductor to its end."""
+        for line in self._process.stdout:
+            said = orjson.loads(line)
+            self._heard.get(said.pop("event"), self._note)(said)
+        code = self._process.wait()
+        self.exit_code = code if code >= 0 else 4
+        for record in self._records.values():
+            record.close()
+        session_of(self._environment).end()
+        self._tell({"exit_code": self.exit_code})
+        self._over.set()
+
+    def _complain(self) -> None:
+        for line in self._process.stderr:
+            _LOG.error("%s", line.decode(errors="replace").rstrip())
+
+    def _begun(self, said: dict[str, Any]) -> None:
+        self.facts |= said
+        self._parts = Path(said["path"]) / "parts"
+
+    def _part(self, said: dict[str, Any]) -> None:
+        self._send(int(said["part"].rpartition("-")[2]), said)
+
+    def _steps(self, said: dict[str, Any]) -> None:
+        statistics.merge(self._environment.stats, said["steps"])
+
+    def _operate(self, said: dict[str, Any]) -> None:
+        session_of(self._environment).offer(said)
+        self._tell({"operate": said})
+
+    def _warning(self, said: dict[str, Any]) -> None:
+        _LOG.warning("%s: %s", said["of"], said["text"])
+
+    def _note(self, said: dict[str, Any]) -> None:
+        self.facts |= {**said, "at": time.time()}

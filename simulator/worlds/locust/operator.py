@@ -1,0 +1,83 @@
+"""An operator as a Locust user: begins a rollout through the application's API, pauses, resumes or aborts it as the
+scenario says, and measures how long the fleet takes to converge."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gevent
+import orjson
+from locust import HttpUser, LoadTestShape, task
+from locust.exception import StopUser
+
+from simulator.worlds.locust.session import session_of
+
+_LOOK_S = 0.5
+
+
+class Operator(HttpUser):
+    """One rollout each."""
+
+    host = "http://application.invalid"  # the conductor tells where it really is
+
+    @task
+    def roll_out(self) -> None:
+        """Take a rollout that nobody has taken, and see it through."""
+        session = session_of(self.environment)
+        while (rollout := session.claim()) is not None:
+            gevent.sleep(max(0.0, rollout["due"] - time.monotonic()))
+            self.client.base_url = rollout["url"]
+            self.client.headers["authorization"] = f"Bearer {rollout['token']}"
+            if self._begin(rollout):
+                self._carry_out(rollout)
+        raise StopUser
+
+    def _begin(self, rollout: dict[str, Any]) -> bool:
+        """False where an operator elsewhere was faster."""
+        body, headers = orjson.dumps(rollout["request"]), {"content-type": "application/json"}
+        with self.client.post(
+            "/rollouts", data=body, headers=headers, name="begin rollout", catch_response=True
+        ) as response:
+            taken = response.status_code == 422 and "already" in response.text
+            if taken:
+                response.success()
+        return bool(response.status_code == 201)
+
+    def _carry_out(self, rollout: dict[str, Any]) -> None:
+        """Until it has ended; then tell how long that took since it was due."""
+        deeds, name = list(rollout["deeds"]), rollout["name"]
+        began = time.monotonic()
+        state: dict[str, Any] = {"status": "begun"}
+        while state["status"] != "ended":
+            gevent.sleep(_LOOK_S)
+            while deeds and began + deeds[0][0] <= time.monotonic():
+                self._do(name, deeds.pop(0)[1])
+            response = self.client.get(f"/rollouts/{name}", name="look at rollout")
+            state = response.json() if response.status_code == 200 else state
+        short = {k: n for k, n in state["states"].items() if k != "SUCCEEDED"}
+        self.environment.events.request.fire(
+            request_type="rollout",
+            name="time to convergence",
+            response_time=(time.monotonic() - rollout["due"]) * 1000,
+            response_length=0,
+            exception=ValueError(f"{name}: {short}") if short else None,
+        )
+
+    def _do(self, name: str, deed: str) -> None:
+        """Pause, resume or abort; one that its status does not allow is no failure."""
+        with self.client.post(f"/rollouts/{name}/{deed}", name=f"{deed} rollout", catch_response=True) as response:
+            if response.status_code == 409:
+                response.success()
+
+
+class Schedule(LoadTestShape):
+    """As many operators as the scenario wants by now, until the run is over."""
+
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """(operators, how many of them a second)."""
+        assert self.runner is not None
+        session = session_of(self.runner.environment)
+        return None if session.over else (session.due(), 10.0)

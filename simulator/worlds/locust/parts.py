@@ -1,0 +1,111 @@
+"""A worker's end of the shards: starts their processes, carries lines to and fro, and their records as they grow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import gevent
+import orjson
+from gevent import subprocess
+
+_RECORD_S = 1.0  # between two looks at what was recorded
+_PIECE = 1 << 19
+_END_S = 10.0
+
+Send = Callable[[dict[str, Any]], None]
+"""Takes what is for the conductor: `said` (JSON), `record` (bytes), or `died` and `words`; each with its `part`."""
+
+
+class Parts:
+    """The parts of this worker, by name."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._parts: dict[str, _Part] = {}
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def obey(self, what: dict[str, Any]) -> None:
+        """Do what the conductor wants done with a part."""
+        name = what["part"]
+        if what["do"] == "spawn":
+            self._parts[name] = _Part(name, self._send)
+        elif (part := self._parts.get(name)) is not None:
+            if what["do"] == "line":
+                part.write(what["line"])
+            else:
+                part.close()
+
+    def close(self) -> None:
+        """End them all: the conductor is gone, or nobody needs them any more."""
+        for part in self._parts.values():
+            part.close()
+
+
+class _Part:
+    def __init__(self, name: str, send: Send) -> None:
+        self._name, self._send = name, send
+        self._scratch = tempfile.TemporaryDirectory(prefix="fleetsim-")
+        self._trace = Path(self._scratch.name) / "trace.arrow"
+        self._log = Path(self._scratch.name) / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "simulator.worlds.part"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                start_new_session=True,
+            )
+        gevent.spawn(self._live)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One line to its stdin; nothing once it is gone. Its record goes to this worker's own disk."""
+        if "trace" in line:
+            line = {**line, "trace": str(self._trace)}
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(orjson.dumps(line) + b"\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """Close its stdin, which ends it; kill it when that does not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
+        gevent.spawn_later(_END_S, self._kill)
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def _live(self) -> None:
+        """Carry what it says and records, until it has ended and all is told."""
+        carrier = gevent.spawn(self._carry)
+        for line in self._process.stdout:
+            self._send({"part": self._name, "said": line})
+        code = self._process.wait()
+        carrier.join()
+        lines = self._log.read_text(errors="replace").splitlines()
+        self._send({"part": self._name, "died": code, "words": lines[-1] if lines else ""})
+        self._scratch.cleanup()
+
+    def _carry(self) -> None:
+        while not self._trace.exists() and self._process.poll() is None:
+            gevent.sleep(_RECORD_S / 10)
+        if not self._trace.exists():
+            return
+        with self._trace.open("rb") as trace:
+            while self._process.poll() is None:
+                self._pour(trace)
+                gevent.sleep(_RECORD_S)
+            self._pour(trace)
+
+    def _pour(self, trace: BinaryIO) -> None:
+        while piece := trace.read(_PIECE):
+            self._send({"part": self._name, "record": piece})
