@@ -9,7 +9,7 @@ import numpy as np
 from reports.points import spelled
 
 PARTS = {"shard": "generator", "application": "application", "broker": "broker", "mosquitto": "broker",
-         "backend": "replica and storage"}  # fmt: skip
+         "replica": "replica", "storage": "storage"}  # fmt: skip
 _BUSY, _BUSY_MOST, _WAITED, _AT_PACE, _OTHERS = 0.85, 0.97, 0.2, 0.9, 0.15  # shares
 
 

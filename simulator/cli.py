@@ -267,6 +267,7 @@ def serve(
     broker_port: Annotated[int, typer.Option(envvar="FLEETSIM_BROKER_PORT", min=0, max=65535)] = 1883,
     backend_port: Annotated[int, typer.Option(envvar="FLEETSIM_BACKEND_PORT", min=0, max=65535)] = 8080,
     application_port: Annotated[int, typer.Option(envvar="FLEETSIM_APPLICATION_PORT", min=0, max=65535)] = 8081,
+    storage_port: Annotated[int, typer.Option(envvar="FLEETSIM_STORAGE_PORT", min=0, max=65535)] = 8082,
     token: Annotated[
         str | None, typer.Option(envvar="FLEETSIM_TOKEN", help="of the HTTP APIs; none: a fresh one")
     ] = None,
@@ -276,7 +277,7 @@ def serve(
     key: Key = None,
     insecure: Insecure = False,
 ) -> None:
-    """Run broker, backend and application alone, until interrupted."""
+    """Run broker, backend (replica and storage) and application alone, until interrupted."""
     flags = locals()
     from simulator.worlds.serve import serve as serving
 

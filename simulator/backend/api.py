@@ -1,4 +1,4 @@
-"""The backend's HTTP face: artifacts in by name and version and out by signed URL, a thing's replica, health."""
+"""The HTTP faces of the storage (artifacts in by name and version, and out by signed URL) and of the replica."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from pydantic import BaseModel
 
 from simulator import __version__
@@ -47,30 +47,49 @@ class ReplicaDocument(BaseModel):
     delta: dict[str, Any]
 
 
-def app(
+def replica_face(
+    *, read: Callable[[str], Awaitable[Row | None]], health: Callable[[], dict[str, Any]], token: str
+) -> App:
+    """The replica's face. `read(thing)` gives a thing's committed row; all but /health wants the token."""
+    face = guarded("fleetsim replica", token)
+    _tell_health(face, health)
+
+    @face.get("/things/{thing}")
+    async def document(thing: str) -> ReplicaDocument:
+        """A thing's replica, as it is committed."""
+        row = await read(thing)
+        if row is None:
+            raise HTTPException(404, f"no replica of {thing!r}")
+        return ReplicaDocument(
+            thing=thing,
+            version=row.version,
+            job=row.job,
+            desired=row.desired,
+            reported=row.reported,
+            delta=delta(row.desired, row.reported),
+        )
+
+    face.openapi()["paths"]["/health"]["get"]["security"] = []
+    return face
+
+
+def storage_face(
     *,
     storage: Storage,
     serve: Serve,
-    read: Callable[[str], Awaitable[Row | None]],
-    health: Callable[[], dict[str, Any]],
     now: Callable[[], float],
     token: str,
     max_artifact_bytes: int,
     keep: Callable[[str, str, bytes], None] = lambda name, version, content: None,
 ) -> App:
-    """The whole face as one ASGI application. `serve(request, address)` answers a device's download; `read(thing)`
-    gives a thing's committed row; `now()` is Unix time; `keep(name, version, content)`, in a thread, makes an upload
-    last; all else but /health wants the token."""
-    face = guarded("fleetsim backend", token)
+    """The storage's face. `serve(request, address)` answers a device's download; `now()` is Unix time; `keep(name,
+    version, content)`, in a thread, makes an upload last; all else but /health wants the token."""
+    face = guarded("fleetsim storage", token)
+    _tell_health(face, lambda: {"artifacts": len(storage.artifacts)})
 
     @face.exception_handler(ScenarioError)
     async def refused(_: Request, refusal: Exception) -> Any:
         return error(409 if isinstance(refusal, ArtifactConflict) else 422, str(refusal))
-
-    @face.get("/health")
-    async def healthy() -> dict[str, Any]:
-        """Whether it is up, and what it holds. Needs no token."""
-        return {"status": "ok", "version": __version__, **health()}
 
     @face.get("/artifacts")
     async def artifacts() -> list[ArtifactFacts]:
@@ -106,21 +125,6 @@ def app(
         expires = int(now()) + ttl_s
         return SignedUrl(url=storage.presign(stored, thing, expires, address), expires_at=expires)
 
-    @face.get("/things/{thing}")
-    async def document(thing: str) -> ReplicaDocument:
-        """A thing's replica, as it is committed."""
-        row = await read(thing)
-        if row is None:
-            raise HTTPException(404, f"no replica of {thing!r}")
-        return ReplicaDocument(
-            thing=thing,
-            version=row.version,
-            job=row.job,
-            desired=row.desired,
-            reported=row.reported,
-            delta=delta(row.desired, row.reported),
-        )
-
     paths = face.openapi()["paths"]
     paths["/health"]["get"]["security"] = []
     paths["/artifacts/{name}/{version}"] |= _downloads()
@@ -132,6 +136,13 @@ def app(
             await face(scope, receive, send)
 
     return route
+
+
+def _tell_health(face: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
+    @face.get("/health")
+    async def healthy() -> dict[str, Any]:
+        """Whether it is up, and what it holds. Needs no token."""
+        return {"status": "ok", "version": __version__, **health()}
 
 
 def _downloads() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The backend on its wires: requests in, one group commit for all that gathered, then the answers out."""
+"""The replica on its wires: requests in, one group commit for all that gathered, then the answers out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from simulator.backend.database import Database
 from simulator.backend.replica import Decision, Replica, Row
+from simulator.backend.shelf import Catalogue
 from simulator.backend.storage import Storage
 from simulator.dialects.atlas import AtlasReplica
 from simulator.links.base import MqttLink
@@ -31,28 +32,30 @@ class Leaves:
     With `bind_address` a URL is bound to the address that its thing reported, and there is none before it did.
     """
 
-    def __init__(self, storage: Storage, *, ttl_s: float, credential: bool, bind_address: bool = False) -> None:
+    def __init__(
+        self, storage: Storage | Catalogue, *, ttl_s: float, credential: bool, bind_address: bool = False
+    ) -> None:
         self._storage, self._ttl_s, self._by_credential, self._bind = storage, ttl_s, credential, bind_address
 
     def mint(self, url: str, row: Row, now: float) -> Document | None:
         """A delta's `download` member; None for a URL that is not this storage's."""
-        stored = self._storage.find(url)
+        known = self._storage.known(url)
         address = row.reported.get("address") if self._bind else ""
-        if stored is None or not isinstance(address, str) or (self._bind and not address):
+        if known is None or not isinstance(address, str) or (self._bind and not address):
             return None
-        known = {"size": len(stored.content), "sha256": stored.sha256}
+        facts = {"size": known.size, "sha256": known.sha256}
         if self._by_credential:
-            return {"url": url, **known}
+            return {"url": url, **facts}
         expires = int(now + self._ttl_s)
-        return {"url": self._storage.presign(stored, row.thing, expires, address), "expiresAt": expires, **known}
+        return {"url": self._storage.presign(known, row.thing, expires, address), "expiresAt": expires, **facts}
 
     def grant(self, url: str, thing: str, now: float) -> tuple[str, float] | None:
         """An Authorization header's value and its end; None for a URL that is not this storage's."""
-        stored = self._storage.find(url)
-        if stored is None:
+        known = self._storage.known(url)
+        if known is None:
             return None
         expires = int(now + self._ttl_s)
-        return self._storage.credential(stored, thing, expires), expires
+        return self._storage.credential(known, thing, expires), expires
 
 
 def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:

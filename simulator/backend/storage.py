@@ -20,6 +20,14 @@ class ArtifactConflict(ScenarioError):
     """Other bytes are there under this name and version."""
 
 
+class Known(NamedTuple):
+    """What an artifact is, without its bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
 class Stored(NamedTuple):
     """An artifact as the storage keeps it."""
 
@@ -27,6 +35,11 @@ class Stored(NamedTuple):
     content: bytes
     sha256: str
     etag: str
+
+    @property
+    def known(self) -> Known:
+        """The same without its bytes."""
+        return Known(self.path, len(self.content), self.sha256)
 
 
 class Served(NamedTuple):
@@ -40,17 +53,40 @@ class Served(NamedTuple):
 
 
 @dataclass(slots=True)
-class Storage:
-    """Artifacts below `base` (scheme and authority), signed with `key`."""
+class Signer:
+    """Gives leave to download what is below `base` (scheme and authority), signed with `key`."""
 
     base: str
     key: bytes
+
+    def _sign(self, *parts: object) -> str:
+        return hmac.new(self.key, repr([*map(str, parts)]).encode(), hashlib.sha256).hexdigest()
+
+    def _signed(self, signature: str, *parts: object) -> bool:
+        return hmac.compare_digest(signature.encode(), self._sign(*parts).encode())
+
+    def presign(self, artifact: Known | Stored, thing: str, expires: int, address: str = "") -> str:
+        """A URL for this thing until `expires` (Unix seconds), and for this address if one is given."""
+        bound = f"&address={quote(address)}" if address else ""
+        signature = self._sign("url", artifact.path, thing, expires, address)
+        return f"{self.base}{artifact.path}?thing={quote(thing)}&expires={expires}{bound}&signature={signature}"
+
+    def credential(self, artifact: Known | Stored, thing: str, expires: int) -> str:
+        """An Authorization header's value: this artifact, this thing, until `expires`."""
+        signature = self._sign("credential", artifact.path, thing, expires)
+        return f"Bearer {quote(thing, safe='')}.{expires}.{signature}"
+
+
+@dataclass(slots=True)
+class Storage(Signer):
+    """Artifacts, and whoever has leave is served."""
+
     artifacts: dict[str, Stored] = field(default_factory=dict)
 
     def put(self, name: str, version: str, content: bytes) -> Artifact:
         """Keep an artifact. It is immutable: other bytes under the same name and version raise ArtifactConflict.
         Raises ScenarioError for a name or version that no URL can hold."""
-        path = _path(name, version)
+        path = path_of(name, version)
         digest = hashlib.sha256(content).hexdigest()
         held = self.artifacts.get(path)
         if held is not None and held.sha256 != digest:
@@ -62,27 +98,16 @@ class Storage:
         """The artifact with this stable URL."""
         return self.artifacts.get(url.removeprefix(self.base)) if url.startswith(self.base) else None
 
+    def known(self, url: str) -> Known | None:
+        """What the artifact with this stable URL is."""
+        stored = self.find(url)
+        return stored.known if stored is not None else None
+
     def at(self, name: str, version: str) -> Stored | None:
         """The artifact of this name and version. Raises ScenarioError as `put` does."""
-        return self.artifacts.get(_path(name, version))
+        return self.artifacts.get(path_of(name, version))
 
-    # ---- leave to download
-
-    def _sign(self, *parts: object) -> str:
-        return hmac.new(self.key, repr([*map(str, parts)]).encode(), hashlib.sha256).hexdigest()
-
-    def _signed(self, signature: str, *parts: object) -> bool:
-        return hmac.compare_digest(signature.encode(), self._sign(*parts).encode())
-
-    def presign(self, stored: Stored, thing: str, expires: int, address: str = "") -> str:
-        """A URL for this thing until `expires` (Unix seconds), and for this address if one is given."""
-        bound = f"&address={quote(address)}" if address else ""
-        signature = self._sign("url", stored.path, thing, expires, address)
-        return f"{self.base}{stored.path}?thing={quote(thing)}&expires={expires}{bound}&signature={signature}"
-
-    def credential(self, stored: Stored, thing: str, expires: int) -> str:
-        """An Authorization header's value: this artifact, this thing, until `expires`."""
-        return f"Bearer {quote(thing, safe='')}.{expires}.{self._sign('credential', stored.path, thing, expires)}"
+    # ---- serving
 
     def _who(self, request: Request, path: str, query: dict[str, str], now: float, address: str) -> tuple[str, str]:
         """(thing, "") for one with leave, ("", why not) for all others."""
@@ -104,8 +129,6 @@ class Storage:
         if now > int(expires):
             return "", "expired"
         return thing, ""
-
-    # ---- serving
 
     def serve(self, request: Request, now: float, address: str = "") -> tuple[Response, Served]:
         """Answer a GET or HEAD for an artifact; `now` in Unix seconds."""
@@ -131,7 +154,8 @@ class Storage:
         return Response(status, headers, body), Served("", status, 0, "", f"{path}: {why}")
 
 
-def _path(name: str, version: str) -> str:
+def path_of(name: str, version: str) -> str:
+    """An artifact's path in its URL. Raises ScenarioError for a name or version that no URL can hold."""
     for part in (name, version):
         if part in ("", ".", ".."):  # RFC 3986 5.2.4: clients take these out of a URL
             raise ScenarioError(f"an artifact's name and version must each be a part of a URL, unlike {part!r}")
@@ -139,7 +163,7 @@ def _path(name: str, version: str) -> str:
 
 
 def _normal(path: str) -> str:
-    """The path as `_path` spells it: some clients encode fewer characters, or in lower case (RFC 3986 6.2.2)."""
+    """The path as `path_of` spells it: some clients encode fewer characters, or in lower case (RFC 3986 6.2.2)."""
     return "/".join(quote(unquote(part), safe="") for part in path.split("/"))
 
 

@@ -15,8 +15,10 @@ from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace, View
 
 Check = Callable[[Trace, Scenario], Finding]
-BACKEND = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL, Kind.SERVED)
-"""What the backend alone records."""
+REPLICA = (Kind.ACCEPTED, Kind.REJECTED, Kind.SENT_DELTA, Kind.CREDENTIAL)
+"""What the replica alone records."""
+STORAGE = (Kind.SERVED,)
+"""What the storage alone records."""
 _NAMED = 20
 _SAID = 3
 
@@ -89,6 +91,14 @@ def _named(things: list[str]) -> str:
 def torn(trace: Trace) -> npt.NDArray[np.bool_]:
     """By the code of a thing: whether its own record does not reach to its end, so that what it did last is unknown."""
     return ~mentioned(trace.kind(Kind.RETIRED))
+
+
+def reach(trace: Trace, *kinds: str) -> int:
+    """The row to which the record of those reaches who recorded such events: a server's own, where it was a process of
+    its own; -1 where nobody did."""
+    told = trace.kind(*REPLICA, *STORAGE, Kind.HEALTH)
+    ours = told.rows[np.isin(told["shard"], trace.kind(*kinds)["shard"])]
+    return int(ours[-1]) if len(ours) else -1
 
 
 def mentioned(events: View) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.checks.arrays import nth
-from simulator.checks.base import BACKEND, Draft, torn
+from simulator.checks.base import STORAGE, Draft, reach, torn
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
@@ -242,14 +242,13 @@ def _untargeted(targets: Targets, served: View) -> Mask:
 
 
 def _own_leave(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
-    """Each response that a device got was served before in its own name, as far as the backend's record reaches."""
+    """Each response that a device got was served before in its own name, as far as the storage's record reaches."""
     span = np.int64(len(trace))
     order = np.sort(served["thing"] * span + served.rows)
     base = pieces["thing"] * span
     before = np.searchsorted(order, base + pieces.rows) - np.searchsorted(order, base)
     lent = nth(pieces["thing"]) >= before
-    backend = trace.kind(*BACKEND).rows
-    covered = pieces.rows < backend[-1]
+    covered = pieces.rows < reach(trace, *STORAGE)
     draft.offend(pieces.rows[lent & covered])
     if (lent & ~covered).any():
-        draft.doubt(f"{many(int((lent & ~covered).sum()), 'download')} past the backend's record")
+        draft.doubt(f"{many(int((lent & ~covered).sum()), 'download')} past the storage's record")

@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, link_events
-from simulator.checks.outages import outages
+from simulator.checks.outages import HEARING, outages
 from simulator.checks.profiles import Numbers, Profiles, longest
 from simulator.checks.storage import SKEW_US, refusals
 from simulator.checks.strikes import strikes
@@ -80,7 +80,7 @@ def _steady(trace: Trace, retries: _Retries, settle_us: Numbers) -> Mask:
     connected &= t_us[retries.refused] - taken(links["t_us"], link) > settle_us
     harmed = again.latest(strikes(trace, lambda what: "request" not in what), "thing") >= 0
     steady = connected & (since < retries.refused) & ~harmed
-    for begin, end in outages(trace):
+    for begin, end in outages(trace, (*HEARING, "storage")):
         steady &= (again["t_us"] < begin) | (t_us[retries.refused] > end)
     return np.asarray(steady)
 

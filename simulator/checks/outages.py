@@ -7,24 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from simulator.model.events import Kind
+from simulator.model.events import KILLED, Kind
 from simulator.trace.reader import Codes, Trace
 from simulator.trace.targets import Mask
 
 RETURN_US = 10_000_000  # until whoever lost a server has found it again
 
-SERVERS = ("broker", "backend")
+HEARING = ("broker", "replica")  # where one of them is down, nothing that is said over MQTT is heard
 
 
-def outages(trace: Trace, servers: tuple[str, ...] = SERVERS) -> list[tuple[int, int]]:
-    """From when to when, in microseconds, these servers were killed by faults; one that never came back lasts to the
-    end."""
+def outages(trace: Trace, servers: tuple[str, ...] = HEARING) -> list[tuple[int, int]]:
+    """From when to when, in microseconds, one of these servers was killed by a fault; one that never came back is down
+    to the end."""
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
     down, found = {}, []
     for nth, status, detail, t_us in zip(
         turns["size"].tolist(), turns.texts("status"), turns.texts("detail"), turns["t_us"].tolist(), strict=True
     ):
-        if not detail or json.loads(detail).get("server") not in servers:
+        killed = KILLED.get(json.loads(detail).get("server", ""), ()) if detail else ()
+        if not set(killed) & set(servers):
             continue
         if status == "begin":
             down[nth] = t_us

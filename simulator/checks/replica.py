@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
-from simulator.checks.base import BACKEND, Draft, mentioned
+from simulator.checks.base import REPLICA, Draft, mentioned, reach
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
@@ -16,7 +16,7 @@ from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask
 
-_LACKS = "the trace holds nothing of the backend: no replica.accepted"
+_LACKS = "the trace holds nothing of the replica: no replica.accepted"
 
 
 def version(trace: Trace, scenario: Scenario) -> Finding:
@@ -80,7 +80,7 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(deltas.rows[wrong | _misnamed(accepted, desired, deltas, cause)])
     published = np.zeros(len(accepted), bool)
     published[cause[caused]] = True
-    recorded = accepted.rows < trace.kind(*BACKEND).rows[-1]  # the record may break off between the two events
+    recorded = accepted.rows < reach(trace, *REPLICA)  # the record may break off between the two events
     draft.offend(accepted.rows[differs & ~published & recorded])
     if unsure := int((differs & ~published & ~recorded).sum() + (~differs & ~agrees).sum()):
         draft.doubt(f"whether a delta was due is not in the trace for {many(unsure, 'accepted update')}")
@@ -140,11 +140,11 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     accepted = trace.kind(Kind.ACCEPTED, Kind.LOADED)
     basis = offers.latest(desires, "thing", "job")
     held = _committed(accepted, answers)
-    reach = trace.kind(*BACKEND).rows[-1]
+    until = reach(trace, *REPLICA)
     for told, committed in ((answers, held), (offers, basis >= 0)):
-        draft.offend(told.rows[~committed & (told.rows < reach)])
-        if unsure := int((~committed & (told.rows >= reach)).sum()):
-            draft.doubt(f"{many(unsure, 'answer')} past the backend's record")
+        draft.offend(told.rows[~committed & (told.rows < until)])
+        if unsure := int((~committed & (told.rows >= until)).sum()):
+            draft.doubt(f"{many(unsure, 'answer')} past the replica's record")
     docs = np.concatenate([answers["doc"], taken(desires["doc"], basis)])
     draft.offend(_taken_back(accepted, View(trace, np.concatenate([answers.rows, offers.rows])), docs))
     good = f"{many(len(answers) + len(offers), 'answer')}, each of what is kept"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.checks.arrays import follows, grouped, shifted, taken
-from simulator.checks.base import BACKEND, Draft, link_events, mentioned, torn
+from simulator.checks.base import REPLICA, Draft, link_events, mentioned, torn
 from simulator.checks.learning import connections, hearing_us
 from simulator.checks.outages import outages
 from simulator.checks.profiles import Numbers, Profiles, longest
@@ -150,8 +150,8 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     deltas = trace.kind(Kind.SENT_DELTA)
     if not (expiry_us[clients] > 0).any():
         return draft.decide("no session persisted", "")
-    if not len(trace.kind(*BACKEND)):
-        return draft.unknown("the trace holds nothing of the backend")
+    if not len(trace.kind(*REPLICA)):
+        return draft.unknown("the trace holds nothing of the replica")
     deaf = mentioned(strikes(trace, lambda said: said.get("nature") in DEAF))
     deltas = deltas.only(~deaf[deltas["thing"]])
     deltas = deltas.only((expiry_us[deltas["thing"]] > 0) & (deltas["version"] >= 0) & (deltas["doc"] >= 0))

@@ -30,7 +30,7 @@ class Rules(NamedTuple):
     `session`: how it connects, from the start. The others are of the device's nature, from the start: a profile, a
     clock that is off by `skew_s`, `space_bytes` for what it downloads, an image whose own version carries `label`, a bad
     `habit` (of device/habits.py). Not on devices at all: a `server` that is killed, and started again when the fault
-    ends ("broker" or "backend"), or "rollout", which an operator aborts.
+    ends (one of KILLED), or "rollout", which an operator aborts.
     """
 
     message: MessageRule | None = None
@@ -234,6 +234,8 @@ PACKAGES: dict[str, Package] = {
                 _habit("never-asks"), {}, _LEARNS),
         Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: Rules(server="broker"), {}),
+        Package("F4-replica-killed", "the replica is killed, and started again with what was committed",
+                lambda: Rules(server="replica"), {}),
         Package("F5-herd", "the device comes back at once and without jitter, or whenever TCP connects begins its back-off anew",
                 _herd, {"gap": "1s", "policy": "no-jitter"}, _PATIENCE),
         Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
@@ -245,6 +247,8 @@ PACKAGES: dict[str, Package] = {
                 {"status": 503, "retry_after": "0s"}, times=3),
         Package("F8-backend-killed", "replica and storage are killed, and started again with what was committed",
                 lambda: Rules(server="backend"), {}),
+        Package("F8-storage-killed", "the storage is killed, and started again with its artifacts",
+                lambda: Rules(server="storage"), {}),
         Package("F9-cut", "a download breaks off", _cut, {"at": 0.5}, times=3),
         Package("F9-range-ignored", "a download breaks off; asked for the rest, the storage sends it all",
                 _range_ignored, {"at": 0.5}, times=2),

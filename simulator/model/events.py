@@ -15,7 +15,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "t_us": ("int64", "microseconds since the run began; one clock for all processes of a host"),
     "shard": (
         "int16",
-        "which recorder wrote it: 0 conductor, 1 application, 2 backend, 3 broker, from 10 the fleet's shards",
+        "which recorder wrote it: 0 conductor, 1 application, 2 replica, 3 broker, 4 storage, from 10 the fleet's shards",
     ),
     "seq": ("int64", "the recorder's own count; (t_us, shard, seq) orders the whole trace"),
     "kind": ("string", "the event's kind, one of those below"),
@@ -76,6 +76,14 @@ class Meaning(NamedTuple):
     text: str
     fields: dict[str, str]
 
+
+KILLED: dict[str, tuple[str, ...]] = {
+    "broker": ("broker",),
+    "replica": ("replica",),
+    "storage": ("storage",),
+    "backend": ("replica", "storage"),
+}
+"""What is down when a fault kills a server, by the name that the fault and the record give it."""
 
 _JOB = "the execution's id"
 _TOKEN = "the request's client token"
@@ -288,12 +296,12 @@ KINDS: dict[str, Meaning] = {
         },
     ),
     Kind.LOADED: Meaning(
-        "backend",
+        "replica",
         "The replica started and found this document in its database.",
         {"doc": "the document's version", "job": _JOB, "version": "the software version desired"},
     ),
     Kind.ACCEPTED: Meaning(
-        "backend",
+        "replica",
         "The replica committed an update and answered accepted.",
         {
             "doc": "the document's version",
@@ -306,27 +314,27 @@ KINDS: dict[str, Meaning] = {
         },
     ),
     Kind.REJECTED: Meaning(
-        "backend",
+        "replica",
         "The replica refused a request.",
         {"status": "the code", "detail": "the message", "token": _TOKEN},
     ),
     Kind.SENT_DELTA: Meaning(
-        "backend",
+        "replica",
         "The replica published a delta.",
         {"doc": "the document's version", "job": _JOB, "version": "the version desired"},
     ),
     Kind.ACKNOWLEDGED: Meaning(
-        "backend",
+        "replica",
         "What became of the deltas that the replica published since the last such event; at most one a second.",
         {"status": "all: each has its PUBACK; lost: some may never have reached the broker"},
     ),
     Kind.CREDENTIAL: Meaning(
-        "backend",
+        "replica",
         "A temporary credential was asked for.",
         {"job": _JOB, "status": "granted or the code of the refusal"},
     ),
     Kind.SERVED: Meaning(
-        "backend",
+        "storage",
         "The storage answered a request for an artifact.",
         {
             "thing": "whom the signature or the credential names",

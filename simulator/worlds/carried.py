@@ -23,7 +23,7 @@ from simulator.worlds import replay, runs, setting
 from simulator.worlds.alone import DEVICE_KINDS, alone_in, ordinal_of, own_events, perform
 from simulator.worlds.script import Actor, Script, script_of
 
-_LEFT_OUT = (*DEVICE_KINDS, *(kind for kind, meaning in KINDS.items() if meaning.by == "backend"))
+_LEFT_OUT = (*DEVICE_KINDS, *(kind for kind, meaning in KINDS.items() if meaning.by in ("replica", "storage")))
 _SHARD = 10  # of the fleet's first recorder
 _COURSE = ("kind", "job", "status", "phase", "version", "digest")
 

@@ -26,7 +26,7 @@ def raise_open_files() -> int:
 def check_files(devices: int, processes: int, *, embedded: bool, limit: int) -> None:
     """Raise ScenarioError when a shard, the broker or the storage could not hold its connections."""
     mine = -(-devices // processes)
-    needs = {"a shard": mine * _IN_FLIGHT + _SPARE, "the backend's storage": devices + _SPARE}
+    needs = {"a shard": mine * _IN_FLIGHT + _SPARE, "the storage": devices + _SPARE}
     if embedded:
         needs["the embedded broker"] = devices + _SPARE
     for who, need in needs.items():

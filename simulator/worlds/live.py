@@ -19,7 +19,7 @@ from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
 from simulator.links.loop import run_live
 from simulator.model.errors import ScenarioError
-from simulator.model.events import Kind
+from simulator.model.events import KILLED, Kind
 from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
@@ -54,7 +54,7 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
 
 
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
-    ours = {"broker": scenario.target.own_broker, "backend": scenario.target.kind == "reference"}
+    ours = dict.fromkeys(KILLED, scenario.target.kind == "reference") | {"broker": scenario.target.own_broker}
     for nth, fault in enumerate(scenario.faults):
         server = rules_of(fault, nth).server
         if not ours.get(server, True):
@@ -175,7 +175,7 @@ class _World:
                 version=version, url=scenario.target.artifact_url, sha256=scenario.target.artifact_sha256
             )
         content = setting.artifact_bytes(scenario)
-        url = f"{self._stack.backend_url}/artifacts/{self._scenario.rollout.name}/{version}"
+        url = f"{self._stack.storage_url}/artifacts/{self._scenario.rollout.name}/{version}"
         response = await http.request(Request("PUT", url, (("authorization", f"Bearer {token}"),), content))
         said = orjson.loads(response.body)
         if response.status != 200:

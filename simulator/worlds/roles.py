@@ -1,4 +1,4 @@
-"""What each process of a live run does: broker, backend, application, shard."""
+"""What each process of a live run does: broker, storage, replica, application, shard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simulator.backend import api as backend_api
 from simulator.backend.broker import BrokerServer
 from simulator.backend.database import SqliteDatabase
 from simulator.backend.service import BackendService, recording
-from simulator.backend.shelf import Shelf
+from simulator.backend.shelf import Catalogue, Shelf
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
@@ -59,30 +59,43 @@ async def broker(part: Part) -> None:
         await server.stop()
 
 
-async def backend(part: Part) -> None:
-    """Replica, database, storage and their HTTP face."""
+async def storage(part: Part) -> None:
+    """Artifacts, and their HTTP face."""
     config, scenario = part.config, part.scenario
     loop = asyncio.get_running_loop()
-    storage, shelf = Storage("", setting.storage_key(scenario)), Shelf(Path(f"{config['database']}.artifacts"))
-    shelf.load(storage)
-    dialect, replica = setting.replica_of(scenario.target, storage)
-    database = SqliteDatabase(Path(config["database"]))
-    link, options = _service_link(part, setting.BACKEND)
-    service = BackendService(link, dialect, replica, database, part.record, part.epoch)
-    ready = asyncio.Event()
-    app = backend_api.app(
-        storage=storage,
-        serve=recording(storage, part.record, lambda: loop.time() + part.epoch),
-        read=service.read,
+    kept, shelf = Storage("", setting.storage_key(scenario)), Shelf(Path(config["artifacts"]))
+    shelf.load(kept)
+    app = backend_api.storage_face(
+        storage=kept,
+        serve=recording(kept, part.record, lambda: loop.time() + part.epoch),
         now=lambda: loop.time() + part.epoch,
-        health=lambda: {"replicas": len(replica.rows), "subscribed": ready.is_set()},
         token=config["token"],
         max_artifact_bytes=scenario.target.artifact_bound,
         keep=shelf.keep,
     )
+    async with serve(app, config["host"], config["http_port"]) as port:
+        kept.base = f"http://{config['host']}:{port}"
+        part.tell("ready", port=port)
+        await loop.create_future()
+
+
+async def replica(part: Part) -> None:
+    """Replica, database and their HTTP face."""
+    config, scenario = part.config, part.scenario
+    catalogue = Catalogue(config["storage"], setting.storage_key(scenario), Shelf(Path(config["artifacts"])))
+    dialect, core = setting.replica_of(scenario.target, catalogue)
+    database = SqliteDatabase(Path(config["database"]))
+    link, options = _service_link(part, setting.BACKEND)
+    service = BackendService(link, dialect, core, database, part.record, part.epoch)
+    ready = asyncio.Event()
+    app = backend_api.replica_face(
+        read=service.read,
+        health=lambda: {"replicas": len(core.rows), "subscribed": ready.is_set()},
+        token=config["token"],
+    )
     try:
         await _reach(link, options)
-        async with _serving(app, config, storage) as port, _running(service.run(ready)) as work:
+        async with serve(app, config["host"], config["http_port"]) as port, _running(service.run(ready)) as work:
             await _first(ready, work)
             part.tell("ready", port=port)
             await work
@@ -100,7 +113,7 @@ async def application(part: Part) -> None:
     app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
     await _reach(link, options)
     broker = "" if scenario.target.own_broker else await _version(options)
-    async with _serving(app, config) as port, _running(engine.run(ready)) as work:
+    async with serve(app, config["host"], config["http_port"]) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
         part.tell("ready", port=port, broker=broker)
         if scenario.target.probes:
@@ -198,7 +211,7 @@ def _broker(part: Part, tls: ssl.SSLContext | None) -> MqttOptions:
 
 
 def _service_link(part: Part, name: str) -> tuple[MqttLink, MqttOptions]:
-    """The link of backend or application, which outlives short losses of its connection."""
+    """The link of replica or application, which outlives short losses of its connection."""
     user, password = name, setting.services(part.scenario)[name]
     if part.scenario.target.kind == "external":
         user, password = part.config["broker"]["user"], part.config["broker"]["password"]
@@ -215,15 +228,6 @@ def _service_link(part: Part, name: str) -> tuple[MqttLink, MqttOptions]:
 
 def _mqtt(options: MqttOptions) -> MqttLink:
     return _library_mqtt(options) if options.scheme in ("ws", "wss") else LeanMqtt(options)
-
-
-@contextlib.asynccontextmanager
-async def _serving(app: Any, config: dict[str, Any], storage: Storage | None = None) -> AsyncIterator[int]:
-    """The HTTP face, up; the port. Raises ScenarioError when the port is taken."""
-    async with serve(app, config["host"], config["http_port"]) as port:
-        if storage is not None:
-            storage.base = f"http://{config['host']}:{port}"
-        yield port
 
 
 @contextlib.asynccontextmanager
@@ -266,4 +270,10 @@ async def _first(ready: asyncio.Event, work: asyncio.Task[None]) -> None:
         work.result()
 
 
-ROLES: dict[str, Role] = {"broker": broker, "backend": backend, "application": application, "shard": shard}
+ROLES: dict[str, Role] = {
+    "broker": broker,
+    "storage": storage,
+    "replica": replica,
+    "application": application,
+    "shard": shard,
+}

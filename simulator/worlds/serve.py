@@ -64,6 +64,7 @@ def _where(scenario: Scenario, stack: Stack) -> str:
         "broker": f"{stack.broker['scheme']}://{stack.broker['host']}:{stack.broker['port']}",
         "things": f"user THING{known}, password HMAC-SHA256(run key, THING), its first 32 hex digits; run key {key}",
         "backend": f"{stack.backend_url} (/health, /openapi.json)",
+        "storage": f"{stack.storage_url} (/health, /openapi.json)",
         "rollouts": f"{stack.application_url} (/health, /openapi.json)",
         "token": stack.options.token,
     }

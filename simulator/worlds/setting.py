@@ -11,6 +11,7 @@ from pathlib import Path
 
 from simulator.backend.replica import Limits, Replica
 from simulator.backend.service import Leaves
+from simulator.backend.shelf import Catalogue
 from simulator.backend.storage import Storage
 from simulator.broker.access import thing_password
 from simulator.dialects.atlas import TOPICS, AtlasReplica, Topics
@@ -28,7 +29,7 @@ def run_key(scenario: Scenario) -> str:
 
 
 def services(scenario: Scenario) -> dict[str, str]:
-    """MQTT user -> password of the backend and the application."""
+    """MQTT user -> password of the replica and the application."""
     return {name: thing_password(run_key(scenario), name) for name in (BACKEND, APPLICATION, OPERATOR)}
 
 
@@ -56,9 +57,9 @@ def storage_key(scenario: Scenario) -> bytes:
 
 
 def replica_of(
-    target: Target, storage: Storage, make: Callable[..., Replica] = Replica
+    target: Target, storage: Storage | Catalogue, make: Callable[..., Replica] = Replica
 ) -> tuple[AtlasReplica, Replica]:
-    """The replica's dialect and core over this storage."""
+    """The replica's dialect and core, with leave to download from this storage."""
     leaves = Leaves(
         storage,
         ttl_s=target.url_ttl,

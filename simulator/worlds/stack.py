@@ -1,4 +1,4 @@
-"""Broker, backend and application as child processes: started, ready, stopped. `fleetsim serve` is this alone."""
+"""Broker, storage, replica and application as child processes: started, ready, stopped. `fleetsim serve` is this alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simulator.worlds import setting
 from simulator.worlds.children import Child, LocalChild
 
 LOOPBACK = "127.0.0.1"
-SHARDS = {"application": 1, "backend": 2, "broker": 3}  # who records as which shard; the fleet's begin at 10
+SHARDS = {"application": 1, "replica": 2, "broker": 3, "storage": 4}  # who records as which; the fleet's begin at 10
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
@@ -36,6 +36,7 @@ class Options:
     allow_remote: list[str] = field(default_factory=list)
     broker_port: int = 0
     backend_port: int = 0
+    storage_port: int = 0
     application_port: int = 0
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     cafile: str | None = None
@@ -101,12 +102,13 @@ class Stack:
         self.children: dict[str, Child] = {}
         self.mosquitto: Mosquitto | None = None
         self.broker: dict[str, Any] = {}
-        self.backend_url = self.application_url = ""
+        self.backend_url = self.storage_url = self.application_url = ""
         self._lives: dict[str, int] = {}  # of a server that was killed: how often it was started
         self.broker_said: dict[str, Any] = {}
         self.steps = False  # whether the parts count steps
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
         self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
+        self._artifacts = f"{self._database}.artifacts"  # storage and replica share them: either may be down
 
     def config(self, name: str, role: str, shard: int, **more: Any) -> dict[str, Any]:
         """What a part is told at its start."""
@@ -143,18 +145,21 @@ class Stack:
         return LocalChild(name, self._directory / "parts" / f"{name}.log", self.heard)
 
     async def start(self, others: Sequence[Child] = ()) -> None:
-        """Broker, then backend, then application; `others` only get ready. Raises ScenarioError, PartDied."""
+        """Broker, storage, replica, application, one after the other; `others` only get ready. Raises ScenarioError, PartDied."""
         (self._directory / "parts").mkdir(parents=True, exist_ok=True)
         target = self.scenario.target
         ours = [
             *(["broker"] if target.broker == "embedded" else []),
-            *(["backend"] if target.kind == "reference" else []),
+            *(["storage", "replica"] if target.kind == "reference" else []),
         ]
         self.children = {child.name: child for child in (*map(self.local, (*ours, "application")), *others)}
         await asyncio.gather(*(child.spawn() for child in self.children.values()))
         await self._start_broker()
         if target.kind == "reference":
-            ready = await self.child("backend", self._backend_config())
+            (self._directory / "backend").mkdir(exist_ok=True)
+            ready = await self.child("storage", self._storage_config())
+            self.storage_url = f"http://{LOOPBACK}:{ready['port']}"
+            ready = await self.child("replica", self._replica_config())
             self.backend_url = f"http://{LOOPBACK}:{ready['port']}"
         config = self.config(
             "application", "application", SHARDS["application"], http_port=self.options.application_port
@@ -192,11 +197,14 @@ class Stack:
             root=setting.topic_root(scenario.target),
         )
 
-    def _backend_config(self) -> dict[str, Any]:
-        (self._directory / "backend").mkdir(exist_ok=True)
+    def _storage_config(self) -> dict[str, Any]:
+        port = urlsplit(self.storage_url).port or self.options.storage_port
+        return self.config("storage", "storage", SHARDS["storage"], http_port=port, artifacts=self._artifacts)
+
+    def _replica_config(self) -> dict[str, Any]:
         port = urlsplit(self.backend_url).port or self.options.backend_port
-        more = {"http_port": port, "database": str(self._database)}
-        return self.config("backend", "backend", SHARDS["backend"], **more)
+        more = {"database": str(self._database), "artifacts": self._artifacts, "storage": self.storage_url}
+        return self.config("replica", "replica", SHARDS["replica"], http_port=port, **more)
 
     async def describe_broker(self) -> dict[str, Any]:
         """Name, version and counts, for the record; mosquitto is asked for its own, so this comes before `stop`."""
@@ -216,7 +224,7 @@ class Stack:
         return pids
 
     async def kill(self, name: str) -> None:
-        """Kill the broker or the backend as `kill -9` does. Raises ScenarioError for one that is not ours."""
+        """Kill the broker, the storage or the replica as `kill -9` does."""
         if name == "broker" and self.mosquitto is not None:
             await asyncio.to_thread(self.mosquitto.kill)
         else:
@@ -228,7 +236,8 @@ class Stack:
             await asyncio.to_thread(self.mosquitto.start)
             return
         self._lives[name] = life = self._lives.get(name, 1) + 1
-        config = self._broker_config() if name == "broker" else self._backend_config()
+        configs = {"broker": self._broker_config, "storage": self._storage_config, "replica": self._replica_config}
+        config = configs[name]()
         if self._traced:
             config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
         self.children[name] = child = LocalChild(name, self._directory / "parts" / f"{name}-{life}.log", self.heard)
@@ -252,7 +261,7 @@ class Stack:
     async def stop(self) -> None:
         """Stop all, those first that were started last; what was ours alone is cleared away."""
         names = list(self.children)
-        for group in ([n for n in names if n not in SHARDS], ["application"], ["backend"], ["broker"]):
+        for group in ([n for n in names if n not in SHARDS], ["application"], ["replica", "storage"], ["broker"]):
             stops: list[Coroutine[Any, Any, None]] = [self.children[n].stop() for n in group if n in self.children]
             await asyncio.gather(*stops)
         if self.mosquitto is not None:

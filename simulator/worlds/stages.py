@@ -13,7 +13,7 @@ import orjson
 from simulator.faults.packages import rules_of
 from simulator.faults.schedule import Timeline
 from simulator.model.errors import PartDied
-from simulator.model.events import Kind
+from simulator.model.events import KILLED, Kind
 from simulator.model.scenario import Fault, Scenario
 from simulator.trace.recorder import Record
 
@@ -24,7 +24,7 @@ class World(Protocol):
     """Where a run takes place."""
 
     async def start(self) -> None:
-        """Bring up broker, backend and application."""
+        """Bring up broker, storage, replica and application."""
 
     async def ramp(self) -> None:
         """Start the fleet; return when its last device is due."""
@@ -36,10 +36,10 @@ class World(Protocol):
         """A fault of the scenario begins or ends, on the devices that it befalls."""
 
     async def kill(self, name: str) -> None:
-        """The broker or the backend dies, with what it has not kept."""
+        """The broker, the storage or the replica dies, with what it has not kept."""
 
     async def revive(self, name: str) -> None:
-        """It is started again; return when it is ready. The broker is there before the backend."""
+        """It is started again; return when it is ready. The broker is there before the replica."""
 
     async def cancel(self) -> None:
         """An operator aborts the rollout."""
@@ -206,13 +206,13 @@ class _Nemesis:
             await self._attend()
 
     async def _attend(self) -> None:
-        """Kill the servers that a fault wants down, start again those that none does; a backend waits for its broker."""
-        wanted = {self._servers[nth] for nth in self._there}
-        for name in ("broker", "backend"):
+        """Kill the servers that a fault wants down, start again those that none does; a replica waits for its broker."""
+        wanted = {name for nth in self._there for name in KILLED.get(self._servers[nth], ())}
+        for name, needs in (("broker", "broker"), ("storage", "storage"), ("replica", "broker")):
             if name in wanted and name not in self._down:
                 self._down.add(name)
                 await self._world.kill(name)
-            elif name in self._down and not wanted & {name, "broker"}:
+            elif name in self._down and not wanted & {name, needs}:
                 await self._world.revive(name)
                 self._down.discard(name)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simulator.worlds.stack import Options
 
 FILE, SCHEMA_VERSION = "sweep.json", 1
-_SERVERS = 4  # processes beside the devices' own: conductor, application, backend, broker
+_SERVERS = 5  # processes beside the devices' own: conductor, application, replica, storage, broker
 _LOOK_S = 1.0  # how long it is looked what else this machine does, before a run
 _HOLDS = {"waves": "waves", "maximum_concurrent": "maximumConcurrent", "exponential_rate": "exponentialRate"}
 _SAME = ("schema", "scenario", "version", "seed", "axis", "unpaced", "options")

@@ -91,7 +91,8 @@ class _World:
         commits = iter(range(1 << 62))
         delay, seed = scenario.target.commit_latency, scenario.seed
         self._database = parts.database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
-        self._backend: asyncio.Task[None] | None = None
+        self._replica: asyncio.Task[None] | None = None
+        self._stored = True  # the storage is up
         self._rollouts: list[Rollout] = []
         self._application = parts.application(
             self._service(setting.APPLICATION),
@@ -114,25 +115,25 @@ class _World:
         await self._loop.create_future()
 
     async def start(self) -> None:
-        """Backend and application, each until it is subscribed."""
+        """Replica and application, each until it is subscribed."""
         ready = asyncio.Event()
-        await self._start_backend()
+        await self._start_replica()
         self._keep(self._application.run(ready), "application")
         await ready.wait()
         if self._scenario.target.probes:
             self._keep(self._probe(), "probe")
 
-    async def _start_backend(self) -> None:
+    async def _start_replica(self) -> None:
         """A replica over what the database holds."""
         link, ready = self._service(setting.BACKEND), asyncio.Event()
         dialect, replica = setting.replica_of(self._scenario.target, self._storage, self._parts.replica)
         service = BackendService(link, dialect, replica, self._database, self._record, EPOCH)
-        self._backend = self._keep(service.run(ready), "backend")
-        self._backend.add_done_callback(lambda task: link.abort())
+        self._replica = self._keep(service.run(ready), "replica")
+        self._replica.add_done_callback(lambda task: link.abort())
         await ready.wait()
 
     def _ask(self, request: Request, address: str) -> Response:
-        if self._backend is None:
+        if not self._stored:
             raise LinkError("connection refused")
         return self._serve(request, address)
 
@@ -179,16 +180,20 @@ class _World:
         """Nothing of it is told goodbye."""
         if name == "broker":
             self._fabric.kill()
-        elif self._backend is not None:
-            self._backend.cancel()
-            self._backend = None
+        elif name == "storage":
+            self._stored = False
+        elif self._replica is not None:
+            self._replica.cancel()
+            self._replica = None
 
     async def revive(self, name: str) -> None:
-        """The broker with nothing; the backend with what the database holds."""
+        """The broker with nothing; the storage with its artifacts; the replica with what the database holds."""
         if name == "broker":
             self._fabric.revive()
+        elif name == "storage":
+            self._stored = True
         else:
-            await self._start_backend()
+            await self._start_replica()
 
     async def cancel(self) -> None:
         """As an operator does."""

@@ -1,4 +1,4 @@
-"""The backend's HTTP face over a real socket, asked by the lean link, by the standard library and by bare bytes."""
+"""The HTTP faces of storage and replica over a real socket, asked by the lean link, by the standard library and by bare bytes."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from simulator.backend.api import app
+from simulator.backend.api import replica_face, storage_face
 from simulator.backend.replica import Row
 from simulator.backend.service import recording
 from simulator.backend.storage import Storage
@@ -34,7 +34,7 @@ ROW = Row("d 1", 3, {"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, "job", ())
 
 @contextlib.asynccontextmanager
 async def backend():
-    """The face on a port of loopback; `.clock` is its Unix time."""
+    """Both faces on ports of loopback; `.clock` is the storage's Unix time, `.replica` the other's URL."""
     made = SimpleNamespace(storage=Storage("", b"key"), clock=1000.0, served=[], kept=[], full=False)
 
     def record(kind, thing, **columns):
@@ -48,18 +48,17 @@ async def backend():
             raise OSError(errno.ENOSPC, "No space left on device")
         made.kept.append(artifact)
 
-    face = app(
+    face = storage_face(
         keep=keep,
         storage=made.storage,
         serve=recording(made.storage, record, lambda: made.clock),
-        read=read,
-        health=lambda: {"replicas": 1},
         now=lambda: made.clock,
         token=TOKEN,
         max_artifact_bytes=BOUND,
     )
-    async with serve(face, "127.0.0.1", 0) as made.port:
-        made.storage.base = f"http://127.0.0.1:{made.port}"
+    other = replica_face(read=read, health=lambda: {"replicas": 1}, token=TOKEN)
+    async with serve(face, "127.0.0.1", 0) as made.port, serve(other, "127.0.0.1", 0) as port:
+        made.storage.base, made.replica = f"http://127.0.0.1:{made.port}", f"http://127.0.0.1:{port}"
         yield made
 
 
@@ -82,8 +81,9 @@ def against_it(test):
 
 
 async def ask(made, method, path, body=b"", *, token=TOKEN, headers=(), source=None):
-    """(status, headers, body), of the lean link; a body that says it is JSON is read."""
-    wanted = Request(method, made.storage.base + path, (*headers, ("authorization", f"Bearer {token}")), body)
+    """(status, headers, body) of whose path it is, by the lean link; a body that says it is JSON is read."""
+    base = made.replica if path.startswith("/things") else made.storage.base
+    wanted = Request(method, base + path, (*headers, ("authorization", f"Bearer {token}")), body)
     answer = await LeanHttp(HttpOptions(source=source)).request(wanted)
     told = answer.header("content-type") == "application/json" and answer.body
     return answer.status, dict(answer.headers), json.loads(answer.body) if told else answer.body
@@ -285,8 +285,9 @@ async def test_all_but_health_and_the_description_wants_the_token(made):
             assert "Authorization: Bearer TOKEN" in said["error"]
     assert await put_in_pieces(made, 20 * BOUND, "wrong") == 401
     assert made.storage.artifacts == {}
-    health = (await urllib_get(f"{made.storage.base}/health"))[1]
-    assert json.loads(health) == {"status": "ok", "version": json.loads(health)["version"], "replicas": 1}
+    for base, holds in ((made.storage.base, {"artifacts": 0}), (made.replica, {"replicas": 1})):
+        health = (await urllib_get(f"{base}/health"))[1]
+        assert json.loads(health) == {"status": "ok", "version": json.loads(health)["version"], **holds}
     assert (await ask(made, "GET", "/nowhere"))[0] == 404
 
 
@@ -298,26 +299,37 @@ async def test_a_host_header_that_spells_an_open_path_opens_nothing(made):
     writer.close()
 
 
+STORED = {
+    ("get", "/health"),
+    ("get", "/artifacts"),
+    ("put", "/artifacts/{name}/{version}"),
+    ("get", "/artifacts/{name}/{version}"),
+    ("head", "/artifacts/{name}/{version}"),
+    ("post", "/artifacts/{name}/{version}/url"),
+}
+
+
 @against_it
-async def test_the_description_names_each_operation_and_loads_nothing_from_elsewhere(made):
-    _, text = await urllib_get(f"{made.storage.base}/openapi.json")
-    said = json.loads(text)
-    operations = {(method, path) for path, methods in said["paths"].items() for method in methods}
-    assert operations == {
-        ("get", "/health"),
-        ("get", "/artifacts"),
-        ("put", "/artifacts/{name}/{version}"),
-        ("get", "/artifacts/{name}/{version}"),
-        ("head", "/artifacts/{name}/{version}"),
-        ("post", "/artifacts/{name}/{version}/url"),
-        ("get", "/things/{thing}"),
-    }
-    assert said["components"]["securitySchemes"] == {
-        "token": {"type": "http", "scheme": "bearer", "description": "the token that fleetsim was given, or printed"}
-    }
-    open_to_all = {path for path, methods in said["paths"].items() if methods.get("get", {}).get("security") == []}
-    assert open_to_all == {"/health", "/artifacts/{name}/{version}"}
-    assert not re.search(rb"https?://", text)
+async def test_the_descriptions_name_each_operation_and_load_nothing_from_elsewhere(made):
+    for base, title, expected, to_all in (
+        (made.storage.base, "fleetsim storage", STORED, {"/health", "/artifacts/{name}/{version}"}),
+        (made.replica, "fleetsim replica", {("get", "/health"), ("get", "/things/{thing}")}, {"/health"}),
+    ):
+        _, text = await urllib_get(f"{base}/openapi.json")
+        said = json.loads(text)
+        assert said["info"]["title"] == title
+        assert {(method, path) for path, methods in said["paths"].items() for method in methods} == expected
+        assert said["components"]["securitySchemes"] == {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "the token that fleetsim was given, or printed",
+            }
+        }
+        assert {
+            path for path, methods in said["paths"].items() if methods.get("get", {}).get("security") == []
+        } == to_all
+        assert not re.search(rb"https?://", text)
     for path in ("/docs", "/redoc"):
         assert (await ask(made, "GET", path))[0] == 404
 

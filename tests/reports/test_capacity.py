@@ -20,7 +20,7 @@ def point(load, rate, *, nth=0, **changes):
         "succeeded": load, "deltas_per_s": 900.0, "updates_per_s": rate, "steady_per_s": rate, "held_per_s": rate,
         "under_way": rate * 2,
         "offer_to_delta_s": {"median": 0.1, "p99": 0.2}, "downloading_s": {"median": 0.1, "p99": 0.2},
-        "whole_update_s": {"median": 2.0, "p99": 3.0}, "cpu": {"shard-0": idle, "broker": idle, "backend": idle},
+        "whole_update_s": {"median": 2.0, "p99": 3.0}, "cpu": {"shard-0": idle, "broker": idle, "replica": idle},
         "cpu_all": {"mean": 0.3, "most": 0.6}, "busy_before": 0.1,
     } | changes  # fmt: skip
 
@@ -141,7 +141,8 @@ def busy(process, mean=0.2, most=0.3, waited=0.0):
     [
         (busy("broker", 0.95), ["broker"]),
         (busy("mosquitto", most=1.0), ["broker"]),
-        (busy("backend", 0.5, waited=0.4), ["replica and storage", "machine"]),
+        (busy("replica", 0.5, waited=0.4), ["replica", "machine"]),
+        (busy("storage", 0.9), ["storage"]),
         (busy("application", 0.9), ["application"]),
         (busy("shard-1", 0.9), ["generator"]),
         ({"cpu_all": {"mean": 3.0, "most": 3.8}}, ["machine"]),
@@ -149,7 +150,18 @@ def busy(process, mean=0.2, most=0.3, waited=0.0):
         (busy("shard-0", waited=None), []),
         ({}, []),
     ],
-    ids=["broker", "mosquitto", "backend", "application", "generator", "all together", "waits", "not told", "nothing"],
+    ids=[
+        "broker",
+        "mosquitto",
+        "replica",
+        "storage",
+        "application",
+        "generator",
+        "all together",
+        "waits",
+        "not told",
+        "nothing",
+    ],
 )
 def test_what_saturated_at_the_last_load(changes, saturated):
     points = curve(**FEW)

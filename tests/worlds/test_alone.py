@@ -16,7 +16,7 @@ from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
 from simulator.links.tape import Player
 from simulator.model.errors import ScenarioError
-from simulator.model.events import Kind
+from simulator.model.events import KILLED, Kind
 from simulator.trace import rundir
 from simulator.trace.reader import Trace, first_difference
 from simulator.worlds import alone, setting, virtual
@@ -54,12 +54,12 @@ def test_a_device_alone_is_the_same(way):
 
 
 def harmful(name):
-    fault = {"fault": name}
-    if name in ("F4-broker-killed", "F8-backend-killed"):
+    fault, rules = {"fault": name}, PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    if rules.server in KILLED:
         return fault | {"at": "1s", "for": "30s"}
     if name in ("F3-offline", "F24-blackhole"):
         return fault | {"step": "downloading", "for": "2m"}
-    if (rules := PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))).act or rules.server:
+    if rules.act or rules.server:
         return fault | {"at": "3s"}
     return fault
 

@@ -40,15 +40,16 @@ def mosquitto(directory):
 @contextlib.contextmanager
 def backend(broker, *words):
     """`fleetsim serve` on that broker: the URL of an artifact in its storage."""
-    ports = free_port(), free_port()
+    ports = free_port(), free_port(), free_port()
     process = start(
-        "serve", "--broker", broker, "--backend-port", ports[0], "--application-port", ports[1], "--token", "t", *words
-    )
+        "serve", "--broker", broker, "--token", "t",
+        "--backend-port", ports[0], "--application-port", ports[1], "--storage-port", ports[2], *words
+    )  # fmt: skip
     base = f"http://127.0.0.1:{ports[0]}"
     try:
         wait_for(lambda: process.poll() is not None or healthy(base))
         upload = urllib.request.Request(
-            f"{base}/artifacts/app/2.0.0", CONTENT, {"Authorization": "Bearer t"}, method="PUT"
+            f"http://127.0.0.1:{ports[2]}/artifacts/app/2.0.0", CONTENT, {"Authorization": "Bearer t"}, method="PUT"
         )
         with urllib.request.urlopen(upload) as answer:
             yield process, json.loads(answer.read())["url"]

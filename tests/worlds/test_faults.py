@@ -55,7 +55,7 @@ def ends(trace):
 
 
 HASTY = {"F5-herd", "F21-retry-storm"}
-SERVERS = {"F4-broker-killed", "F8-backend-killed", "F20-cancel"}
+SERVERS = {name for name, package in PACKAGES.items() if not package.settings and package.make().server}
 
 
 COMPANY = {  # what brings a bad habit out, and how the executions of those that have it end
@@ -376,9 +376,16 @@ def test_a_swarm_of_harmful_faults_fails_what_they_declare_on_those_they_harm_an
 
 # ---- servers and operators
 
+MEANWHILE = {  # what does not happen while it is down
+    "F4-broker-killed": Kind.ACCEPTED,
+    "F4-replica-killed": Kind.ACCEPTED,
+    "F8-backend-killed": Kind.ACCEPTED,
+    "F8-storage-killed": Kind.SERVED,
+}
+
 
 @pytest.mark.parametrize("profile", ["wifi", "nb-iot", "perfect"])
-@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+@pytest.mark.parametrize("name", sorted(MEANWHILE))
 def test_a_server_that_is_killed_costs_time_and_nothing_else(name, profile):
     made = scenario(
         devices=60, profile=profile, run_time="12h", faults=[{"fault": name, "at": "6s", "for": "20s"}],
@@ -388,13 +395,13 @@ def test_a_server_that_is_killed_costs_time_and_nothing_else(name, profile):
     assert Counter(ends(trace).values()) == {"SUCCEEDED": 60}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")["t_us"]
-    accepted = trace.kind(Kind.ACCEPTED)["t_us"]
-    assert not ((accepted > turns[0] + 10_000) & (accepted < turns[1])).any()
+    done = trace.kind(MEANWHILE[name])["t_us"]
+    assert not ((done > turns[0] + 10_000) & (done < turns[1])).any()
     lost = trace.kind(Kind.LOST).where("status", "lost")
     assert (len(lost) > 0) == (name == "F4-broker-killed")
 
 
-@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+@pytest.mark.parametrize("name", sorted(MEANWHILE))
 def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
     made = scenario(
         devices=40, rollout={"maximumPerMinute": 60},
@@ -403,13 +410,13 @@ def test_a_server_that_is_killed_twice_at_once_comes_back_once(name):
     trace = run(made)
     assert Counter(ends(trace).values()) == {"SUCCEEDED": 40}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
-    accepted = trace.kind(Kind.ACCEPTED)["t_us"] / 1e6
+    done = trace.kind(MEANWHILE[name])["t_us"] / 1e6
     began = trace.kind(Kind.STAGE).where("phase", "rollout")["t_us"][0] / 1e6
-    assert not ((accepted > began + 4.1) & (accepted < began + 24)).any()
+    assert not ((done > began + 4.1) & (done < began + 24)).any()
 
 
 @pytest.mark.parametrize("at", ["0s", "1ms", "2ms", "3ms", "4ms"])
-@pytest.mark.parametrize("name", ["F4-broker-killed", "F8-backend-killed"])
+@pytest.mark.parametrize("name", sorted(MEANWHILE.keys() - {"F8-storage-killed"}))
 def test_a_server_that_is_killed_under_a_probe_leaves_its_questions_open_and_accuses_nobody(name, at):
     made = scenario(devices=5, faults=[{"fault": name, "at": at, "for": "15s"}], settle="1m")
     trace = run(made)
@@ -419,9 +426,35 @@ def test_a_server_that_is_killed_under_a_probe_leaves_its_questions_open_and_acc
     assert probes.where("status", "rejected").texts("phase")[-1] == "twin"
 
 
-def test_a_backend_waits_for_its_broker_to_come_back():
+@pytest.mark.parametrize(
+    ("name", "goes_on"),
+    [("F4-replica-killed", {Kind.SERVED}), ("F8-storage-killed", {Kind.ACCEPTED}), ("F8-backend-killed", set())],
+)
+def test_replica_and_storage_are_killed_each_by_itself(name, goes_on):
+    made = scenario(devices=60, profile="slow", profiles={"slow": {"install": "1s"}},
+                    rollout={"maximumPerMinute": 600}, faults=[{"fault": name, "at": "3s", "for": "10s"},
+                    {"fault": "F6-late-download", "with": {"wait": "2s"}}])  # fmt: skip
+    trace = run(made)
+    assert Counter(ends(trace).values()) == {"SUCCEEDED": 60}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    begin, end = trace.kind(Kind.FAULT).where("phase", name).where("status", "begin", "end")["t_us"]
+    seen = trace.kind(Kind.ACCEPTED, Kind.SERVED)
+    assert set(seen.only((seen["t_us"] > begin + 10_000) & (seen["t_us"] < end)).texts("kind")) == goes_on
+
+
+def test_a_storage_that_is_down_for_longer_than_devices_try_fails_them_and_no_check():
+    made = scenario(devices=20, profile="wifi", rollout={"maximumPerMinute": 120}, run_time="2h",
+                    faults=[{"fault": "F8-storage-killed", "at": "5s", "for": "20m"}])  # fmt: skip
+    trace = run(made)
+    states = Counter(ends(trace).values())
+    assert states.keys() == {"SUCCEEDED", "FAILED"}
+    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+
+
+@pytest.mark.parametrize("name", ["F4-replica-killed", "F8-backend-killed"])
+def test_a_replica_waits_for_its_broker_to_come_back(name):
     made = scenario(devices=10, rollout={"maximumPerMinute": 30}, settle="1m", faults=[
-        {"fault": "F8-backend-killed", "at": "2s", "for": "5s"}, {"fault": "F4-broker-killed", "at": "3s", "for": "20s"}])  # fmt: skip
+        {"fault": name, "at": "2s", "for": "5s"}, {"fault": "F4-broker-killed", "at": "3s", "for": "20s"}])  # fmt: skip
     trace = run(made)
     assert Counter(ends(trace).values()) == {"SUCCEEDED": 10}
     assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
@@ -457,7 +490,7 @@ def test_what_goes_wrong_with_a_fault_ends_the_run(monkeypatch):
     monkeypatch.setattr(virtual._World, "revive", revive)
     made = scenario(devices=5, faults=[{"fault": "F8-backend-killed", "at": 0, "for": "5s"}])
     outcome = virtual.run(made, lambda batch: None)
-    assert (outcome["complete"], outcome["died"]) == (False, "backend could not start: no")
+    assert (outcome["complete"], outcome["died"]) == (False, "storage could not start: no")
 
 
 def test_a_broker_that_is_gone_for_hours_is_waited_for():
@@ -493,11 +526,12 @@ def test_an_operator_cancels_at_a_share():
 # ---- the live world
 
 
+@pytest.mark.parametrize("killed", ["F8-backend-killed", "F4-replica-killed", "F8-storage-killed"])
 @pytest.mark.parametrize("broker", ["embedded", "mosquitto"])
-def test_servers_are_killed_and_come_back_in_the_live_world(tmp_path, broker):
+def test_servers_are_killed_and_come_back_in_the_live_world(tmp_path, broker, killed):
     faults = [
         {"fault": "F4-broker-killed", "at": "1s", "for": "500ms"},
-        {"fault": "F8-backend-killed", "at": "3s", "for": "1s"},
+        {"fault": killed, "at": "3s", "for": "1s"},
     ]
     profiles = {"quick": {"install": {"uniform": ["200ms", "2s"]}, "reboot": "100ms",
                           "reconnect": {"base": "200ms", "cap": "1s"}, "resend": {"base": "1s", "cap": "2s"},
@@ -513,8 +547,10 @@ def test_servers_are_killed_and_come_back_in_the_live_world(tmp_path, broker):
     assert len(left.trace.kind(Kind.LOST).where("status", "lost")) > 0
     running = left.trace.kind(Kind.RETIRED)
     assert set(running.texts("version")) == {"2.0.0"}
-    served = left.trace.kind(Kind.SERVED)["t_us"]
-    assert (served > turns["t_us"][3]).any()  # the storage that came back has the artifact
+    begin, end = turns["t_us"][2:].tolist()
+    served, done = (left.trace.kind(kind)["t_us"] for kind in (Kind.SERVED, MEANWHILE[killed]))
+    assert (served > end).any()  # the storage that came back has the artifact
+    assert not ((done > begin + 500_000) & (done < end)).any()
 
 
 def test_what_is_not_ours_is_not_killed(tmp_path):

@@ -1,4 +1,4 @@
-"""kill -9 of the backend at any moment loses nothing that was accepted, and takes no version back."""
+"""kill -9 of the replica at any moment loses nothing that was accepted, and takes no version back."""
 
 import asyncio
 import random
@@ -26,14 +26,14 @@ KILLS = 3
 SCENARIO = Scenario.model_validate({})
 
 
-class Backend:
-    """The backend as a process of its own, on a database that outlives it."""
+class Replica:
+    """The replica as a process of its own, on a database that outlives it."""
 
     def __init__(self, broker_port, directory):
         stack = Stack(SCENARIO, Options(token="t"), directory, time.monotonic_ns(), 0.0, traced=False)
         stack.broker = {"scheme": "mqtt", "host": "127.0.0.1", "port": broker_port, "path": ""}
         stack.broker |= {"user": None, "password": None}
-        self._config = stack.config("backend", "backend", 2, http_port=0, database=str(directory / "r.sqlite"))
+        self._config = stack._replica_config() | {"database": str(directory / "r.sqlite")}
 
     async def start(self):
         self._process = await asyncio.create_subprocess_exec(
@@ -92,28 +92,28 @@ class Operator:
         return all(len(self.accepted[thing]) == self.sent[thing] for thing in THINGS)
 
 
-def test_kill_9_of_the_backend_under_load_loses_nothing_accepted_and_takes_no_version_back(tmp_path):
+def test_kill_9_of_the_replica_under_load_loses_nothing_accepted_and_takes_no_version_back(tmp_path):
     async def main():
         access = Access(setting.run_key(SCENARIO), setting.services(SCENARIO))
         server = BrokerServer(Broker(access.login, access.may))
         port = await server.start("127.0.0.1", 0)
-        backend, operator = Backend(port, tmp_path), Operator(port)
+        replica, operator = Replica(port, tmp_path), Operator(port)
         await operator.enter()
         work = [asyncio.ensure_future(operator.listen()), asyncio.ensure_future(operator.flood())]
-        await backend.start()
+        await replica.start()
         operator.go.set()
         moments = random.Random(2)
         before = dict.fromkeys(THINGS, 0)
         for _ in range(KILLS):
             await asyncio.sleep(moments.uniform(0.02, 0.3))
             accepted = {thing: max(operator.accepted[thing].values(), default=0) for thing in THINGS}
-            await backend.kill()
+            await replica.kill()
             await asyncio.sleep(0.01)  # some is said to nobody
             operator.go.clear()
-            await backend.start()
+            await replica.start()
             operator.go.set()
             for thing in THINGS:
-                version = (await backend.document(thing)).get("version", 0)
+                version = (await replica.document(thing)).get("version", 0)
                 assert version >= max(accepted[thing], before[thing])
                 before[thing] = version
         work[1].cancel()
@@ -123,12 +123,12 @@ def test_kill_9_of_the_backend_under_load_loses_nothing_accepted_and_takes_no_ve
         for thing in THINGS:
             versions = [operator.accepted[thing][n] for n in range(1, operator.sent[thing] + 1)]
             assert versions == sorted(set(versions))
-            document = await backend.document(thing)
+            document = await replica.document(thing)
             assert document["reported"] == {"n": operator.sent[thing]}
             assert document["version"] >= versions[-1]
         assert not work[0].done()
         work[0].cancel()
-        await backend.kill()
+        await replica.kill()
         await server.stop()
 
     with asyncio.Runner(loop_factory=LiveLoop) as runner:

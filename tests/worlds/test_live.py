@@ -130,7 +130,7 @@ def test_an_interrupt_ends_in_2_with_a_readable_record_and_no_child(tmp_path, nu
     assert "interrupted" in text
 
 
-@pytest.mark.parametrize("victim", ["shard-0", "broker", "backend"])
+@pytest.mark.parametrize("victim", ["shard-0", "broker", "replica", "storage"])
 def test_the_death_of_a_part_ends_in_4_and_is_said(tmp_path, victim):
     file = scenario(tmp_path, fleet={"devices": 50, "ramp": "2/s"})
     process = start("run", file, "--out", tmp_path / "runs")
@@ -148,7 +148,7 @@ def test_the_death_of_a_part_ends_in_4_and_is_said(tmp_path, victim):
 
 def test_no_child_outlives_a_killed_conductor(tmp_path):
     process = start("run", scenario(tmp_path, fleet={"devices": 50, "ramp": "2/s"}), "--out", tmp_path / "runs")
-    below = wait_for(lambda: len(found := children(process.pid)) == 4 and found)
+    below = wait_for(lambda: len(found := children(process.pid)) == 5 and found)
     process.kill()
     process.communicate()
     wait_for(lambda: not any(alive(pid) for pid in below))
@@ -236,7 +236,9 @@ def test_a_port_in_use_is_said(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code, _, err = fleetsim("serve", "--broker-port", port, "--backend-port", 0, "--application-port", 0)
+        code, _, err = fleetsim(
+            "serve", "--broker-port", port, "--backend-port", 0, "--storage-port", 0, "--application-port", 0
+        )
     assert code == 3
     assert f"127.0.0.1:{port}" in err
     assert "Traceback" not in err

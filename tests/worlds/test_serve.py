@@ -25,7 +25,7 @@ from simulator.worlds.part import _last_words
 from simulator.worlds.stack import Options, Stack
 from tests.worlds.running import alive, children, start, wait_for
 
-PORTS = ("--broker-port", 0, "--backend-port", 0, "--application-port", 0)
+PORTS = ("--broker-port", 0, "--backend-port", 0, "--storage-port", 0, "--application-port", 0)
 CONNECT_311 = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
 
 
@@ -44,7 +44,7 @@ class Serving:
             name, text = line.split(maxsplit=1)
             said[name] = text.strip()
         self.broker_port = int(said["broker"].rpartition(":")[2])
-        self.backend, self.rollouts = said["backend"].split()[0], said["rollouts"].split()[0]
+        self.backend, self.storage, self.rollouts = (said[n].split()[0] for n in ("backend", "storage", "rollouts"))
         self.run_key = re.search(r"run key (\w+)$", said["things"])[1]
         self.token = said["token"]
         self.below = children(self.process.pid)
@@ -113,7 +113,9 @@ def test_it_says_where_everything_is_and_serves(serving):
     assert serving.get(f"{serving.rollouts}/health")[0] == 200
     assert serving.report("device-99", n=1) == 1
     assert serving.get(f"{serving.backend}/things/device-99", serving.token)[1]["reported"] == {"n": 1}
-    for base, path in ((serving.backend, "/artifacts"), (serving.rollouts, "/rollouts")):
+    assert serving.get(f"{serving.storage}/health")[1]["artifacts"] == 0
+    assert serving.get(f"{serving.backend}/things/d")[0] == 401
+    for base, path in ((serving.storage, "/artifacts"), (serving.rollouts, "/rollouts")):
         assert serving.get(base + path)[0] == 401
         assert serving.get(base + path, serving.token) == (200, [])
         for page in ("/docs", "/redoc"):  # whose scripts are elsewhere
@@ -144,24 +146,24 @@ def test_an_older_client_is_served_by_mosquitto_and_the_embedded_broker_says_so_
 
 def test_a_signal_ends_it_in_0_with_no_child_and_nothing_left_behind(serving):
     number = signal.SIGTERM if serving.broker == "embedded" else signal.SIGINT
-    assert len(serving.below) == 3
+    assert len(serving.below) == 4
     assert serving.end(number) == (0, "")
     assert list(serving.scratch.iterdir()) == []
 
 
 def test_a_signal_before_it_is_ready_ends_it_all_the_same():
     with Serving() as serving:
-        serving.below = wait_for(lambda: len(found := children(serving.process.pid)) == 3 and found)
+        serving.below = wait_for(lambda: len(found := children(serving.process.pid)) == 4 and found)
         assert serving.end(signal.SIGTERM) == (0, "")
 
 
-@pytest.mark.parametrize("taken", ["backend", "mosquitto"])
+@pytest.mark.parametrize("taken", ["backend", "storage", "mosquitto"])
 def test_a_port_in_use_is_said_in_3(taken):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        flag = "--broker-port" if taken == "mosquitto" else "--backend-port"
+        flag = "--broker-port" if taken == "mosquitto" else f"--{taken}-port"
         words = ("--broker", "mosquitto") if taken == "mosquitto" else ()
         with Serving(*words, flag, port) as serving:
             _, err = serving.process.communicate(timeout=30)
@@ -185,16 +187,16 @@ def test_a_database_of_another_kind_is_refused_before_anything_starts(tmp_path, 
         Stack(scenario, Options(), tmp_path, 0, 0.0)
 
 
-def test_the_backends_death_ends_it_in_4_and_what_was_accepted_is_there_after_the_next_start(tmp_path):
+def test_the_replicas_death_ends_it_in_4_and_what_was_accepted_is_there_after_the_next_start(tmp_path):
     words = ("--database", f"sqlite:{tmp_path / 'replicas'}")
     with Serving(*words) as serving:
         serving.ready()
         versions = [serving.report("d", n=n) for n in range(3)]
-        victim = next(p for p in serving.below if os.readlink(f"/proc/{p}/fd/2").endswith("backend.log"))
+        victim = next(p for p in serving.below if os.readlink(f"/proc/{p}/fd/2").endswith("replica.log"))
         os.kill(victim, signal.SIGKILL)
         _, err = serving.process.communicate(timeout=20)
         assert serving.process.returncode == 4
-        assert err == "fleetsim: backend died: killed by signal 9\n"
+        assert err == "fleetsim: replica died: killed by signal 9\n"
     with Serving(*words) as serving:
         serving.ready()
         found = serving.get(f"{serving.backend}/things/d", serving.token)[1]
