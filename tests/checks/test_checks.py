@@ -8,7 +8,7 @@ from simulator.checks import judge as judging
 from simulator.checks.judge import CHECKS, judge
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
-from tests.checks.traces import NEW, OLD, failure, trace, update, with_after
+from tests.checks.traces import NEW, OLD, apart, failure, trace, update, with_after
 
 HERE = L2, S8, S10, S11, S12, S13, S23 = (
     "L2-convergence", "S8-counters", "S10-integrity", "S11-true-success", "S12-no-regress", "S13-at-most-once",
@@ -186,6 +186,8 @@ FAILS = {
                                       ["d-7"]),
         "downloaded with another's leave": (
             [*update(), *update("d-1", "r.d-1.0", served={"thing": "d-0"})], ["d-1"]),
+        "downloaded with another's leave, and the storage's own record goes on": (
+            apart(*update(), *update("d-1", "r.d-1.0", served={"thing": "d-0"}), ("health", "", {"shard": 4})), ["d-1"]),
     },
 }  # fmt: skip
 LACKS = {
@@ -232,6 +234,7 @@ LACKS = {
         "offers": update(offer=None, begun=None, ended=None),
         "whom the storage served": update(served=None),
         "the end of the backend's record": [*update("d-1", "r.d-1.0"), *update(served=None, accepted=None)],
+        "the end of the storage's record alone": apart(*update("d-1", "r.d-1.0"), *update(served=None)),
     },
 }  # fmt: skip
 

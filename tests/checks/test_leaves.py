@@ -44,8 +44,8 @@ def refused(*events, connected=1.0):
     ]  # fmt: skip
 
 
-def killed(begin, end):
-    detail = '{"server":"backend"}'
+def killed(begin, end, server="backend"):
+    detail = f'{{"server":"{server}"}}'
     return [
         at(begin, "fault", "", status="begin", size=0, detail=detail),
         at(end, "fault", "", status="end", size=0, detail=detail),
@@ -66,7 +66,9 @@ PASSES = {
             refused(at(101, "lost", status="lost"), at(102, "connect", status="new"), piece(103)), MINUTE),
         "it was not connected": (refused(piece(102), connected=200.0), MINUTE),
         "it had only just connected": (refused(piece(102), connected=99.5), MINUTE),
-        "the replica was killed": ([*killed(99, 101), *refused(piece(102))], MINUTE),
+        "replica and storage were killed": ([*killed(99, 101), *refused(piece(102))], MINUTE),
+        "the replica was killed": ([*killed(99, 101, "replica"), *refused(piece(102))], MINUTE),
+        "the storage was killed": ([*killed(99, 101, "storage"), *refused(piece(102))], MINUTE),
         "a fault keeps messages back": (refused(struck(101, message="get_accepted", delay_s=60), piece(102)), MINUTE),
         "a fault refused in the storage's stead": (
             [*refused()[:3], struck(99, request="GET", answer=403), *refused(piece(102, "206"))[3:]], MINUTE),

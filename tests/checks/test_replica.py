@@ -3,7 +3,7 @@
 from simulator.checks.judge import CHECKS, judge
 from simulator.model.scenario import Scenario
 from tests.checks.tables import proofs
-from tests.checks.traces import altered, backed, failure, trace, update, with_after, without
+from tests.checks.traces import altered, apart, backed, failure, trace, update, with_after, without
 
 S1, S3, S5 = "S1-version", "S3-delta", "S5-durability"
 JOB, RETRY = "r.d-0.0", "r.d-0.1"
@@ -94,12 +94,15 @@ FAILS = {
             {"kind": "answer"}),
     },
 }  # fmt: skip
+SERVED = ("storage.served", "d-0", {"status": "200", "size": 9, "digest": "n" * 64})
 BACKENDLESS = without(update(), (ACCEPTED, "reported"), ("storage.served", "200"))
 LACKS = {
     S1: {"the backend": BACKENDLESS, "versions": [*backed(), accepted(None)]},
     S3: {
         "the backend": BACKENDLESS,
         "the delta of the last update": [*backed(), accepted(4, "desired", job=RETRY, version="3", detail="u3")],
+        "the delta of the last update, though the storage goes on": apart(
+            *backed(), accepted(4, "desired", job=RETRY, version="3", detail="u3"), SERVED),
         "what an older database desires": [accepted(7, version="1", detail="u1")],
         "what both sections hold": [*backed(), accepted(4, "both", version="2", detail="u2")],
         "URLs": altered(backed(accepted={"detail": None}), ACCEPTED, "desired", detail=None),
@@ -108,6 +111,8 @@ LACKS = {
         "the backend": BACKENDLESS,
         "answers": without(backed(answer=None), ("offer", "accepted")),
         "the end of the backend's record": backed(accepted={"doc": 0, "thing": "d-9", "detail": None}),
+        "the end of the replica's record alone": apart(
+            *backed(accepted={"doc": 0, "thing": "d-9", "detail": None}), SERVED),
     },
 }  # fmt: skip
 

@@ -41,9 +41,10 @@ def fault(seconds, thing="d-0", **detail):
     return at(seconds, "fault", thing, status="did", detail=f"{{{said}}}")
 
 
-def outage(begin, end):
-    return [at(begin, "fault", "", status="begin", size=0, detail='{"server":"broker"}'),
-            at(end, "fault", "", status="end", size=0, detail='{"server":"broker"}')]  # fmt: skip
+def outage(begin, end, server="broker"):
+    detail = f'{{"server":"{server}"}}'
+    return [at(begin, "fault", "", status="begin", size=0, detail=detail),
+            at(end, "fault", "", status="end", size=0, detail=detail)]  # fmt: skip
 
 
 def during(*events, until=100.0, retired=True):
@@ -78,6 +79,8 @@ PASSES = {
         "held back by a fault": (during(report(10), fault(10, message="accepted", delay_s="60"), answer(70)), FLEET),
         "in the dark": (during(fault(5, act="dark"), report(10)), FLEET),
         "an outage": (during(report(10), *outage(20, 21)), FLEET),
+        "an outage of the replica": (during(report(10), *outage(20, 21, "replica")), FLEET),
+        "an outage of the whole backend": (during(report(10), *outage(20, 21, "backend")), FLEET),
         "just after an outage": (during(*outage(5, 6), report(10)), FLEET),
         "an offer": (during(offer(10), offer(40, "accepted")), FLEET),
         "an offer's second answer": (during(offer(10), answer(40, "offer:j")), FLEET),
@@ -110,6 +113,8 @@ FAILS = {
             (during(fault(3, act="dark"), at(5, "lost", status="lost"), at(6, "connect", status="new"), report(10)), FLEET),
             ["d-0"], {"kind": "report"}),
         "an outage before": ((during(*outage(2, 3), report(14)), FLEET), ["d-0"], {}),
+        "an outage of the storage, which answers no report": (
+            (during(report(10), *outage(20, 21, "storage")), FLEET), ["d-0"], {}),
         "an outage after": ((during(report(10), *outage(41, 42)), FLEET), ["d-0"], {}),
         "an offer": ((during(offer(10)), FLEET), ["d-0"], {"kind": OFFER}),
         "an offer that a report alone tells of": ((during(offer(10), offer(20, "accepted", None)), FLEET), ["d-0"],

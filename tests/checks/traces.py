@@ -105,3 +105,9 @@ def altered(events, kind, status, **fields):
     """The events, with these columns in those of this kind and status."""
     return [(k, at, {**had, **fields}) if (k, had.get("status")) == (kind, status) else (k, at, had)
             for k, at, had in events]  # fmt: skip
+
+
+def apart(*events):
+    """The events, recorded by replica, storage and fleet each in a process of its own."""
+    shards = {"replica": 2, "storage": 4}
+    return [(kind, thing, {"shard": shards.get(kind.partition(".")[0], 10), **had}) for kind, thing, had in events]
