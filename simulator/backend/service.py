@@ -87,6 +87,7 @@ class BackendService:
         self._loop = asyncio.get_running_loop()
         self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
         self._idle: asyncio.Future[None] | None = None  # what the committer waits for
+        self._refused = link.refused  # messages, as of the last look
         self._look_at: asyncio.TimerHandle | None = None  # while deltas may have no PUBACK
         replica.rows.update((row.thing, row) for row in database.load())
         self._resumes = bool(replica.rows)
@@ -188,8 +189,9 @@ class BackendService:
         self._look_at = None if self._note_acknowledged() else self._loop.call_later(_LOOK_S, self._look)
 
     def _note_acknowledged(self) -> bool:
-        """Say that all deltas have their PUBACKs, if they have."""
+        """Say whether the broker has taken all deltas, once all have their PUBACKs."""
         if self._link.unacknowledged:
             return False
-        self._record(Kind.ACKNOWLEDGED, status="all")
+        before, self._refused = self._refused, self._link.refused
+        self._record(Kind.ACKNOWLEDGED, status="all" if self._refused == before else "lost")
         return True

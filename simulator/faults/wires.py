@@ -222,6 +222,11 @@ class FaultyMqtt:
         """Of those that were not lost."""
         return self._link.unacknowledged
 
+    @property
+    def refused(self) -> int:
+        """Of those that were not lost."""
+        return self._link.refused
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""
         self._woken = False

@@ -72,6 +72,11 @@ class MqttLink(Protocol):
     def unacknowledged(self) -> int:
         """How many messages of QoS 1 were taken over and have no PUBACK yet."""
 
+    @property
+    def refused(self) -> int:
+        """How many messages the broker has ever answered with a PUBACK that takes no responsibility for them (a code of
+        0x80 and above). They are not said again."""  # MQTT 5 4.4.0-2
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, in the broker's order; None when the loop's clock reaches `until` first, or at `wake`.
         Raises LinkError once the connection is gone and everything that came before was received."""

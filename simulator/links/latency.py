@@ -73,6 +73,11 @@ class LatentMqtt:
         """Those on their way to the other end, too."""
         return self._link.unacknowledged + sum(1 for *_, qos, _ in self._leaving if qos)
 
+    @property
+    def refused(self) -> int:
+        """As the link has heard."""
+        return self._link.refused
+
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message, one delay after it reached this end."""
         loop, arriving, self._woken = self._loop, self._arriving, False

@@ -71,6 +71,7 @@ class LibraryMqtt:
         "_version",
         "_waiter",
         "_window",
+        "refused",
     )
 
     def __init__(self, options: MqttOptions, *, version: Literal[4, 5] = 5) -> None:
@@ -86,6 +87,7 @@ class LibraryMqtt:
         self._reached = self._resumed = False
         self._window = 65535  # the broker's receive maximum
         self._lost = "not connected"
+        self.refused = 0
 
     # ---- the port
 
@@ -227,6 +229,7 @@ class LibraryMqtt:
 
     def _acknowledged(self, client: aiomqtt.Client, *args: Any) -> None:
         client._on_publish(*args)
+        self.refused += _code(args[3]) >= 0x80
         if self._room is not None:
             asyncio.get_running_loop().call_soon(_wake, self._room)  # paho forgets the message after this call
 

@@ -183,11 +183,24 @@ class MemoryMqtt:
     """An MQTT client of a MemoryBroker; implements `MqttLink`."""
 
     stalls = True
-    __slots__ = ("_answer", "_inbox", "_lost", "_next_id", "_options", "_unacked", "_waiter", "fabric", "silence", "up")
+    __slots__ = (
+        "_answer",
+        "_inbox",
+        "_lost",
+        "_next_id",
+        "_options",
+        "_unacked",
+        "_waiter",
+        "fabric",
+        "refused",
+        "silence",
+        "up",
+    )
 
     def __init__(self, fabric: Fabric, options: MqttOptions) -> None:
         self.fabric, self._options = fabric, options
         self.up = False
+        self.refused = 0
         self.silence: Silence | None = None  # while it is stalled
         self._inbox: deque[Publish] | None = None  # an empty one takes 760 bytes
         self._waiter: asyncio.Future[None] | None = None
@@ -298,6 +311,7 @@ class MemoryMqtt:
             self._inbox.append(packet)
             self.wake()
         elif isinstance(packet, PubAck):
+            self.refused += packet.code >= 0x80
             if self._unacked:
                 self._unacked.pop(packet.packet_id, None)
                 if not self._unacked:

@@ -165,6 +165,7 @@ class LeanMqtt:
         "_waiter",
         "_window",
         "_wire",
+        "refused",
     )
 
     def __init__(self, options: MqttOptions) -> None:
@@ -179,6 +180,7 @@ class LeanMqtt:
         self._next_id = 0
         self._until = 0.0  # what the armed timer waits for; 0 where none is armed
         self._lost = "not connected"
+        self.refused = 0
 
     # ---- the port
 
@@ -343,6 +345,7 @@ class LeanMqtt:
             self._inbox.append(LeanDelivery(wire, packet))
             self._wake()
         elif isinstance(packet, PubAckPacket):
+            self.refused += int(packet.reason_code) >= 0x80
             if self._unacked is not None:
                 self._unacked.pop(packet.packet_id, None)
                 if not self._unacked:

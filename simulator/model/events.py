@@ -326,7 +326,7 @@ KINDS: dict[str, Meaning] = {
     Kind.ACKNOWLEDGED: Meaning(
         "replica",
         "What became of the deltas that the replica published since the last such event; at most one a second.",
-        {"status": "all: each has its PUBACK; lost: some may never have reached the broker"},
+        {"status": "all: each has its PUBACK; lost: some may never have reached the broker, or it refused them"},
     ),
     Kind.CREDENTIAL: Meaning(
         "replica",

@@ -25,7 +25,7 @@ class ScriptedLink:
 
     def __init__(self):
         self.said, self.inbox, self.waiter, self.broken = [], deque(), asyncio.Event(), False
-        self.unacknowledged, self.resumes = 0, True
+        self.unacknowledged, self.refused, self.resumes = 0, 0, True
 
     def say(self, topic, body):
         payload = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -250,7 +250,16 @@ def test_deltas_are_lost_with_a_connection_before_they_leave_and_with_the_sessio
         link.unacknowledged = 0
         await asyncio.sleep(10)
 
+    async def refused(link):
+        link.say("state/d/update", desired(1))
+        await settled()
+        link.refused += 1
+        await asyncio.sleep(3)
+        link.say("state/d/update", desired(2))
+        await asyncio.sleep(10)
+
     assert acknowledged(unsent) == [(0.0, "lost")]
+    assert acknowledged(refused) == [(1.0, "lost"), (4.0, "all")]
     assert acknowledged(sent) == [(1.0, "all")]  # sent again to the session that was kept
     assert acknowledged(sent, resumes=False) == [(0.1, "lost"), (1.0, "all")]
 

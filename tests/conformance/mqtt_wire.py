@@ -333,6 +333,33 @@ async def a_refused_filter_carries_the_brokers_code(road: Road) -> None:
         await link.close()
 
 
+@check("scripted")
+async def what_the_broker_refuses_to_take_is_counted_and_not_said_again(road: Road) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for code in (0x00, 0x10, 0x97):  # success; nobody has subscribed; quota exceeded
+            _, packet_id, _ = await peer.published()
+            peer.send(0x40, struct.pack("!H", packet_id) + bytes([code] if road.version == 5 else []))
+
+    async def again(peer: Peer) -> None:
+        await peer.accept(resumed=True)
+        assert (await peer.published())[::2] == (False, b"new")
+        await peer.ended()
+
+    async with scripted(road.version, script, again) as port:
+        link = towards(road, port, **KEPT)
+        await link.connect()
+        for n in range(3):
+            await link.publish("t", b"%d" % n)
+        with pytest.raises(LinkError):
+            await link.receive()
+        assert link.unacknowledged == 0
+        assert link.refused == (road.version == 5)  # 3.1.1 has no words for it
+        assert await link.connect() is True
+        await link.publish("t", b"new")
+        await link.close()
+
+
 @check("scripted", "receive-maximum")
 async def publishing_waits_for_the_brokers_receive_maximum(road: Road) -> None:
     go = asyncio.Event()

@@ -83,6 +83,7 @@ def test_wrong_password_and_foreign_topics_are_refused():
         await backend.subscribe(["state/+/update"])
         await device.publish("state/e/update", b"forged")
         await device.publish("state/d/update", b"own")
+        assert (device.unacknowledged, device.refused) == (0, 1)
         return (await backend.receive()).payload
 
     assert with_broker(scenario, Broker(access.login, access.may)) == b"own"

@@ -3,9 +3,10 @@
 import pytest
 
 from simulator.broker.core import NOT_AUTHORIZED, TAKEN_OVER, Broker
-from simulator.broker.packets import ConnAck, Connect, Disconnect, Publish
+from simulator.broker.packets import ConnAck, Connect, Disconnect, PubAck, Publish
+from simulator.model.events import Kind
 from tests.planted.party import THREE, fails, passes
-from tests.worlds.virtually import scenario
+from tests.worlds.virtually import judged, scenario
 
 
 class DeafBroker(Broker):
@@ -137,6 +138,23 @@ def test_s20_a_broker_that_loses_what_a_session_kept(bug):
 def test_s20_a_broker_that_forgets_at_once_breaks_no_promise_to_whoever_asks_for_a_second():
     fault = {"fault": "F3-offline", "at": "20s", "for": "40s", "with": {"session": "expired"}}
     passes(away(faults=[fault]), broker=Brief)
+
+
+class Full(Broker):
+    """Has no room for what is meant for somebody who is away, and says so."""
+
+    def receive(self, conn, packet, now):
+        if isinstance(packet, Publish) and packet.topic.endswith("/delta"):
+            held = self._sessions.get(packet.topic.split("/")[1])
+            if held is not None and held.conn is None:
+                return [(conn, PubAck(packet.packet_id, 0x97))]
+        return super().receive(conn, packet, now)
+
+
+def test_s20_a_broker_that_refuses_what_it_cannot_keep_promises_nothing():
+    trace, findings = judged(away(), broker=Full)
+    assert "lost" in trace.kind(Kind.ACKNOWLEDGED).texts("status")
+    assert findings == {}
 
 
 class HalfDeafBroker(Broker):
