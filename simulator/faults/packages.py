@@ -176,14 +176,17 @@ def _goes_wrong(**mishaps: dict[str, float]) -> Rules:
     return Rules(nature=nature)
 
 
+def _hasty(backoff: Backoff, gap: float) -> Backoff:
+    """Each time this gap; where the back-off is shorter, that: who is hasty is never later than who is not."""
+    return backoff.model_copy(update={"base": min(gap, backoff.base), "cap": min(gap, backoff.cap), "jitter": 0.0})
+
+
 def _storm(gap: float) -> Rules:
     """Tries again at once, however often it failed."""
-    hasty = Backoff(base=gap, cap=gap, jitter=0)
 
     def nature(profile: Profile) -> Profile:
-        retry = hasty.model_copy(update={"attempts": profile.download_retry.attempts})
-        resend = hasty.model_copy(update={"attempts": profile.resend.attempts})
-        return profile.model_copy(update={"reconnect": hasty, "resend": resend, "download_retry": retry})
+        own = {name: getattr(profile, name) for name in ("reconnect", "resend", "download_retry")}
+        return profile.model_copy(update={name: _hasty(backoff, gap) for name, backoff in own.items()})
 
     return Rules(nature=nature)
 
@@ -194,7 +197,7 @@ def _herd(gap: float, policy: str) -> Rules:
         return Rules(habit="takes-tcp-for-success")
 
     def nature(profile: Profile) -> Profile:
-        return profile.model_copy(update={"reconnect": Backoff(base=gap, cap=gap, jitter=0)})
+        return profile.model_copy(update={"reconnect": _hasty(profile.reconnect, gap)})
 
     return Rules(nature=nature)
 

@@ -129,6 +129,21 @@ def test_a_device_without_patience_is_seen_where_it_has_to_wait(name):
     assert findings == {}
 
 
+@pytest.mark.parametrize(
+    "company",
+    [{"fault": "F8-storage-refuses", "times": 5}, {"fault": "F17-answer-lost", "times": 5},
+     {"fault": "F3-offline", "at": "5s", "for": "30s"}, {"fault": "F4-broker-killed", "at": "5s", "for": "30s"}],
+    ids=lambda company: company["fault"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", sorted(HASTY))
+def test_a_gap_that_is_longer_than_the_back_off_makes_nobody_late(name, company):
+    made = {"fault": name, "count": 4, "with": {"gap": "20m"}}
+    trace, harmed, findings = harmed_run(company, made, settle="2h")
+    assert harmed
+    assert findings == {}
+    assert set(ends(trace).values()) == {"SUCCEEDED"}
+
+
 class Busy(Broker):
     """Takes every connection, and for a while refuses all but those of the services."""
 
