@@ -265,9 +265,13 @@ def serve(
     broker: Broker = None,
     database: Database = None,
     broker_port: Annotated[int, typer.Option(envvar="FLEETSIM_BROKER_PORT", min=0, max=65535)] = 1883,
-    backend_port: Annotated[int, typer.Option(envvar="FLEETSIM_BACKEND_PORT", min=0, max=65535)] = 8080,
+    backend_port: Annotated[
+        int, typer.Option(envvar="FLEETSIM_BACKEND_PORT", min=0, max=65535, help="of the replica's API: things")
+    ] = 8080,
     application_port: Annotated[int, typer.Option(envvar="FLEETSIM_APPLICATION_PORT", min=0, max=65535)] = 8081,
-    storage_port: Annotated[int, typer.Option(envvar="FLEETSIM_STORAGE_PORT", min=0, max=65535)] = 8082,
+    storage_port: Annotated[
+        int, typer.Option(envvar="FLEETSIM_STORAGE_PORT", min=0, max=65535, help="of the storage's API: artifacts")
+    ] = 8082,
     token: Annotated[
         str | None, typer.Option(envvar="FLEETSIM_TOKEN", help="of the HTTP APIs; none: a fresh one")
     ] = None,

@@ -568,11 +568,13 @@ def test_servers_are_killed_and_come_back_in_the_live_world(tmp_path, broker, ki
     assert not ((done > begin + 500_000) & (done < end)).any()
 
 
-def test_what_is_not_ours_is_not_killed(tmp_path):
-    file = written(tmp_path, faults=[{"fault": "F4-broker-killed", "at": "1s"}])
+@pytest.mark.parametrize(("name", "server"), [("F4-broker-killed", "broker"), ("F8-storage-killed", "storage")])
+def test_what_is_not_ours_is_not_killed(tmp_path, name, server):
+    target = {"kind": "external", "artifact_url": "http://127.0.0.1:1/a"}
+    file = written(tmp_path, faults=[{"fault": name, "at": "1s"}], target=target)
     code, _, err = fleetsim("run", file, "--broker", "mqtt://127.0.0.1:1", "--out", tmp_path / "out")
     assert code == 3
-    assert "faults.0: F4-broker-killed: the broker is not fleetsim's own, and is left alone" in err
+    assert f"faults.0: {name}: the {server} is not fleetsim's own, and is left alone" in err
 
 
 def test_faults_happen_on_real_roads_as_in_virtual_time(tmp_path):
