@@ -50,6 +50,7 @@ Processes = Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help
 Pooled = Annotated[bool, typer.Option(envvar="FLEETSIM_POOLED", help="downloads share connections")]
 IfAddr = Annotated[list[str] | None, typer.Option(envvar="FLEETSIM_IFADDR", help="a local address to bind")]
 
+Bind = Annotated[str, typer.Option(envvar="FLEETSIM_BIND", help="the address on which our servers listen")]
 CaFile = Annotated[str | None, typer.Option(envvar="FLEETSIM_CAFILE", help="trusted certificates")]
 Cert = Annotated[str | None, typer.Option(envvar="FLEETSIM_CERT", help="a client certificate")]
 Key = Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")]
@@ -79,6 +80,7 @@ def run(
     pooled: Pooled = False,
     ifaddr: IfAddr = None,
     allow_remote: AllowRemote = None,
+    bind: Bind = "127.0.0.1",
     cafile: CaFile = None,
     cert: Cert = None,
     key: Key = None,
@@ -104,7 +106,7 @@ def run(
         raise typer.Exit(differs is not None)
     from simulator.worlds import runs
 
-    options = _options(flags)
+    options = _options(flags if led is None else {**flags, "processes": led})
     if led is not None:
         raise typer.Exit(_led(loaded, out, command or "", options, led))
     if not quiet and not as_json:
@@ -185,6 +187,7 @@ def sweep(
     pooled: Pooled = False,
     ifaddr: IfAddr = None,
     allow_remote: AllowRemote = None,
+    bind: Bind = "127.0.0.1",
     cafile: CaFile = None,
     cert: Cert = None,
     key: Key = None,
@@ -276,6 +279,7 @@ def serve(
         str | None, typer.Option(envvar="FLEETSIM_TOKEN", help="of the HTTP APIs; none: a fresh one")
     ] = None,
     allow_remote: AllowRemote = None,
+    bind: Bind = "127.0.0.1",
     cafile: CaFile = None,
     cert: Cert = None,
     key: Key = None,

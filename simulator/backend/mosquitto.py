@@ -74,6 +74,7 @@ class Mosquitto:
         self,
         directory: Path,
         *,
+        host: str = HOST,
         port: int = 0,
         run_key: str,
         things: Iterable[str] = (),
@@ -82,7 +83,7 @@ class Mosquitto:
         websocket_port: int | None = None,
         binary: str | None = None,
     ) -> None:
-        self.port = port or free_port()
+        self.host, self.port = host, port or free_port(host)
         self._directory, self._binary = directory.resolve(), binary or find_mosquitto()
         self._websocket_port = websocket_port
         self._key, self._services, self._root = run_key, dict(services), root
@@ -93,9 +94,9 @@ class Mosquitto:
     def start(self) -> None:
         """Write its files, start it and wait until it listens. Raises ScenarioError with its own words if it cannot."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        settings = _SETTINGS.format(user=getpass.getuser(), directory=self._directory, port=self.port, host=HOST)
+        settings = _SETTINGS.format(user=getpass.getuser(), directory=self._directory, port=self.port, host=self.host)
         if self._websocket_port is not None:
-            settings += f"listener {self._websocket_port} {HOST}\nprotocol websockets\n"
+            settings += f"listener {self._websocket_port} {self.host}\nprotocol websockets\n"
         users = self._services | {_COUNTER: thing_password(self._key, _COUNTER)}
         _write(self._directory / "mosquitto.conf", settings)
         _write(self._directory / "rights", rights(self._services, self._root))
@@ -122,7 +123,7 @@ class Mosquitto:
             if ended or time.monotonic() > deadline:
                 self.stop()
                 said = self.last_words() or ("it ended" if ended else f"not ready within {_READY_S:g} s")
-                raise ScenarioError(f"mosquitto cannot start on {HOST}:{self.port}: {said}")
+                raise ScenarioError(f"mosquitto cannot start on {self.host}:{self.port}: {said}")
             time.sleep(0.01)
         self.version = running[1]
 
@@ -162,7 +163,7 @@ class Mosquitto:
         found: dict[str, int] = {}
         data = b""
         whole = False
-        with socket.create_connection((HOST, self.port), timeout=_ASK_S) as road:
+        with socket.create_connection((self.host, self.port), timeout=_ASK_S) as road:
             road.sendall(mqtt5.ConnectPacket(_COUNTER, username=_COUNTER, password=password).write())
             road.sendall(mqtt5.SubscribePacket(1, filters).write())
             deadline = time.monotonic() + _ASK_S
@@ -222,10 +223,13 @@ def rights(services: Iterable[str], root: str) -> str:
     return "\n".join([*lines, f"pattern readwrite {root}/%u/#", ""])
 
 
-def free_port() -> int:
-    """A port of loopback that nobody uses at this moment."""
+def free_port(host: str = HOST) -> int:
+    """A port of this address that nobody uses at this moment. Raises ScenarioError for one that is not ours."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise ScenarioError(f"{host}: {error.strerror or error}") from None
         return int(probe.getsockname()[1])
 
 

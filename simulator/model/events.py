@@ -39,6 +39,7 @@ class Kind:
     RUN: Final = "run"
     STAGE: Final = "stage"
     HEALTH: Final = "health"
+    CLOCK: Final = "clock"
     BOOT: Final = "boot"
     CONNECT: Final = "connect"
     LOST: Final = "lost"
@@ -104,6 +105,11 @@ KINDS: dict[str, Meaning] = {
             "detail": "JSON: process, cpu_share of one core, wait_share: how long its main thread was ready and had "
             "none, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps"
         },
+    ),
+    Kind.CLOCK: Meaning(
+        "conductor",
+        "A shard on another host records by that host's clock, less what it is ahead.",
+        {"span_us": "by how much that may be wrong", "detail": "JSON: process, host, offset_us: ahead by so much"},
     ),
     Kind.BOOT: Meaning(
         "device",

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,11 +19,25 @@ from simulator.model.errors import PartDied, ScenarioError
 
 _READY_S = 60.0
 _STOP_S = 10.0
+_CLOCK_ASKED = 9
 _REMOTE_STOP_S = 60.0  # its record comes over the same road
+
+
+def boot_id() -> str:
+    """What tells one boot of one host from any other; one of them has one CLOCK_MONOTONIC."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 Hear = Callable[[str, dict[str, Any]], None]
 """Takes a part's name and what it said."""
+
+
+class Clock(NamedTuple):
+    """What another host's CLOCK_MONOTONIC is ahead of ours, and by how much that may be wrong; no host: it is ours."""
+
+    host: str = ""
+    offset_ns: int = 0
+    error_ns: int = 0
 
 
 class Child(ABC):
@@ -64,6 +79,10 @@ class Child(ABC):
         if done and self.ended.result() == 3:
             raise ScenarioError(said)
         raise PartDied(f"{self.name} could not start: {said}")
+
+    async def clock(self) -> Clock:
+        """The clock by which it will record."""
+        return Clock()
 
     def heard(self, event: dict[str, Any]) -> None:
         """It said this."""
@@ -161,6 +180,7 @@ class RemoteChild(Child):
     def __init__(self, name: str, hear: Hear, post: Post) -> None:
         super().__init__(name, hear)
         self._post, self._spawned, self._words = post, False, ""
+        self._told: asyncio.Future[dict[str, Any]] | None = None
 
     async def spawn(self) -> None:
         """Have it started."""
@@ -171,6 +191,28 @@ class RemoteChild(Child):
         """One line to its stdin."""
         if not self.ended.done():
             self._post(self.name, {"do": "line", "line": line})
+
+    async def clock(self) -> Clock:
+        """Asked some times, and the quickest answer taken: what it was on the road is what is not known."""
+        best, said = Clock(error_ns=1 << 62), dict[str, Any]()
+        for _ in range(_CLOCK_ASKED):
+            self._told = asyncio.get_running_loop().create_future()
+            sent = time.monotonic_ns()
+            self._post(self.name, {"do": "clock"})
+            either: list[asyncio.Future[Any]] = [self._told, self.ended]
+            await asyncio.wait(either, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
+            if not self._told.done():
+                raise PartDied(f"{self.name} could not start: {self.last_words() or 'its worker does not answer'}")
+            said, error = self._told.result(), (time.monotonic_ns() - sent) // 2
+            if error < best.error_ns:
+                best = Clock(said["host"], said["ns"] - sent - error, error)
+        ours = said["boot"] == boot_id() and abs(best.offset_ns) <= best.error_ns  # a container may have its own
+        return Clock() if ours else best
+
+    def told_clock(self, said: dict[str, Any]) -> None:
+        """Its host's clock, as it was asked for."""
+        if self._told is not None and not self._told.done():
+            self._told.set_result(said)
 
     def died(self, code: int, words: str) -> None:
         """It has ended, and its record is here as far as there is any."""

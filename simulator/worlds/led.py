@@ -60,6 +60,8 @@ class Led:
                 stop.set()
             elif (shard := self._shards.get(said["part"])) is None:
                 continue
+            elif "clock" in said:
+                shard.told_clock(said["clock"])
             elif "died" in said:
                 shard.died(said["died"], said["words"])
             else:

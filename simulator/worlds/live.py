@@ -18,6 +18,7 @@ from simulator.fleet.pacer import length
 from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
 from simulator.links.loop import run_live
+from simulator.links.urls import local
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KILLED, Kind
 from simulator.model.io import Request
@@ -27,7 +28,7 @@ from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits, setting
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
-from simulator.worlds.stack import Options, Stack, refuse_remote
+from simulator.worlds.stack import Options, Stack, refuse_no_address, refuse_remote
 from simulator.worlds.stages import Outcome, Stop, conduct
 
 _FIRST_SHARD = 10
@@ -50,7 +51,11 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     _refuse_stalling_what_cannot(scenario, options)
     limit = limits.raise_open_files()
     limits.check_files(devices, options.processes, embedded=target.broker == "embedded", limit=limit)
-    return limits.sources(devices, options.ifaddr, loopback=target.own_broker, ports=limits.ephemeral_ports())
+    refuse_no_address(options)
+    here = target.own_broker and local(options.bind)
+    if target.bind_address and not here and not options.ifaddr:
+        raise ScenarioError("target.bind_address: devices do not know their address; name it with --ifaddr")
+    return limits.sources(devices, options.ifaddr, loopback=here, ports=limits.ephemeral_ports())
 
 
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
@@ -133,9 +138,16 @@ class _World:
             "link": self._options.link,
             "pooled": self._options.pooled,
             "sources": self._sources,
-            "hosts": self._options.allow_remote,
+            "hosts": self._options.hosts,
         }
-        await self._stack.child(name, self._stack.config(name, "shard", _FIRST_SHARD + index, **more))
+        config = self._stack.config(name, "shard", _FIRST_SHARD + index, **more)
+        clock = await self._stack.children[name].clock()
+        if clock.host:
+            facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}
+            self._record(Kind.CLOCK, span_us=clock.error_ns // 1000, detail=orjson.dumps(facts).decode())
+        config["zero_ns"] += clock.offset_ns
+        config["epoch"] -= clock.offset_ns / 1e9
+        await self._stack.child(name, config)
 
     async def ramp(self) -> None:
         """All shards at once; each starts its own devices when they are due."""
@@ -147,7 +159,7 @@ class _World:
     async def roll_out(self) -> None:
         """Upload the artifacts, have the rollouts begun, ask until they have ended."""
         self._desk.stage("rollout")
-        http = LeanHttp(HttpOptions(pooled=True))
+        http = self._http(pooled=True)
         try:
             rollouts = self._rollouts(http)
             async with asyncio.TaskGroup() as work:
@@ -199,7 +211,10 @@ class _World:
         """Through the application's API."""
         for name in self._states:
             with contextlib.suppress(WrongState):
-                await self._rollouts(LeanHttp()).abort(name)
+                await self._rollouts(self._http()).abort(name)
+
+    def _http(self, *, pooled: bool = False) -> LeanHttp:
+        return LeanHttp(HttpOptions(pooled, frozenset(self._options.hosts)))
 
     def _rollouts(self, http: LeanHttp) -> RemoteRollouts:
         return RemoteRollouts(http, self._stack.application_url, self._options.token)

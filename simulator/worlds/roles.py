@@ -31,11 +31,11 @@ from simulator.links.base import HttpLink, HttpOptions, MqttLink, MqttOptions, W
 from simulator.links.http import LeanHttp
 from simulator.links.mqtt import LeanMqtt
 from simulator.links.tls import context
+from simulator.links.urls import local
 from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.scenario import Profile
 from simulator.worlds import setting
 from simulator.worlds.part import Part, Role
-from simulator.worlds.stack import LOOPBACK
 
 _VERSION_S = 0.5  # for a broker to say what it is
 _SECURE = ("mqtts", "wss")
@@ -180,7 +180,8 @@ class _Roads:
             source=self._sources[nth],
             gate=self._gate,
         )
-        address = self._sources[nth] or ("" if self._external else LOOPBACK)
+        here = local(self._config["host"]) and not self._external
+        address = self._sources[nth] or (self._config["host"] if here else "")
         return Wires(self._mqtt(setting.session_options(options, profile)), self._https[nth], address)
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from simulator.links.loop import run_live
 from simulator.model.scenario import Scenario
 from simulator.worlds import limits, setting
-from simulator.worlds.stack import Options, Stack
+from simulator.worlds.stack import Options, Stack, refuse_no_address
 
 
 def serve(scenario: Scenario, options: Options) -> int:
     """Start, say where everything is, stop on SIGINT or SIGTERM; the exit code. Raises ScenarioError, PartDied."""
+    refuse_no_address(options)
     limits.raise_open_files()
     with tempfile.TemporaryDirectory(prefix="fleetsim-") as directory:
         return run_live(lambda: _serve(scenario, options, Path(directory)))

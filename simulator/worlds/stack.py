@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from simulator import __version__
 from simulator.backend.mosquitto import Mosquitto
-from simulator.links.urls import refuse_unmeant
+from simulator.links.urls import local, refuse_unmeant
 from simulator.model.errors import LinkError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
@@ -34,6 +35,7 @@ class Options:
     pooled: bool = False
     ifaddr: list[str] = field(default_factory=list)
     allow_remote: list[str] = field(default_factory=list)
+    bind: str = LOOPBACK  # an address of this host: our servers listen there, and devices find them there
     broker_port: int = 0
     backend_port: int = 0
     storage_port: int = 0
@@ -43,6 +45,11 @@ class Options:
     cert: str | None = None
     key: str | None = None
     insecure: bool = False
+
+    @property
+    def hosts(self) -> list[str]:
+        """What is meant beyond this machine; our own servers are."""
+        return self.allow_remote if local(self.bind) else [*self.allow_remote, self.bind]
 
     def tls(self) -> dict[str, Any]:
         """What the parts need for TLS."""
@@ -79,6 +86,16 @@ def broker_address(url: str, options: Options) -> dict[str, Any]:
         "user": unquote(parts.username) if parts.username else None,
         "password": unquote(parts.password) if parts.password else None,
     }
+
+
+def refuse_no_address(options: Options) -> None:
+    """Raise ScenarioError for a --bind that is no one address."""
+    try:
+        whole = ipaddress.ip_address(options.bind).is_unspecified
+    except ValueError:
+        whole = True
+    if whole:
+        raise ScenarioError(f"--bind {options.bind}: name one address of this machine, by which devices will find it")
 
 
 def _database(name: str) -> Path | None:
@@ -121,7 +138,7 @@ class Stack:
             "zero_ns": self._zero_ns,
             "epoch": self._epoch,
             "run": self._run,
-            "host": LOOPBACK,
+            "host": self.options.bind,
             "broker": self.broker,
             "token": self.options.token,
             "steps": self.steps,
@@ -158,9 +175,9 @@ class Stack:
         if target.kind == "reference":
             (self._directory / "backend").mkdir(exist_ok=True)
             ready = await self.child("storage", self._storage_config())
-            self.storage_url = f"http://{LOOPBACK}:{ready['port']}"
+            self.storage_url = f"http://{self.options.bind}:{ready['port']}"
             ready = await self.child("replica", self._replica_config())
-            self.backend_url = f"http://{LOOPBACK}:{ready['port']}"
+            self.backend_url = f"http://{self.options.bind}:{ready['port']}"
         config = self.config(
             "application", "application", SHARDS["application"], http_port=self.options.application_port
         )
@@ -168,17 +185,17 @@ class Stack:
         if ready["broker"]:
             name, _, version = ready["broker"].partition(" version ")
             self.broker_said = {"name": name, "version": version}
-        self.application_url = f"http://{LOOPBACK}:{ready['port']}"
+        self.application_url = f"http://{self.options.bind}:{ready['port']}"
 
     async def _start_broker(self) -> None:
         how = self.scenario.target.broker
         if how == "embedded":
             ready = await self.child("broker", self._broker_config())
-            self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"]}
+            self.broker = {"scheme": "mqtt", "host": self.options.bind, "port": ready["port"]}
         elif how == "mosquitto":
             self.mosquitto = self._new_mosquitto()
             await asyncio.to_thread(self.mosquitto.start)
-            self.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": self.mosquitto.port}
+            self.broker = {"scheme": "mqtt", "host": self.options.bind, "port": self.mosquitto.port}
         else:
             self.broker = broker_address(how, self.options)
         self.broker = {"path": "/mqtt", "user": None, "password": None} | self.broker
@@ -190,6 +207,7 @@ class Stack:
         scenario = self.scenario
         return Mosquitto(
             self._directory / "mosquitto",
+            host=self.options.bind,
             port=self.options.broker_port,
             run_key=setting.run_key(scenario),
             things=scenario.fleet.names(),

@@ -29,6 +29,7 @@ FLAGS = (
     Flag("pooled", "downloads share connections", switch=True),
     Flag("ifaddr", "a local address to bind", many=True),
     Flag("allow-remote", "a host beyond this machine that is meant", many=True),
+    Flag("bind", "where our servers listen, an address that workers on other hosts reach"),
     Flag("cafile", "trusted certificates"),
     Flag("cert", "a client certificate"),
     Flag("key", "its key"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +39,8 @@ class Parts:
         name = what["part"]
         if what["do"] == "spawn":
             self._parts[name] = _Part(name, self._send)
+        elif what["do"] == "clock":
+            self._send({"part": name, "clock": _clock()})
         elif (part := self._parts.get(name)) is not None:
             if what["do"] == "line":
                 part.write(what["line"])
@@ -47,6 +51,12 @@ class Parts:
         """End them all: the conductor is gone, or nobody needs them any more."""
         for part in self._parts.values():
             part.close()
+
+
+def _clock() -> dict[str, Any]:
+    """This host's, and which it is."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"host": socket.gethostname(), "boot": boot, "ns": time.monotonic_ns()}
 
 
 class _Part:
