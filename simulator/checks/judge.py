@@ -100,13 +100,19 @@ def judge(trace: Trace, scenario: Scenario) -> tuple[Finding, ...]:
 
 def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:
     """Of several rollouts the gravest finding tells, with its rollout's name."""
-    if name not in _OF_A_ROLLOUT or len(scenario.rollouts) == 1:
-        return _run(name, check, trace, scenario.rollouts[0] if name in _OF_A_ROLLOUT else scenario)
-    each = [(one.rollout.name, _run(name, check, trace, one)) for one in scenario.rollouts]
+    alone = trace.once(_alone, scenario) if name in _OF_A_ROLLOUT else (scenario,)
+    if len(alone) == 1:
+        return _run(name, check, trace, alone[0])
+    each = [(one.rollout.name, _run(name, check, trace, one)) for one in alone]
     rollout, gravest = max(each, key=lambda said: _GRAVITY.index(said[1].verdict))
     if gravest.verdict is Verdict.PASS:
         return replace(gravest, summary=f"{len(each)} rollouts; {rollout}: {gravest.summary}")
     return replace(gravest, summary=f"{rollout}: {gravest.summary}")
+
+
+def _alone(trace: Trace, scenario: Scenario) -> tuple[Scenario, ...]:
+    """Made once: what checks share of a rollout is known by its scenario's very objects."""
+    return scenario.rollouts
 
 
 def _run(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:

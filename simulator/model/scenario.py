@@ -668,7 +668,7 @@ class Scenario(Part):
         alike = sum(other.fault == fault.fault for other in self.faults[:nth])  # leaving out another moves no draw
         return dice.lowest(self.seed, f"fault {fault.fault} {alike}", range(devices), count)
 
-    @cached_property
+    @property
     def rollouts(self) -> tuple[Scenario, ...]:
         """For each rollout, in the order of their operators, this scenario as though there were no other."""
         if not self.operators:

@@ -385,6 +385,31 @@ def test_success_for_the_second_rollout_from_the_software_of_the_first():
 # ---- the judge
 
 
+def test_what_is_asked_of_a_rollout_is_asked_of_each_and_the_gravest_tells():
+    both = Scenario(rollout={"name": "rollout"}, operators=[{}, {}], checks=("L7-rollout-ends", "S16-limits"))
+    names = [one.rollout.name for one in both.rollouts]
+    first = renamed(update(), names[0])
+    (ends, limits) = judge(trace(*first), both)
+    assert (ends.verdict, limits.verdict) == ("UNKNOWN", "UNKNOWN")
+    assert ends.summary.startswith(f"{names[1]}: the trace names no targets")
+    (ends, limits) = judge(trace(*first, *renamed(update(), names[1])), both)
+    assert (ends.verdict, limits.verdict) == ("PASS", "PASS")
+    assert limits.summary.startswith("2 rollouts; ")
+    open_end = [
+        event for event in renamed(update(), names[1]) if (event[0], event[2].get("status")) != ("rollout", "end")
+    ]
+    (ends, _) = judge(trace(*first, *open_end), both)
+    assert ends.verdict != "PASS"
+    assert ends.summary.startswith(f"{names[1]}: ")
+
+
+def renamed(events, name):
+    """The same of another rollout."""
+    words = {"job": name}
+    kinds = ("rollout", "target", "counters")
+    return [(kind, thing, {**more, **words}) if kind in kinds else (kind, thing, more) for kind, thing, more in events]
+
+
 def test_a_crashed_check_is_unknown(monkeypatch):
     monkeypatch.setitem(judging.CHECKS, "S8-counters", lambda trace, scenario: 1 / 0)
     found = {f.check: f for f in judge(trace(*update()), Scenario())}

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.model.errors import ScenarioError
-from simulator.model.scenario import Backoff, Distribution, Fleet, Profile, Scenario, load_scenario, parse_scenario
+from simulator.model.scenario import (
+    Backoff,
+    Distribution,
+    Fleet,
+    Operator,
+    Profile,
+    Scenario,
+    load_scenario,
+    parse_scenario,
+    with_operators,
+)
 
 
 def parse(text, **overrides):
@@ -314,6 +324,54 @@ def test_targets_are_a_share_of_the_chosen_cohorts_exactly():
     assert len(quarter) == 10
     assert set(quarter) < set(half) < set(some)
     assert list(quarter) == sorted(quarter)
+
+
+def test_operators_each_have_a_rollout_and_a_part_of_the_targets():
+    made = Scenario(
+        fleet={"devices": 10},
+        rollout={"name": "r", "version": "2.0.0"},
+        operators=[
+            {"part": "1/3"},
+            {"part": "2/3", "version": "3.0.0", "after": "5s"},
+            {"part": "3/3", "abortAfter": "1s"},
+        ],
+    )
+    assert [one.rollout.name for one in made.rollouts] == ["r-1", "r-2", "r-3"]
+    assert [one.rollout.version for one in made.rollouts] == ["2.0.0", "3.0.0", "2.0.0"]
+    assert [one.targets() for one in made.rollouts] == [(0, 3, 6, 9), (1, 4, 7), (2, 5, 8)]
+    assert made.targets() == tuple(range(10))
+    assert [one.operator().after for one in made.rollouts] == [0, 5, 0]
+    assert Scenario.model_validate(made.model_dump(mode="json", by_alias=True)) == made
+
+
+def test_an_operators_deeds_come_by_time():
+    assert Operator(pauseAfter="2s", pauseFor="3s", abortAfter="4s").deeds == (
+        (2, "pause"),
+        (4, "abort"),
+        (5, "resume"),
+    )
+    assert Operator().deeds == ()
+
+
+def test_without_operators_there_is_the_one_rollout():
+    made = Scenario(fleet={"devices": 4})
+    assert made.rollouts == (made,)
+    (only,) = with_operators(made, 1).rollouts
+    assert only.rollout.name == made.rollout.name
+    assert [one.targets() for one in with_operators(made, 2).rollouts] == [(0, 2), (1, 3)]
+    with pytest.raises(ScenarioError, match="--operators 3: unnamed has 2 operators of its own"):
+        with_operators(with_operators(made, 2), 3)
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b", [1, 2, 3], 0.5])
+def test_a_part_that_is_none_is_refused(part):
+    with pytest.raises(ValueError, match="is no part of a whole; write 1/3"):
+        Operator(part=part)
+
+
+def test_an_operators_cohort_must_be_one_of_the_fleets():
+    with pytest.raises(ValueError, match=r"operators.1.cohorts.0: no such cohort: 'b'"):
+        Scenario(fleet={"cohorts": [{"name": "a", "share": 1}]}, operators=[{}, {"cohorts": ["b"]}])
 
 
 def test_names_logins_and_indexes_follow_the_templates():

@@ -1,5 +1,7 @@
 """The virtual world: the whole cycle, the same trace for the same seed, and what the profiles and dialects change."""
 
+from collections import Counter
+
 import pytest
 
 from simulator.backend.storage import Storage
@@ -151,3 +153,26 @@ def test_a_scenario_that_makes_no_sense_is_refused():
 def test_two_runs_in_one_process_are_the_same():
     made = scenario(devices=10, profile="wifi")
     assert trace_of(made).equals(trace_of(made))
+
+
+def test_operators_roll_out_at_the_same_time_pause_resume_and_abort():
+    operators = [
+        {"part": "1/2", "pauseAfter": "2s", "pauseFor": "10s"},
+        {"part": "2/2", "after": "1s", "abortAfter": "3s"},
+    ]
+    trace, findings = judged(scenario(devices=20, rollout={"maximumPerMinute": 60}, operators=operators))
+    assert findings == {}
+    moves = trace.kind(Kind.ROLLOUT)
+    began = moves.where("status", "begin")["t_us"][0]
+    at = {
+        (job, status): (t_us - began) / 1e6
+        for job, status, t_us in zip(moves.texts("job"), moves.texts("status"), moves["t_us"].tolist(), strict=True)
+    }
+    assert at["rollout-1-1", "pause"] == pytest.approx(2)
+    assert at["rollout-1-1", "resume"] == pytest.approx(12)
+    assert at["rollout-1-2", "begin"] == pytest.approx(1)
+    assert at["rollout-1-2", "abort"] == pytest.approx(4)
+    ends = trace.kind(Kind.EXECUTION)
+    of = Counter(zip([job.split(".")[0] for job in ends.texts("job")], ends.texts("status"), strict=True))
+    assert sum(n for (_, status), n in of.items() if status == "SUCCEEDED") < 20
+    assert sum(n for (_, status), n in of.items() if status == "CANCELED") > 0
