@@ -33,9 +33,10 @@ class Oblivious(MemoryDatabase):
         await super().commit([row for row in rows if row.version < 3])
 
 
-def test_s5_a_database_that_has_not_committed_what_it_said():
+@pytest.mark.parametrize("name", ["F4-replica-killed", "F8-backend-killed"])
+def test_s5_a_database_that_has_not_committed_what_it_said(name):
     made = scenario(devices=20, profile="wifi", rollout={"maximumPerMinute": 60}, run_time="2h",
-                    faults=[{"fault": "F8-backend-killed", "at": "12s", "for": "3s"}])  # fmt: skip
+                    faults=[{"fault": name, "at": "12s", "for": "3s"}])  # fmt: skip
     passes(made)
     things = fails("S5-durability", made, database=Oblivious)
     assert things == fails("S1-version", made, database=Oblivious)
