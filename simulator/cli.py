@@ -20,10 +20,10 @@ import typer
 
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.quantity import many, share
-from simulator.model.scenario import Scenario, load_scenario, located, parse_scenario, with_operators
-from simulator.worlds.shipped import GROUPS, find, shipped
+from simulator.worlds.nopandas import hide_pandas
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what a verb needs is imported when it is called: the others are quicker without
+    from simulator.model.scenario import Scenario
     from simulator.worlds.stack import Options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -97,7 +97,7 @@ def run(
 ) -> None:
     """Run a scenario: a run directory with its trace, a report and a verdict."""
     flags = locals()
-    loaded = with_operators(_loaded(scenario, _laid(flags), fault or ()), operators)
+    loaded = _loaded(scenario, _laid(flags), fault or (), operators)
     if check_determinism:
         from simulator.worlds.replay import differing, twice
 
@@ -287,7 +287,9 @@ def serve(
 ) -> None:
     """Run broker, backend (replica and storage) and application alone, until interrupted."""
     flags = locals()
+    from simulator.model.scenario import load_scenario, parse_scenario
     from simulator.worlds.serve import serve as serving
+    from simulator.worlds.shipped import find
 
     laid = _laid(flags)
     loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
@@ -323,9 +325,12 @@ def _options(flags: Mapping[str, Any]) -> Options:
     return Options(**{one.name: flags[one.name] for one in fields(Options) if flags.get(one.name)})
 
 
-def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = ()) -> Scenario:
-    """A scenario by its name or file, with more faults, which makes sense to the rooms that will carry it out."""
+def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operators: int | None = None) -> Scenario:
+    """A scenario by its name or file, with more faults, and split among so many operators, which makes sense to the
+    rooms that will carry it out."""
+    from simulator.model.scenario import load_scenario, located, with_operators
     from simulator.worlds import runs
+    from simulator.worlds.shipped import find
 
     path = find(word)
     scenario = load_scenario(path, laid)
@@ -333,7 +338,7 @@ def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = ()) -> Scen
         runs.sensible(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
-    return runs.with_faults(scenario, faults)
+    return with_operators(runs.with_faults(scenario, faults), operators)
 
 
 def _without(words: list[str], flag: str) -> list[str]:
@@ -372,10 +377,10 @@ def check(
     """Judge a recorded run again."""
     from reports import summary
     from simulator.trace import rundir
-    from simulator.worlds import runs
+    from simulator.worlds import judging
 
     opened = rundir.open_run(run)
-    judgement = runs.judge_again(opened, tuple(only or ()))
+    judgement = judging.judge_again(opened, tuple(only or ()))
     print(summary.text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
     raise typer.Exit(judgement.exit_code)
 
@@ -454,14 +459,14 @@ def report(
     with the first, its baseline. Exit codes then: 1 a regression (a check newly fails, or a figure's whole interval is
     worse by more than the tolerance), 0 none, 2 where that cannot be told."""
     from simulator.trace import rundir
-    from simulator.worlds import runs as running
+    from simulator.worlds import judging
 
     if len(runs) > 1:
         raise typer.Exit(_compared(runs, _tolerances(tolerance, tolerance_failed), out, as_json=as_json))
     given = {"--tolerance": tolerance, "--tolerance-failed": tolerance_failed, "--out": out}
     if flags := [flag for flag, value in given.items() if value is not None]:
         raise ScenarioError(f"{', '.join(flags)}: for a comparison; name two runs or more")
-    judgement = running.judge_again(rundir.open_run(runs[0]), ())
+    judgement = judging.judge_again(rundir.open_run(runs[0]), ())
     _report(runs[0], judgement, as_json=as_json, quiet=False)
     raise typer.Exit(judgement.exit_code)
 
@@ -483,14 +488,14 @@ def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: boo
     """Compare the runs, leave the comparison's directory, print the end; the exit code."""
     from reports import compare, compare_text, files
     from simulator.trace import rundir
-    from simulator.worlds import runs
+    from simulator.worlds import judging
 
     if len(paths) > compare.RUNS_MOST:
         raise ScenarioError(f"{len(paths)} runs are too many to compare; at most {compare.RUNS_MOST}")
     sides = []
     for path in paths:  # one trace after the other: no two are in memory
         opened = rundir.open_run(path)
-        sides.append(compare.side(path, opened.manifest, opened.trace, runs.judge_again(opened, ())))
+        sides.append(compare.side(path, opened.manifest, opened.trace, judging.judge_again(opened, ())))
         del opened
     where = out or rundir.fresh(Path("runs", "compare"))
     where.mkdir(parents=True, exist_ok=True)
@@ -523,6 +528,9 @@ def trace(run: RunPath, device: Annotated[str, typer.Argument(help="the thing's 
 @app.command()
 def scenarios() -> None:
     """List the shipped scenarios."""
+    from simulator.model.scenario import load_scenario
+    from simulator.worlds.shipped import GROUPS, shipped
+
     group = ""
     for name, path in shipped().items():
         if group != (group := name.rpartition("/")[0]):
@@ -537,6 +545,8 @@ def schema(
     """Print the JSON Schema of scenario files, of summary.json or comparison.json, the fields of sweep.json, or the
     trace's columns and event kinds."""
     if of == "scenario":
+        from simulator.model.scenario import Scenario
+
         found = Scenario.model_json_schema(by_alias=True)
     elif of in ("summary", "comparison"):
         from reports.schemas import SCHEMAS
@@ -559,6 +569,7 @@ def schema(
 
 def main() -> None:
     """The entry point: our own errors become one clear message and exit code 3; signals end a run, not its record."""
+    hide_pandas()
     # a script's background job inherits SIGINT as ignored: install both handlers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

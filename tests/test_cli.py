@@ -2,13 +2,15 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import jsonschema
 import pytest
 import yaml
 
 from simulator.model.scenario import load_scenario
-from tests.worlds.running import fleetsim, latest, start, wait_for
+from tests.worlds.running import ROOT, fleetsim, latest, start, wait_for
 
 VIRTUAL = {
     "world": "virtual",
@@ -233,3 +235,41 @@ def test_what_there_is_not_is_said_with_what_is_near(words, said, tmp_path):
     code, _, err = fleetsim("run", *words, "--out", tmp_path)
     assert code == 3
     assert said in err
+
+
+IMPORTED = """
+import sys
+from simulator import cli
+sys.argv = ["fleetsim", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+RECORD = {"pyarrow", "numpy"}
+HEAVY = RECORD | {
+    "aiohttp", "aiomqtt", "asyncio", "duckdb", "fastapi", "httptools", "matplotlib", "mqtt5", "paho", "pandas", "scipy",
+    "sqlite3", "uvicorn", "uvloop", "yaml",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        (("--help",), set()),
+        (("scenarios",), {"yaml"}),
+        (("schema",), {"yaml"}),
+        (("schema", "trace"), set()),
+        (("trace", "RUN", "device-3"), RECORD),
+        (("check", "RUN"), RECORD | {"yaml"}),
+        (("report", "RUN"), RECORD | {"yaml", "matplotlib"}),
+    ],
+    ids=" ".join,
+)
+def test_a_verb_imports_no_more_than_it_needs(done, words, may):
+    path, _ = done
+    words = [str(path) if word == "RUN" else word for word in words]
+    said = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *words], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+    )
+    assert {name.partition(".")[0] for name in said.stderr.split()} & HEAVY <= may

@@ -760,7 +760,6 @@ def parse_scenario(
 ) -> Scenario:
     """The same, from text."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
         data = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -776,6 +775,7 @@ def parse_scenario(
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
+        node = yaml.compose(text, Loader=_Loader)
         raise ScenarioError("\n".join(_explain(e, node, where) for e in error.errors())) from None
 
 

@@ -28,7 +28,7 @@ from simulator.model.verdict import Judgement
 from simulator.trace.reader import Trace, View, first_difference, in_order
 from simulator.trace.recorder import Record, Recorder
 from simulator.trace.rundir import Run, folder
-from simulator.worlds import replay, runs, setting, virtual
+from simulator.worlds import judging, replay, setting, virtual
 from simulator.worlds.replay import Difference, Likeness
 
 DEVICE_KINDS = tuple(kind for kind, meaning in KINDS.items() if meaning.by.startswith("device"))
@@ -279,7 +279,7 @@ def replay_device(run: Run, device: str) -> Alone | replay.Replay:
         len(recorded),
         first_difference(recorded, events),
         played.departs,
-        runs.judge_again(run, ()),
+        judging.judge_again(run, ()),
         played.took_s,
         taped.whole_s,
         str(path) if path.is_file() else "",

@@ -19,7 +19,7 @@ from simulator.model.scenario import Distribution, Scenario
 from simulator.model.verdict import Finding, Verdict
 from simulator.trace.reader import Trace, describe, merged
 from simulator.trace.rundir import Run
-from simulator.worlds import replay, runs, setting
+from simulator.worlds import judging, replay, runs, setting
 from simulator.worlds.alone import DEVICE_KINDS, alone_in, ordinal_of, own_events, perform
 from simulator.worlds.script import Actor, Script, script_of
 
@@ -59,7 +59,7 @@ def carry(run: Run, device: str | None) -> Carried:
     """Play one device of a failed live run in virtual time: the one named, else the first that a failed check names.
     Raises ScenarioError where there is nothing to carry over."""
     scenario = runs.to_run_again(run)
-    judgement = runs.judge_again(run, ())
+    judgement = judging.judge_again(run, ())
     if not judgement.failed:
         raise ScenarioError(f"{run.path}: no check failed in it: there is nothing to carry over")
     if device is None:

@@ -17,7 +17,7 @@ from simulator.model.scenario import Scenario
 from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace, first_difference, in_order
 from simulator.trace.rundir import Run
-from simulator.worlds import runs, virtual
+from simulator.worlds import judging, runs, virtual
 
 Difference = tuple[int, str, str]  # row, and the event of either side
 
@@ -86,7 +86,7 @@ def again(scenario: Scenario, until_s: float | None = None) -> Again:
         crash, said = crash_of(error)
         died = (f"{crash}: {said}",)
     trace = Trace(in_order(batches))
-    return Again(trace, runs.judged(trace, scenario, incomplete, died), crash)
+    return Again(trace, judging.judged(trace, scenario, incomplete, died), crash)
 
 
 def crash_of(error: BaseException) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def replay(run: Run) -> Replay:
     """Run a recorded virtual run again and compare, as far as its record goes; the whole of it where something differs.
     Raises ScenarioError for a live run, and one without a record."""
     scenario, recorded = comparable(run)
-    judgement = runs.judge_again(run, ())
+    judgement = judging.judge_again(run, ())
     new = again(scenario, recorded.until_s)
     difference = recorded.first_difference(new.trace)
     if difference is not None and not recorded.whole:
@@ -138,7 +138,7 @@ class Beginning(NamedTuple):
 def comparable(run: Run) -> tuple[Scenario, Beginning]:
     """A recorded virtual run's scenario, and what of its record can be compared. Raises ScenarioError where it is a
     live run, or nothing can be."""
-    scenario = runs.scenario_of(run)
+    scenario = judging.scenario_of(run)
     if scenario.world != "virtual":
         raise ScenarioError(
             f"{run.path}: a run of the {scenario.world} world, which no run repeats; "

@@ -1,4 +1,4 @@
-"""One run from scenario to judgement, with its directory: what `fleetsim run` and `fleetsim check` do."""
+"""One run from scenario to judgement, with its directory: what `fleetsim run` does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from simulator import __version__
-from simulator.checks.judge import judge, named
-from simulator.checks.validity import started, validity
+from simulator.checks.judge import named
 from simulator.faults.packages import rules_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
@@ -28,6 +26,7 @@ from simulator.trace import rundir
 from simulator.trace.reader import Trace
 from simulator.trace.recorder import Sink, StreamFile
 from simulator.worlds import setting, virtual
+from simulator.worlds.judging import judged, scenario_of
 from simulator.worlds.progress import Line, follow
 
 if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
@@ -137,25 +136,10 @@ def _both(first: Sink, second: Sink) -> Sink:
     return sink
 
 
-def judged(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
-    """The judgement of a trace: its checks, whether it is valid, and whether it is all that was asked for."""
-    health = validity(trace, scenario)
-    short = started(trace, scenario) if not incomplete and not died else ()
-    return Judgement(judge(trace, scenario), health.reasons, (*incomplete, *short), died, health.limits)
-
-
 def broker_of(trace: Trace) -> dict[str, Any]:
     """The broker's name, version and counts, as the trace has them."""
     said = trace.kind(Kind.BROKER).texts("detail")
     return dict(json.loads(said[-1])) if said else {}
-
-
-def scenario_of(run: rundir.Run) -> Scenario:
-    """The scenario of a run that was recorded earlier. Raises ScenarioError where it is none."""
-    try:
-        return Scenario.model_validate(run.manifest["scenario"])
-    except ValidationError as error:
-        raise ScenarioError(f"{run.path / 'manifest.json'}: its scenario is not valid: {error}") from None
 
 
 def to_run_again(run: rundir.Run) -> Scenario:
@@ -166,15 +150,3 @@ def to_run_again(run: rundir.Run) -> Scenario:
     except ScenarioError as error:
         raise ScenarioError(f"{run.path / 'manifest.json'}: {error}") from None
     return scenario
-
-
-def judge_again(run: rundir.Run, checks: tuple[str, ...]) -> Judgement:
-    """The judgement of a run that was recorded earlier."""
-    scenario = scenario_of(run)
-    if checks:
-        scenario = scenario.model_copy(update={"checks": checks})
-    incomplete = tuple(run.manifest.get("incomplete", ()))
-    died = tuple(run.manifest.get("died", ()))
-    if not run.complete or (not run.manifest.get("complete") and not incomplete and not died):
-        incomplete = (*incomplete, "the run did not end properly")
-    return judged(run.trace, scenario, incomplete, died)

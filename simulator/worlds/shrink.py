@@ -11,7 +11,7 @@ from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
 from simulator.trace.rundir import Run
-from simulator.worlds import replay, runs
+from simulator.worlds import judging, replay, runs
 
 _T = TypeVar("_T")
 _HALVINGS = 6
@@ -32,10 +32,10 @@ class Shrunk(NamedTuple):
 def shrink(run: Run, check: str | None = None, said: Callable[[str], None] = lambda line: None) -> Shrunk:
     """Shrink a run that failed, by its first failed check or the one named. Raises ScenarioError for a run that has not
     failed so, and for one of the live world."""
-    scenario = runs.scenario_of(run)
+    scenario = judging.scenario_of(run)
     if scenario.world != "virtual":
         raise ScenarioError(f"{run.path}: a run of the {scenario.world} world; only virtual runs can be shrunk")
-    failed = [finding.check for finding in runs.judge_again(run, ()).failed]
+    failed = [finding.check for finding in judging.judge_again(run, ()).failed]
     if not failed or (check is not None and check not in failed):
         what = f"failed {', '.join(failed)}" if failed else "failed no check"
         raise ScenarioError(f"{run.path}: it {what}; there is nothing to shrink" + (f" of {check}" if check else ""))

@@ -9,7 +9,7 @@ import sys
 import time
 
 from simulator.model.scenario import parse_scenario
-from simulator.worlds import runs
+from simulator.worlds import judging
 from simulator.worlds.replay import again
 from simulator.worlds.workers import judge_seed, run_seeds
 
@@ -36,7 +36,7 @@ def one(name, scenario, seeds):
     judge_seed(scenario, 0)  # what the first run alone pays: imports
     rates = [seeds / cpu(lambda: [judge_seed(scenario, seed) for seed in range(seeds)])[0] for _ in range(ROUNDS)]
     done = again(scenario)
-    judging = min(cpu(runs.judged, done.trace, scenario, (), ())[0] for _ in range(ROUNDS))
+    judging = min(cpu(judging.judged, done.trace, scenario, (), ())[0] for _ in range(ROUNDS))
     rate, events = statistics.median(rates), len(done.trace)
     run_us = (1 / rate - judging) / events * 1e6
     print(

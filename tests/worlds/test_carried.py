@@ -13,7 +13,7 @@ from simulator.model.events import Kind
 from simulator.model.verdict import Finding, Judgement, Verdict
 from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
-from simulator.worlds import runs
+from simulator.worlds import judging, runs
 from simulator.worlds.alone import own_events
 from simulator.worlds.carried import Carrying, carry, text
 from simulator.worlds.script import Answer, Joined, Wanted, script_of
@@ -49,7 +49,7 @@ def run(lying, tmp_path):
 
 
 def liars(run):
-    (finding,) = (f for f in runs.judge_again(run, ()).failed if f.check == "S11-true-success")
+    (finding,) = (f for f in judging.judge_again(run, ()).failed if f.check == "S11-true-success")
     return finding.things
 
 
@@ -149,7 +149,7 @@ def test_a_threshold_is_not_one_devices(run):
 
 def test_what_names_no_device_needs_one_named(run, monkeypatch):
     nameless = Finding("S8-counters", "counters add up", Verdict.FAIL, "they do not")
-    monkeypatch.setattr(runs, "judge_again", lambda run, checks: Judgement((nameless,)))
+    monkeypatch.setattr(judging, "judge_again", lambda run, checks: Judgement((nameless,)))
     with pytest.raises(ScenarioError, match=r"what failed \(S8-counters\) names no device; name one with --device"):
         carry(run, None)
     assert "S8-counters          not reproduced: the device's own events do not show it" in text(carry(run, "0"))
