@@ -37,7 +37,8 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     if len(strange):
         draft.doubt(f"the scenario tells no profile of {many(len(strange), 'device')}")
     again = _resends(draft, trace, profiles) + _connects(draft, trace, profiles) + _downloads(draft, trace, profiles)
-    return draft.decide(f"{many(again, 'repetition')}, each after its wait", "repetition", "too soon or too often")
+    good = f"{many(again, 'repetition')}, each after its wait" if again else "nothing was repeated"
+    return draft.decide(good, "repetition", "too soon or too often")
 
 
 def _resends(draft: Draft, trace: Trace, profiles: Profiles) -> int:

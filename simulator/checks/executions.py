@@ -91,7 +91,10 @@ def no_replay(trace: Trace, scenario: Scenario) -> Finding:
     acts, ends = acts.only(acts["job"] >= 0), reports.where("status", "SUCCESS", "FAILURE")
     draft.offend(acts.rows[acts.latest(ends, "thing", "job") >= 0])
     again = deltas.latest(ends, "thing", "job") >= 0
-    good = f"{many(int(again.sum()), 'command')} of a job that had ended, none obeyed"
+    came = int(again.sum())
+    good = (
+        f"{many(came, 'command')} of a job that had ended, none obeyed" if came else "no job came again after its end"
+    )
     return draft.decide(good, "act", "on a job that had ended")
 
 

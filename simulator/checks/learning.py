@@ -47,9 +47,13 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(np.unique(meant.rows[ignorant & ~hidden]))
     if unsure := len(np.unique(meant.rows[ignorant & hidden])):
         draft.doubt(f"{many(unsure, 'offer')} to devices whose record breaks off")
-    if not lasts.any() and not _heard(trace, offers, np.full(len(offers), len(trace))).any():
+    known = _heard(trace, offers, np.full(len(offers), len(trace)))
+    known[waits.offer[lasts]] = True
+    if not known.any():
         draft.doubt("nobody heard of an offer, and nobody was connected long enough")
-    said = f"{many(len(np.unique(meant.rows[lasts])), 'accepted offer')} to devices that stayed connected, all heard"
+    said = f"{many(int(known.sum()), 'accepted offer')}, each known to its device"
+    if short := int((~known).sum()):
+        said += f"; {short:,} more to devices that were not connected long enough to hear"
     return draft.decide(said, "offer", "that its connected device did not hear of")
 
 

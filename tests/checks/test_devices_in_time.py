@@ -158,6 +158,13 @@ def test_each_device_is_judged_by_the_profile_of_its_cohort():
     assert_fails(L9, (([report(10, 1, thing=calm), report(11, 2, thing=calm)], raw), [calm], {"size": 2}))
 
 
+def test_an_offer_that_was_heard_of_counts_however_soon_the_device_reboots():
+    assert judged(L3, (backed(), FLEET)).summary == "1 accepted offer, each known to its device"
+    away = [*untold(at(39, "lost", status="lost")), *backed("d-2")]
+    said = "1 accepted offer, each known to its device; 1 more to devices that were not connected long enough to hear"
+    assert judged(L3, (away, FLEET)).summary == said
+
+
 def test_they_are_matters_of_liveness():
     assert not judged(L3, (untold(), FLEET)).safety
     assert not judged(L9, ([report(10, 1), report(11, 2)], FLEET)).safety
