@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -567,12 +566,12 @@ def schema(
     print(json.dumps(found, indent=2))
 
 
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
+
 def main() -> None:
-    """The entry point: our own errors become one clear message and exit code 3; signals end a run, not its record."""
+    """Obey the command line: our own errors become one clear message and exit code 3. Raises KeyboardInterrupt."""
     hide_pandas()
-    # a script's background job inherits SIGINT as ignored: install both handlers
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except PartDied as error:
@@ -581,8 +580,6 @@ def main() -> None:
     except FleetsimError as error:
         print(f"fleetsim: {error}", file=sys.stderr)
         code = 3
-    except KeyboardInterrupt:
-        code = 2
     except BrokenPipeError:
         code = 2
     except OSError as error:
@@ -596,8 +593,12 @@ def main() -> None:
             raise
         show()
         code = 3
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":
-    main()
+    from simulator.__main__ import main as command
+
+    command()

@@ -12,7 +12,7 @@ from typing import Any
 from simulator import __version__
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
-from simulator.worlds import runs
+from simulator.worlds import runs, signals
 from simulator.worlds.corpus import Corpus, Entry
 from simulator.worlds.progress import SeedLine
 from simulator.worlds.workers import Result, run_seeds
@@ -97,6 +97,7 @@ def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Pa
     asked = [*known, *(seed for seed in seeds if seed not in set(known))] if known else seeds
     line = SeedLine(len(asked), sys.stderr, on=sys.stderr.isatty() and not quiet)
     found = Exploration(scenario, word, corpus, line)
+    signals.heed()
     try:
         run_seeds(scenario, asked, processes, found.hear)
     except KeyboardInterrupt:

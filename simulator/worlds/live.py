@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +24,7 @@ from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Recorder, StreamFile
-from simulator.worlds import limits, setting
+from simulator.worlds import limits, setting, signals
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
 from simulator.worlds.stack import Options, Stack, refuse_no_address, refuse_remote
@@ -82,7 +81,10 @@ def _host(url: str) -> str:
 
 def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
     """Run a scenario on real parts; the record's parts are left below path/parts."""
-    return run_live(lambda: _run(scenario, options, path, desk, sources))
+    try:
+        return run_live(lambda: _run(scenario, options, path, desk, sources))
+    finally:
+        signals.heed()  # the loop leaves them as a fresh process has them
 
 
 async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
@@ -91,7 +93,7 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
     epoch = time.time() - time.monotonic()
     stop = Stop()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals.BOTH:
         loop.add_signal_handler(number, stop.set)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)

@@ -25,7 +25,7 @@ from simulator.model.verdict import Judgement
 from simulator.trace import rundir
 from simulator.trace.reader import Trace
 from simulator.trace.recorder import Sink, StreamFile
-from simulator.worlds import setting, virtual
+from simulator.worlds import setting, signals, virtual
 from simulator.worlds.judging import judged, scenario_of
 from simulator.worlds.progress import Line, follow
 
@@ -94,9 +94,11 @@ def run(
         from simulator.worlds import live
 
         sources = live.prepare(scenario, options)
-    path = rundir.create(out, scenario.name)
     manifest = manifest_of(scenario, repeat)
-    rundir.write_json(path / "manifest.json", manifest)
+    signals.heed()
+    with signals.held():  # no directory without a manifest
+        path = rundir.create(out, scenario.name)
+        rundir.write_json(path / "manifest.json", manifest)
     line = Line(len(scenario.targets()), sys.stderr, on=sys.stderr.isatty() and not quiet)
     incomplete: tuple[str, ...] = ()
     died: tuple[str, ...] = ()

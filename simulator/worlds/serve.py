@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from simulator.links.loop import run_live
 from simulator.model.scenario import Scenario
-from simulator.worlds import limits, setting
+from simulator.worlds import limits, setting, signals
 from simulator.worlds.stack import Options, Stack, refuse_no_address
 
 
@@ -26,7 +25,7 @@ def serve(scenario: Scenario, options: Options) -> int:
 
 async def _serve(scenario: Scenario, options: Options, directory: Path) -> int:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals.BOTH:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     epoch = time.time() - time.monotonic()
     stack = Stack(scenario, options, directory, time.monotonic_ns(), epoch, traced=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from simulator.model.quantity import many
 from simulator.model.scenario import RolloutSpec, Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace import rundir
-from simulator.worlds import health, limits, runs
+from simulator.worlds import health, limits, runs, signals
 
 if TYPE_CHECKING:
     from simulator.worlds.stack import Options
@@ -124,6 +123,7 @@ def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None]
     """Run what is not there yet; all that was asked and measured. Raises ScenarioError where nothing was started."""
     held = _Held(plan, where)
     turns = [turn for turn in plan.turns() if not held.has(*turn)]
+    signals.heed()
     kept = plan.repeat * len(plan.scenarios) - len(turns)
     if kept:
         tell(f"  {many(kept, 'point')} of {where} {'is' if kept == 1 else 'are'} there already")
@@ -156,10 +156,7 @@ def _one(
     limits.check_memory(scenario.fleet.devices, _SERVERS + plan.options.processes if live else 1, scenario.world)
     busy = health.busy_cores(_LOOK_S) if live else None
     out = held.where / (f"devices-{load:.0f}" if plan.axis == "devices" else f"rate-{load:g}")
-    try:
-        path, judgement = runs.run(scenario, out, plan.again(load, scenario.seed), plan.options, quiet=quiet)
-    finally:
-        _heed()
+    path, judgement = runs.run(scenario, out, plan.again(load, scenario.seed), plan.options, quiet=quiet)
     facts = measure(path, judgement)
     if "interrupted" in judgement.incomplete:
         return "interrupted"
@@ -168,12 +165,6 @@ def _one(
     tell(f"      {facts['verdict']}" + (f", {rate:,.1f} updates a second" if rate is not None else ""))
     held.keep(place | facts | {"busy_before": None if busy is None else round(busy, 2)})
     return "; ".join(judgement.died)
-
-
-def _heed() -> None:
-    """A live run leaves the signals as a fresh process has them: between runs they end the sweep, not its record."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
 
 
 class _Held:

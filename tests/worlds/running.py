@@ -38,7 +38,7 @@ def scenario(path, **changes):
 def start(*words, env=None, **options):
     """Start `fleetsim WORDS`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "simulator.cli", *map(str, words)],
+        [sys.executable, "-m", "simulator", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,13 +105,48 @@ def test_other_ways_to_speak(tmp_path, target):
     assert set(outcomes(latest(tmp_path / "runs"))) == {f"device-{i}" for i in range(100, 108)}
 
 
+def ignored():
+    """As a script's background job inherits it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def heeds(pid, number):
+    """Whether the process has a handler for this signal."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["SigCgt"], 16) >> (number - 1) & 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_it_is_loaded_ends_in_2_with_a_word_and_leaves_nothing(tmp_path, number):
+    process = start("run", "quickstart", "--out", tmp_path / "runs", preexec_fn=ignored)
+    wait_for(lambda: heeds(process.pid, number))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (2, "", "fleetsim: interrupted\n")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("number", "begun"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGINT, 1)])
+def test_an_interrupt_while_parts_are_started_leaves_a_readable_record_and_no_child(tmp_path, number, begun):
+    process = start("run", "quickstart", "--out", tmp_path / "runs")
+    run = tmp_path / "runs" / "latest"
+    wait_for(lambda: run.exists() and len(children(process.pid)) >= begun)
+    below = children(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, out + err
+    assert "interrupted" in out + err
+    assert "Traceback" not in err
+    assert not any(alive(pid) for pid in below)
+    for verb in ("report", "check"):
+        code, out, err = fleetsim(verb, run)
+        assert (code, err) == (2, "")
+        assert "not complete: " in out
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_in_2_with_a_readable_record_and_no_child(tmp_path, number):
     file = scenario(tmp_path, fleet={"devices": 50, "ramp": "2/s"})
-
-    def ignored():  # as a script's background job inherits it
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     process = start("run", file, "--out", tmp_path / "runs", preexec_fn=ignored)
     parts = tmp_path / "runs" / "latest" / "parts"
     wait_for(lambda: (parts / "shard-0.arrow").exists() and (parts / "shard-0.arrow").stat().st_size > 3000)

@@ -62,7 +62,7 @@ class Lead:
         said = flags.words(self._environment.parsed_options or Namespace())
         command = shlex.join(["locust", *sys.argv[1:]])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "simulator.cli", "run", *said, "--led", str(workers), "--command", command],
+            [sys.executable, "-m", "simulator", "run", *said, "--led", str(workers), "--command", command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
