@@ -14,6 +14,7 @@ from reports import effort, flow
 from reports.drawing import (
     COLOURS,
     SINCE,
+    above,
     all_labels,
     bar,
     beside,
@@ -28,13 +29,17 @@ from reports.drawing import (
     time_unit,
 )
 from reports.summary import faults
-from reports.times import Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
+from reports.times import PHASES, Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Mask, Targets
 
 _DOTS = 500
 _LEGEND_MAX = 12
+# each keeps its look, whichever of the others a run has; few have rolled back
+_COMMON = tuple(name for name in PHASES if name != "rolling-back")
+_STEPS = ("connect", "offer to delta", *_COMMON, "whole update", "rolling-back")
+_PARTS = ("until heard of", *_COMMON, "between phases", "rolling-back")
 _OVER_TIME = ("offer to delta", "downloading", "whole update")
 
 Series = dict[str, tuple[Seconds, Seconds]]
@@ -114,7 +119,7 @@ class Charts:
                     axes.plot(middle, y, label=name, gid=f"rate-{nth}", **style(nth, turn=nth))
             self._on_time(axes, "events a second")
             if axes.lines:
-                axes.legend(loc="upper right", fontsize=8, ncols=2)
+                above(axes)
 
         def load(axes: Any) -> None:
             at, size = flow.bytes_of(self._trace)
@@ -166,8 +171,8 @@ class Charts:
             return ""
 
         def paint(axes: Any) -> None:
-            for nth, (name, took) in enumerate(found.items()):
-                kept = few(len(took), 300)
+            for name, took in found.items():
+                kept, nth = few(len(took), 300), _STEPS.index(name)
                 axes.step(
                     took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **style(nth, turn=nth // 3)
                 )
@@ -183,20 +188,21 @@ class Charts:
         found = self._trace.once(effort.waterfall)
         if not found:
             return ""
-        names = list(dict.fromkeys(name for course in found.values() for name in course.parts_s))
+        there = {name for course in found.values() for name in course.parts_s}
+        looks = {name: bar(nth) for nth, name in enumerate(_PARTS) if name in there}
 
         def paint(axes: Any) -> None:
             for row, course in enumerate(found.values()):
                 left = 0.0
-                for name in names:
+                for name, look in looks.items():
                     seconds = course.parts_s.get(name, 0.0)
-                    axes.barh(row, seconds, left=left, height=0.6, **bar(names.index(name)))
+                    axes.barh(row, seconds, left=left, height=0.6, **look)
                     left += seconds
             axes.set_yticks(range(len(found)), [f"{which}\n{printable(c.thing)}" for which, c in found.items()])
             axes.invert_yaxis()
             axes.set_xlabel("seconds since the offer was due")
             plain(axes)
-            beside(axes, *all_labels(names))
+            beside(axes, *all_labels(looks))
 
         return drawn([paint], "Where the time went: the median update, and that of the 99th percentile", height=2.2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -89,16 +89,21 @@ def _tick(seconds: float) -> str:
     return f"{seconds / size:g} {unit}"
 
 
-def all_labels(names: list[str]) -> tuple[list[Any], list[str]]:
-    """A legend of all parts, whichever bar has them."""
+def all_labels(looks: Mapping[str, dict[str, Any]]) -> tuple[list[Any], list[str]]:
+    """A legend of all parts by their looks, whichever bar has them."""
     from matplotlib.patches import Patch
 
-    return [Patch(label=name, **bar(nth)) for nth, name in enumerate(names)], names
+    return [Patch(label=name, **look) for name, look in looks.items()], list(looks)
 
 
 def beside(axes: Any, *labels: Any) -> None:
     """A legend to the right of the axes."""
     axes.legend(*labels, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+
+
+def above(axes: Any) -> None:
+    """A legend over the axes, in one row: it hides nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, ncols=len(axes.lines), frameon=False, borderpad=0)
 
 
 def note(axes: Any, x: float, y: float, text: str, transform: Any = None, **look: Any) -> None:

@@ -52,7 +52,7 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a
-    digit or a sign."""
+    digit or a sign, or is a dash for a number that there is none of."""
     cells = [[(value if isinstance(value, Raw) else escape(value), _numeric(value)) for value in row] for row in rows]
     right = [any(row[i][1] for row in cells) and i > 0 for i in range(len(heads))]
     head = "".join(f"<th{' class=n' if r else ''}>{escape(h)}</th>" for h, r in zip(heads, right, strict=True))
@@ -81,7 +81,7 @@ def _cell(value: str, right: bool) -> str:
 
 
 def _numeric(value: str) -> bool:
-    return not isinstance(value, Raw) and (value.lstrip("+−")[:1].isdigit() or value == seconds(None))
+    return not isinstance(value, Raw) and (value.lstrip("+−")[:1].isdigit() or value in ("-", seconds(None)))
 
 
 def mark(mark: str, kind: str) -> Raw:

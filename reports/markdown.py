@@ -20,7 +20,7 @@ def of_run(summary: dict[str, Any]) -> str:
     lines = [f"## {MARKS[Verdict(verdict)]} {verdict}: {plain(summary['scenario'])}", ""]
     lines += [f"- {plain(reason)}" for reason in reasons(summary)]
     lines += [f"- {plain(spelled(summary))}"]
-    lines += [f"- {plain(fault['fault'])}: {struck(fault)}" for fault in summary["faults"]]
+    lines += [f"- fault {plain(fault['fault'])}: {struck(fault)}" for fault in summary["faults"]]
     lines += ["", *_checks(summary), *_times(summary)]
     ran = f"seed {summary['seed']}, {summary['world']} world, fleetsim {summary['version']}"
     return "\n".join([*lines, plain(ran), "", "Repeat it:", "", *code(summary["repeat"]), ""])
@@ -39,8 +39,9 @@ def _checks(summary: dict[str, Any]) -> list[str]:
 
 def _times(summary: dict[str, Any]) -> list[str]:
     """Until so many had converged, and how long the steps took."""
-    shares = summary["converged_s"]
-    lines = table(("converged", *shares), [("after", *(seconds(at) for at in shares.values()))])
+    shares, lines = summary["converged_s"], []
+    if summary["targets"]:
+        lines += table(("converged", *shares), [("after", *(seconds(at) for at in shares.values()))])
     found = {name: summary["phases_s"][name] for name in _PHASES if name in summary["phases_s"]}
     if found:
         rows = [(name, f"{q['count']:,}", *(seconds(q[h]) for h in _QUANTILES)) for name, q in found.items()]

@@ -38,7 +38,7 @@ def write_report(path: Path, manifest: dict[str, Any], trace: Trace, summary: di
         _checks(summary),
         "<h2>Convergence</h2>",
         f"<p>{_CONVERGED}</p>{charts.convergence()}" if summary["targets"] else "<p>No rollout began.</p>",
-        _shares(summary),
+        _shares(summary) if summary["targets"] else "",
         charts.by_wave(),
         _outcomes(summary),
         _failures(summary),
@@ -186,7 +186,7 @@ def _throughput(summary: dict[str, Any], charts: Charts) -> str:
 
 def _phases(summary: dict[str, Any], charts: Charts) -> str:
     rows = [(n, f"{q['count']:,}", *(seconds(q[h]) for h in QUANTILES)) for n, q in summary["phases_s"].items()]
-    table = html.table(("phase", "count", *QUANTILES), rows)
+    table = html.table(("phase", "count", *QUANTILES), rows) if rows else "<p>No device got as far as to be timed.</p>"
     return f"<h2>Latency by phase</h2>{table}{charts.latency()}{charts.distributions()}"
 
 

@@ -219,5 +219,7 @@ def named(broker: Mapping[str, Any]) -> str:
 
 def spelled(part: dict[str, Any]) -> str:
     """Targets by state, in words."""
+    if not part["targets"]:
+        return "no targets"
     counts = ", ".join(f"{count:,} {state.lower().replace('_', ' ')}" for state, count in part["outcomes"].items())
-    return f"{part['targets']:,} target{'' if part['targets'] == 1 else 's'}: {counts or 'none'}"
+    return f"{many(part['targets'], 'target')}: {counts}"

@@ -165,6 +165,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     if unsure := int((lost & hidden).sum()):
         draft.doubt(f"{many(unsure, 'delta')} to devices whose record breaks off")
     good = f"{many(int(due.judged.sum()), 'acknowledged delta')} to sessions that persisted, each delivered"
+    good = good if due.judged.any() else "no delta was kept for a session"
     return draft.decide(good, "acknowledged delta", "that never came")
 
 

@@ -45,6 +45,12 @@ def test_a_run_that_passed_lists_no_check():
     assert "All 2 checks and thresholds passed." in of(update(), passed)
 
 
+def test_a_run_of_which_nothing_began_says_so_once():
+    text = of([])
+    assert "- no targets\n" in text
+    assert "not reached" not in text
+
+
 @pytest.mark.parametrize("events", [[], update()[:2], failure()], ids=["nothing", "only a target", "a failure"])
 def test_every_end_has_a_summary_and_says_why_it_does_not_count(events):
     text = of(events, Judgement((), ("lag",), ("interrupted",), ("shard-0 died",)))

@@ -6,12 +6,15 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import duckdb
+import pyarrow.compute as pc
 import pytest
+from matplotlib.figure import Figure
 
-from reports import files, html, page, summary
+from reports import charts, files, html, page, summary
 from reports.times import QUANTILES
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
+from simulator.trace.reader import Trace
 from simulator.worlds import runs
 from tests.checks.traces import backed, failure, trace, update
 from tests.worlds.virtually import run, scenario
@@ -257,6 +260,33 @@ def test_a_page_for_every_end(tmp_path, events):
     assert read.table("state of the last attempt")[-1][:2] == ["all", str(min(len(events), 1))]
     lines = (tmp_path / "devices.csv").read_text().splitlines()
     assert len(lines) == 1 + min(len(events), 1)
+
+
+def test_a_run_of_which_nothing_began_shows_no_table_without_numbers(tmp_path):
+    read = Reader(written(tmp_path, []))
+    assert {"No rollout began.", "No device got as far as to be timed."} <= set(read.words)
+    assert not [rows for rows in read.tables if rows and rows[0][0] in ("share of the targets", "phase")]
+
+
+def test_a_number_that_there_is_none_of_stands_where_numbers_do():
+    rows = Reader(html.table(("what", "how much"), [("a", "-")])).tags
+    assert [attrs for tag, attrs in rows if tag in ("th", "td")] == [{}, {"class": "n"}, {}, {"class": "n"}]
+
+
+def test_a_step_looks_the_same_whichever_others_a_run_has(monkeypatch):
+    def looks(made):
+        axes = Figure().subplots()
+        monkeypatch.setattr(charts, "drawn", lambda paints, *_, **__: paints[0](axes) or "")
+        charts.Charts(made).distributions()
+        return {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axes.lines}
+
+    virtual = run(scenario(devices=3))
+    whole = looks(virtual)
+    fewer = looks(
+        Trace(virtual.table.filter(pc.not_equal(virtual.table["phase"].cast("string"), "reporting").fill_null(True)))
+    )
+    assert set(whole) - set(fewer) == {"reporting"}
+    assert fewer.items() <= whole.items()
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):
