@@ -151,7 +151,7 @@ def test_an_interrupt_ends_in_2_with_a_readable_record_and_no_child(tmp_path, nu
     parts = tmp_path / "runs" / "latest" / "parts"
     wait_for(lambda: (parts / "shard-0.arrow").exists() and (parts / "shard-0.arrow").stat().st_size > 3000)
     below = children(process.pid)
-    assert len(below) == 4
+    assert len(below) == 5
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2, out + err
