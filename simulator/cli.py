@@ -90,6 +90,10 @@ def run(
     html: Annotated[Path | None, typer.Option(envvar="FLEETSIM_HTML", help="also the report here")] = None,
     junit: Annotated[Path | None, typer.Option(envvar="FLEETSIM_JUNIT", help="also the JUnit XML here")] = None,
     quiet: Annotated[bool, typer.Option(envvar="FLEETSIM_QUIET", help="print the verdict alone")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(envvar="FLEETSIM_METRICS", help="serve Prometheus here while it runs: 127.0.0.1:9464, :0"),
+    ] = None,
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
     led: Annotated[int | None, typer.Option(hidden=True, help="led over stdin and stdout, by so many workers")] = None,
     command: Annotated[str | None, typer.Option(hidden=True, help="what repeats the run")] = None,

@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
     """Serve an ASGI application; gives the port (chosen by the system for 0). Raises ScenarioError when it is taken."""
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -66,8 +66,7 @@ class Terminal:
 
     def heard(self, name: str, event: dict[str, Any]) -> None:
         """Progress goes to the line."""
-        if event["event"] == "progress":
-            self._line.add({k: v for k, v in event.items() if k != "event"})
+        self._line.now.heard(name, event)
 
     def stage(self, name: str) -> None:
         """The line does not tell."""

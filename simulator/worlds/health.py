@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 import orjson
 
@@ -69,10 +70,10 @@ def _ticks() -> list[int]:
 
 
 class Health:
-    """One process's own health, recorded each second."""
+    """One process's own health, recorded each second, and told in short: `tell("health", **facts)`."""
 
-    def __init__(self, process: str, record: Record) -> None:
-        self._process, self._record = process, record
+    def __init__(self, process: str, record: Record, tell: Callable[..., None]) -> None:
+        self._process, self._record, self._tell = process, record, tell
 
     async def watch(self) -> None:
         """Until cancelled: probe the loop, and say once a second how it went."""
@@ -89,11 +90,7 @@ class Health:
                 began, cpu, waited, lags = now, used, stood, []
 
     def _note(self, lags_us: list[int], cpu_share: float, waited: dict[str, float]) -> None:
-        facts = {
-            "process": self._process,
-            "loop_lag_us": lags_us,
-            "cpu_share": round(cpu_share, 3),
-            **waited,
-            "rss_bytes": resident_bytes(),
-        }
-        self._record(Kind.HEALTH, detail=orjson.dumps(facts).decode())
+        facts = {"cpu_share": round(cpu_share, 3), **waited, "rss_bytes": resident_bytes()}
+        said = {"process": self._process, "loop_lag_us": lags_us, **facts}
+        self._record(Kind.HEALTH, detail=orjson.dumps(said).decode())
+        self._tell("health", loop_lag_s_max=max(lags_us) / 1e6, **facts)

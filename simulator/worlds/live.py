@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -14,6 +17,7 @@ from simulator.application.api import ArtifactFacts, NoSuch, RemoteRollouts, Rol
 from simulator.application.rollout import WrongState
 from simulator.faults.packages import rules_of
 from simulator.fleet.pacer import length
+from simulator.links.asgi import serve
 from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
 from simulator.links.loop import run_live
@@ -23,11 +27,12 @@ from simulator.model.events import KILLED, Kind
 from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
-from simulator.trace.recorder import Recorder, StreamFile
+from simulator.trace.recorder import Record, Recorder, StreamFile
 from simulator.worlds import limits, setting, signals
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
-from simulator.worlds.stack import Options, Stack, refuse_no_address, refuse_remote
+from simulator.worlds.progress import Now
+from simulator.worlds.stack import Options, Stack, listen_address, refuse_no_address, refuse_remote
 from simulator.worlds.stages import Outcome, Stop, conduct
 
 _FIRST_SHARD = 10
@@ -46,6 +51,8 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
     if target.artifact_url is not None:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
+    if options.metrics is not None:
+        listen_address("--metrics", options.metrics, options)
     _refuse_killing_what_is_not_ours(scenario)
     _refuse_stalling_what_cannot(scenario, options)
     limit = limits.raise_open_files()
@@ -100,10 +107,37 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
         world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
         attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))
         try:
-            return await conduct(world, scenario, record, stop)
+            async with _metrics(scenario, options, world.now):
+                return await conduct(world, scenario, _staged(record, world.now), stop)
         finally:
             attending.cancel()
             record.flush()
+
+
+def _staged(record: Record, now: Now) -> Record:
+    """The record, of which the stages are known while they last."""
+
+    def staged(kind: str, thing: str = "", **columns: Any) -> None:
+        if kind == Kind.STAGE:
+            now.stage = columns["phase"]
+        record(kind, thing, **columns)
+
+    return staged
+
+
+@contextlib.asynccontextmanager
+async def _metrics(scenario: Scenario, options: Options, now: Now) -> AsyncIterator[None]:
+    """What is known of the run, served to Prometheus where it was asked for."""
+    if options.metrics is None:
+        yield
+        return
+    from simulator.worlds import metrics
+
+    host, port = listen_address("--metrics", options.metrics, options)
+    async with serve(metrics.app(scenario, now), host, port) as port:
+        where = f"[{host}]" if ":" in host else host
+        print(f"metrics  http://{where}:{port}/metrics", file=sys.stderr, flush=True)
+        yield
 
 
 class _World:
@@ -123,8 +157,13 @@ class _World:
         self._cpu: dict[str, float] = {}
         self._waited: dict[str, float | None] = {}
         self._chores: list[asyncio.Task[None]] = []
-        stack.hear, stack.steps = desk.heard, desk.steps
+        self.now = Now(len(scenario.targets()))
+        stack.hear, stack.steps = self._heard, desk.steps
         self._shards = desk.shards(stack.local, stack.heard)
+
+    def _heard(self, name: str, event: dict[str, Any]) -> None:
+        self.now.heard(name, event)
+        self._desk.heard(name, event)
 
     async def start(self) -> None:
         """Servers, then shards, all ready behind the barrier."""
@@ -245,8 +284,9 @@ class _World:
         waited = waited_s(pid)
         waiting = wait_share(self._waited.get(name, waited), waited, 1.0)
         self._waited[name] = waited
-        facts = {"process": name, "cpu_share": round(share, 3), **waiting, "rss_bytes": resident_bytes(pid)}
-        self._record(Kind.HEALTH, detail=orjson.dumps(facts).decode())
+        facts = {"cpu_share": round(share, 3), **waiting, "rss_bytes": resident_bytes(pid)}
+        self._heard(name, {"event": "health", **facts})
+        self._record(Kind.HEALTH, detail=orjson.dumps({"process": name, **facts}).decode())
 
     async def stop(self) -> None:
         """Devices first, then what they talked to."""

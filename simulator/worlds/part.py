@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ _FLUSH_S = 0.5
 class Part:
     """What every role is given: its configuration, the scenario, the record, and the line to the conductor."""
 
-    def __init__(self, config: dict[str, Any], record: Recorder) -> None:
+    def __init__(self, config: dict[str, Any], record: Recorder, tally: Tally, steps: Steps | None = None) -> None:
         self.config, self.record = config, record
+        self._tally, self._steps = tally, steps
         self.scenario = Scenario.model_validate(config["scenario"])
         self.epoch: float = config["epoch"]
-        self.health = Health(config["name"], record)
+        self.health = Health(config["name"], record, self.tell)
         self.go = asyncio.Event()
         self.switch: Callable[[int, bool], None] = lambda nth, on: None  # hears of faults
 
@@ -47,6 +49,31 @@ class Part:
         sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
         sys.stdout.buffer.flush()
 
+    def flush(self) -> None:
+        """Write what was recorded, and tell the conductor what it counts."""
+        self.record.flush()
+        self.tell("progress", **self._tally.take())
+        if self._steps is not None and (took := self._steps.take()):
+            self.tell("steps", **took)
+
+
+class Tally:
+    """A sink that counts events since the last look."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """More has happened."""
+        from simulator.worlds.progress import count
+
+        self._counts.update(count(batch))
+
+    def take(self) -> dict[str, int]:
+        """The counts, once."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
 
 Role = Callable[[Part], Awaitable[None]]
 
@@ -54,7 +81,7 @@ Role = Callable[[Part], Awaitable[None]]
 async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
     zero_ns: int = config["zero_ns"]
     with StreamFile(Path(config["trace"])) as stream:
-        tally, steps = _Tally(), Steps(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
+        tally, steps = Tally(), Steps(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
 
         def sink(batch: pa.RecordBatch) -> None:
             stream(batch)
@@ -63,10 +90,10 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
                 steps(batch)
 
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
-        part = Part(config, record)
+        part = Part(config, record, tally, steps)
         logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))
-        chores = [asyncio.ensure_future(_flush(part, record, tally, steps)), asyncio.ensure_future(part.health.watch())]
+        chores = [asyncio.ensure_future(_flush(part)), asyncio.ensure_future(part.health.watch())]
         commands = asyncio.ensure_future(_obey(part))
         try:
             await asyncio.wait([work, commands, *chores], return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +104,7 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
             for task in (work, commands, *chores):
                 task.cancel()
             await asyncio.gather(work, commands, *chores, return_exceptions=True)
-            _report(part, record, tally, steps)
+            part.flush()
 
 
 class _Warnings(logging.Handler):
@@ -106,39 +133,14 @@ async def _obey(part: Part) -> None:
         elif said["command"] == "fault":
             part.switch(said["nth"], said["on"])
         elif said["command"] == "die":
-            part.record.flush()
+            part.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _flush(part: Part, record: Recorder, tally: _Tally, steps: Steps | None) -> None:
+async def _flush(part: Part) -> None:
     while True:
         await asyncio.sleep(_FLUSH_S)
-        _report(part, record, tally, steps)
-
-
-def _report(part: Part, record: Recorder, tally: _Tally, steps: Steps | None) -> None:
-    record.flush()
-    part.tell("progress", **tally.take())
-    if steps is not None and (took := steps.take()):
-        part.tell("steps", **took)
-
-
-class _Tally:
-    """Counts of events by kind and status since the last look."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def __call__(self, batch: pa.RecordBatch) -> None:
-        from simulator.worlds.progress import count
-
-        for key, number in count(batch).items():
-            self._counts[key] = self._counts.get(key, 0) + number
-
-    def take(self) -> dict[str, int]:
-        """The counts, once."""
-        counts, self._counts = self._counts, {}
-        return counts
+        part.flush()
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from simulator.model.events import Kind
 _COUNTED = {
     (Kind.CONNECT, "new"): "connected",
     (Kind.CONNECT, "resumed"): "connected",
+    (Kind.CONNECT, "failed"): "connects failed",
     (Kind.LOST, None): "disconnected",
     (Kind.OFFER, "sent"): "offered",
     (Kind.DELTA, None): "deltas",
@@ -24,8 +26,9 @@ _COUNTED = {
     (Kind.CONFIRM, None): "confirmed",
     (Kind.EXECUTION, "SUCCEEDED"): "succeeded",
     (Kind.EXECUTION, "FAILED"): "failed",
-    (Kind.EXECUTION, "TIMED_OUT"): "failed",
-    (Kind.EXECUTION, "REJECTED"): "failed",
+    (Kind.EXECUTION, "TIMED_OUT"): "timed out",
+    (Kind.EXECUTION, "REJECTED"): "rejected",
+    (Kind.EXECUTION, "CANCELED"): "canceled",
 }
 
 
@@ -40,6 +43,40 @@ def count(batch: pa.RecordBatch) -> dict[str, int]:
     downloads = table.filter(pc.equal(table["kind"], Kind.DOWNLOAD))
     counts["bytes"] = pc.sum(downloads["size"]).as_py() or 0
     return dict(counts)
+
+
+@dataclass(slots=True)
+class Now:
+    """What is known of a run while it lasts: totals by the names that `count` gives them and, of a live one, its stage
+    and what each process last said of its health."""
+
+    targets: int
+    totals: Counter[str] = field(default_factory=Counter)
+    stage: str = ""
+    health: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part said this: what it counts, or how it is."""
+        facts = {key: value for key, value in event.items() if key != "event"}
+        if event["event"] == "progress":
+            self.totals.update(facts)
+        elif event["event"] == "health":
+            self.health[name] = facts
+
+    @property
+    def connected(self) -> int:
+        """Devices that are connected."""
+        return self.totals["connected"] - self.totals["disconnected"]
+
+    @property
+    def downloading(self) -> int:
+        """Devices that are between the first request of a download and the end of the last."""
+        return max(0, self.totals["downloads begun"] - self.totals["downloads ended"])
+
+    @property
+    def failed(self) -> int:
+        """Executions that ended otherwise than well, and were not called off."""
+        return sum(self.totals[name] for name in ("failed", "timed out", "rejected"))
 
 
 class Live:
@@ -85,25 +122,24 @@ class Line(Live):
 
     def __init__(self, targets: int, stream: TextIO = sys.stderr, *, on: bool = True) -> None:
         super().__init__(stream, on=on)
-        self._targets = targets
-        self._totals: Counter[str] = Counter()
+        self.now = Now(targets)
         self._shown: tuple[float, Counter[str]] = (0.0, Counter())
 
     def add(self, counts: dict[str, int]) -> None:
         """More has happened."""
-        self._totals.update(counts)
+        self.now.totals.update(counts)
 
     def show(self, at_s: float) -> None:
         """Draw the line, if a second has passed; `at_s` is seconds of the run."""
         then, before = self._shown
         if not self._on or at_s - then < 1.0:
             return
-        t, span = self._totals, at_s - then
-        bar = _bar(t["succeeded"] + t["failed"], self._targets)
+        now, t, span = self.now, self.now.totals, at_s - then
+        bar = _bar(t["succeeded"] + now.failed, now.targets)
         self._draw(
-            f"{at_s:7.0f} s {bar} connected {t['connected'] - t['disconnected']:,} offered {t['offered']:,} "
-            f"downloading {max(0, t['downloads begun'] - t['downloads ended']):,} succeeded {t['succeeded']:,} "
-            f"failed {t['failed']:,}  {(t['deltas'] - before['deltas']) / span:,.0f} deltas/s "
+            f"{at_s:7.0f} s {bar} connected {now.connected:,} offered {t['offered']:,} "
+            f"downloading {now.downloading:,} succeeded {t['succeeded']:,} "
+            f"failed {now.failed:,}  {(t['deltas'] - before['deltas']) / span:,.0f} deltas/s "
             f"{(t['bytes'] - before['bytes']) / span / 1e6:.1f} MB/s "
         )
         self._shown = (at_s, Counter(t))

@@ -89,6 +89,8 @@ def run(
     anything was started."""
     scenario = with_swarm(scenario)
     sensible(scenario)
+    if scenario.world == "virtual" and options.metrics is not None:
+        raise ScenarioError("--metrics: a virtual run's clock is not Prometheus's; it needs --world live")
     if scenario.world == "live":
         from simulator.worlds import desk as desks
         from simulator.worlds import live

@@ -45,6 +45,7 @@ class Options:
     cert: str | None = None
     key: str | None = None
     insecure: bool = False
+    metrics: str | None = None
 
     @property
     def hosts(self) -> list[str]:
@@ -62,6 +63,16 @@ def refuse_remote(key: str, host: str, options: Options) -> None:
         refuse_unmeant(host, options.allow_remote)
     except LinkError as error:
         raise ScenarioError(f"{key}: {error}") from None
+
+
+def listen_address(key: str, text: str, options: Options) -> tuple[str, int]:
+    """HOST:PORT to listen on; no host means loopback. Raises ScenarioError for a bad one, or one that is not allowed."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or LOOPBACK
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ScenarioError(f"{key}: {text!r} is neither HOST:PORT nor :PORT, such as {LOOPBACK}:9464")
+    refuse_remote(key, host, options)
+    return host, int(port)
 
 
 def broker_address(url: str, options: Options) -> dict[str, Any]:
