@@ -69,7 +69,7 @@ def test_readme_names_the_two_commands_that_ci_and_users_run():
 def test_each_flag_of_run_sweep_explore_and_serve_is_an_environment_variable():
     for verb in ("run", "sweep", "explore", "serve"):
         for option in get_command(app).commands[verb].params:
-            if option.param_type_name == "option" and "--check-determinism" not in option.opts:
+            if option.param_type_name == "option" and "--check-determinism" not in option.opts and not option.hidden:
                 assert (option.envvar or "").startswith("FLEETSIM_"), option.opts
 
 
