@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from simulator.model.events import Kind
 from simulator.model.update import plain
@@ -95,10 +94,10 @@ class Bins:
         for second in np.unique(seconds).tolist():
             self._at(step, second).add(span_us[seconds == second])
 
-    def fail(self, step: str, t_us: int, span_us: int | None, reason: str) -> None:
-        """It failed then, after so long where that is known."""
+    def fail(self, step: str, t_us: int, span_us: int, reason: str) -> None:
+        """It failed then, after so long; -1 where that is not known."""
         found = self._at(step, (t_us + self._began_us) // 1_000_000)
-        found.add(np.array([span_us or 0], np.int64))
+        found.add(np.array([max(0, span_us)], np.int64))
         found.failures[plain(reason) or "no reason given"] += 1
 
     def receive(self, step: str, t_us: int, size: int) -> None:
@@ -109,6 +108,34 @@ class Bins:
         """All that came since the last look: step, second (Unix time), and the bin's facts."""
         bins, self._bins = self._bins, {}
         return [{"step": step, "second": second, **found.facts()} for (step, second), found in bins.items()]
+
+
+class _Batch:
+    """A batch by columns: numbers as arrays, -1 for none; words as codes."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+        codes = {name: batch.column(name).dictionary_encode() for name in ("kind", "status", "phase")}
+        self._places = {name: made.indices.fill_null(-1).to_numpy() for name, made in codes.items()}
+        self._known = {name: made.dictionary.to_pylist() for name, made in codes.items()}
+        self.t_us = batch.column("t_us").to_numpy()
+        self.span_us = batch.column("span_us").fill_null(-1).to_numpy()
+
+    def where(self, rows: _Ints, column: str, *words: str) -> _Ints:
+        """Those of the rows in which the column holds one of these words."""
+        found, places = np.zeros(len(rows), bool), self._places[column][rows]
+        for word in words:
+            if word in (known := self._known[column]):
+                found |= places == known.index(word)
+        return rows[found]
+
+    def words(self, column: str, rows: _Ints) -> list[str]:
+        """What stands there, nothing as an empty word."""
+        return [word or "" for word in self._batch.column(column).take(pa.array(rows)).to_pylist()]
+
+    def numbers(self, column: str, rows: _Ints) -> _Ints:
+        """What stands there, nothing as 0."""
+        return np.asarray(self._batch.column(column).take(pa.array(rows)).fill_null(0).to_numpy())
 
 
 class Steps:
@@ -123,11 +150,11 @@ class Steps:
 
     def __call__(self, batch: pa.RecordBatch) -> None:
         """One more batch."""
-        kinds = batch.column("kind").dictionary_encode()
-        codes, known = kinds.indices.to_numpy(), kinds.dictionary.to_pylist()
+        made, everything = _Batch(batch), np.arange(batch.num_rows)
         for kind, take in _TAKES.items():
-            if kind in known:
-                take(self, batch.take(pa.array(np.flatnonzero(codes == known.index(kind)))))
+            rows = made.where(everything, "kind", kind)
+            if len(rows):
+                take(self, made, rows)
 
     def take(self) -> dict[str, Any]:
         """What came since the last look: `steps`, and for whoever joins them `offers` and `heard`, (job, t_us) each."""
@@ -135,70 +162,79 @@ class Steps:
         self._offers, self._heard = [], []
         return {name: rows for name, rows in found.items() if rows}
 
-    def connects(self, rows: pa.RecordBatch) -> None:
+    def connects(self, batch: _Batch, rows: _Ints) -> None:
         """Attempts to connect."""
-        self._add("connect", rows.filter(pc.not_equal(rows["status"], "failed")))
-        for row in rows.filter(pc.equal(rows["status"], "failed")).to_pylist():
-            self._bins.fail("connect", row["t_us"], row["span_us"], row["detail"] or "")
+        self._add("connect", batch, batch.where(rows, "status", "new", "resumed"))
+        failed = batch.where(rows, "status", "failed")
+        self._fail("connect", batch, failed, batch.words("detail", failed))
 
-    def downloads(self, rows: pa.RecordBatch) -> None:
+    def downloads(self, batch: _Batch, rows: _Ints) -> None:
         """What came over HTTP, in the second of the last."""
-        self._bins.receive("download", rows["t_us"][-1].as_py(), pc.sum(rows["size"]).as_py() or 0)
+        self._bins.receive("download", int(batch.t_us[rows[-1]]), int(batch.numbers("size", rows).sum()))
 
-    def phases(self, rows: pa.RecordBatch) -> None:
+    def phases(self, batch: _Batch, rows: _Ints) -> None:
         """Work that is done, and work that failed; why is in the report."""
-        for (left, entered), step in (_AFTER | _FAILED).items():
-            some = rows.filter(pc.and_(pc.equal(rows["phase"], left), pc.equal(rows["status"], entered)))
-            if (left, entered) in _AFTER:
-                self._add(step, some)
-            else:
-                self._failed |= {row["job"]: (step, row["span_us"]) for row in some.to_pylist()}
+        for (left, entered), step in _AFTER.items():
+            self._add(step, batch, batch.where(batch.where(rows, "phase", left), "status", entered))
+        for (left, entered), step in _FAILED.items():
+            some = batch.where(batch.where(rows, "phase", left), "status", entered)
+            for job, span_us in zip(batch.words("job", some), batch.span_us[some].tolist(), strict=True):
+                self._failed[job] = (step, span_us)
 
-    def reports(self, rows: pa.RecordBatch) -> None:
+    def reports(self, batch: _Batch, rows: _Ints) -> None:
         """The first of a connection ends its subscribing; the first of a failure tells its reason."""
-        self._add("subscribe", rows.filter(pc.and_(pc.equal(rows["status"], "initial"), rows["span_us"].is_valid())))
-        for row in rows.filter(pc.and_(pc.equal(rows["status"], "FAILURE"), pc.equal(rows["size"], 1))).to_pylist():
-            if (failed := self._failed.pop(row["job"], None)) is not None:
-                self._bins.fail(failed[0], row["t_us"], failed[1], row["detail"] or "")
+        self._add("subscribe", batch, batch.where(rows, "status", "initial"))
+        failures = batch.where(rows, "status", "FAILURE")
+        failures = failures[batch.numbers("size", failures) == 1]
+        told = zip(batch.words("job", failures), failures.tolist(), batch.words("detail", failures), strict=True)
+        for job, row, reason in told:
+            if (failed := self._failed.pop(job, None)) is not None:
+                self._bins.fail(failed[0], int(batch.t_us[row]), failed[1], reason)
 
-    def answers(self, rows: pa.RecordBatch) -> None:
+    def answers(self, batch: _Batch, rows: _Ints) -> None:
         """Of reports of an end."""
-        ends = rows.filter(pc.and_(rows["job"].is_valid(), rows["span_us"].is_valid()))
-        self._add("report", ends.filter(pc.equal(ends["status"], "accepted")))
-        for row in ends.filter(pc.not_equal(ends["status"], "accepted")).to_pylist():
-            self._bins.fail("report", row["t_us"], row["span_us"], f"{row['status']}: {row['detail'] or ''}")
+        rows = rows[batch.span_us[rows] >= 0]
+        self._add("report", batch, batch.where(rows, "status", "accepted"))
+        lost = batch.where(rows, "status", "rejected", "given-up")
+        said = zip(batch.words("status", lost), batch.words("detail", lost), strict=True)
+        self._fail("report", batch, lost, [f"{status}: {detail}" for status, detail in said])
 
-    def deltas(self, rows: pa.RecordBatch) -> None:
+    def deltas(self, batch: _Batch, rows: _Ints) -> None:
         """By which a device learned of what was not known to it."""
-        new = rows.filter(pc.is_in(rows["status"], pa.array(["start", "supersede", "installed"])))
-        self._heard += zip(new["job"].to_pylist(), new["t_us"].to_pylist(), strict=True)
+        new = batch.where(rows, "status", "start", "supersede", "installed")
+        self._heard += zip(batch.words("job", new), batch.t_us[new].tolist(), strict=True)
 
-    def offers(self, rows: pa.RecordBatch) -> None:
+    def offers(self, batch: _Batch, rows: _Ints) -> None:
         """From when they were due."""
-        sent = rows.filter(pc.equal(rows["status"], "sent"))
-        due = (sent["t_us"].to_numpy() - sent["span_us"].to_numpy(zero_copy_only=False)).astype(np.int64).tolist()
-        made = list(zip(sent["job"].to_pylist(), due, strict=True))
+        sent = batch.where(rows, "status", "sent")
+        due_us = batch.t_us[sent] - batch.span_us[sent].clip(min=0)
+        made = list(zip(batch.words("job", sent), due_us.tolist(), strict=True))
         self._offers += made
         self._due |= made
 
-    def executions(self, rows: pa.RecordBatch) -> None:
+    def executions(self, batch: _Batch, rows: _Ints) -> None:
         """Whole updates, as the application learned of their ends."""
-        for row in rows.filter(pc.is_in(rows["status"], pa.array(["SUCCEEDED", *_ENDS]))).to_pylist():
-            t_us, due_us = row["t_us"], self._due.pop(row["job"], None)
-            if row["status"] != "SUCCEEDED":
-                reason = f"{row['status']}: {row['detail'] or ''}"
-                self._bins.fail("update", t_us, None if due_us is None else t_us - due_us, reason)
+        ends = batch.where(rows, "status", "SUCCEEDED", *_ENDS)
+        told = (ends.tolist(), batch.words("job", ends), batch.words("status", ends), batch.words("detail", ends))
+        for row, job, status, detail in zip(*told, strict=True):
+            t_us, due_us = int(batch.t_us[row]), self._due.pop(job, None)
+            if status != "SUCCEEDED":
+                self._bins.fail("update", t_us, -1 if due_us is None else t_us - due_us, f"{status}: {detail}")
             elif due_us is not None:
                 self._bins.add("update", np.array([t_us]), np.array([t_us - due_us]))
 
-    def _add(self, step: str, rows: pa.RecordBatch) -> None:
-        rows = rows.filter(rows["span_us"].is_valid())
-        if rows.num_rows:
-            self._bins.add(step, rows["t_us"].to_numpy(), rows["span_us"].to_numpy())
+    def _add(self, step: str, batch: _Batch, rows: _Ints) -> None:
+        rows = rows[batch.span_us[rows] >= 0]
+        if len(rows):
+            self._bins.add(step, batch.t_us[rows], batch.span_us[rows])
+
+    def _fail(self, step: str, batch: _Batch, rows: _Ints, reasons: list[str]) -> None:
+        for row, reason in zip(rows.tolist(), reasons, strict=True):
+            self._bins.fail(step, int(batch.t_us[row]), int(batch.span_us[row]), reason)
 
 
 _TAKES: dict[
-    str, Callable[[Steps, pa.RecordBatch], None]
+    str, Callable[[Steps, _Batch, _Ints], None]
 ] = {  # a failure's phase before its report, an offer before its end
     Kind.CONNECT: Steps.connects,
     Kind.DOWNLOAD: Steps.downloads,
