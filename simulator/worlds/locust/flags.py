@@ -30,6 +30,7 @@ FLAGS = (
     Flag("ifaddr", "a local address to bind", many=True),
     Flag("allow-remote", "a host beyond this machine that is meant", many=True),
     Flag("bind", "where our servers listen, an address that workers on other hosts reach"),
+    Flag("metrics", "serve Prometheus metrics here: 127.0.0.1:9464"),
     Flag("cafile", "trusted certificates"),
     Flag("cert", "a client certificate"),
     Flag("key", "its key"),

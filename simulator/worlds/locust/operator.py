@@ -55,13 +55,13 @@ class Operator(HttpUser):
                 self._do(name, deeds.pop(0)[1])
             response = self.client.get(f"/rollouts/{name}", name="look at rollout")
             state = response.json() if response.status_code == 200 else state
-        short = {k: n for k, n in state["states"].items() if k != "SUCCEEDED"}
+        short = ", ".join(f"{n} {state}" for state, n in state["states"].items() if state != "SUCCEEDED")
         self.environment.events.request.fire(
             request_type="rollout",
             name="time to convergence",
             response_time=(time.monotonic() - rollout["due"]) * 1000,
             response_length=0,
-            exception=ValueError(f"{name}: {short}") if short else None,
+            exception=f"{name}: {short}" if short else None,
         )
 
     def _do(self, name: str, deed: str) -> None:
