@@ -94,12 +94,17 @@ def run(
         str | None,
         typer.Option(envvar="FLEETSIM_METRICS", help="serve Prometheus here while it runs: 127.0.0.1:9464, :0"),
     ] = None,
+    self_test: Annotated[
+        bool, typer.Option(envvar="FLEETSIM_SELF_TEST", help="how many of its devices this machine can drive, up to -c")
+    ] = False,
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
     led: Annotated[int | None, typer.Option(hidden=True, help="led over stdin and stdout, by so many workers")] = None,
     command: Annotated[str | None, typer.Option(hidden=True, help="what repeats the run")] = None,
 ) -> None:
     """Run a scenario: a run directory with its trace, a report and a verdict."""
     flags = locals()
+    if self_test:
+        raise typer.Exit(_self_tested(flags))
     loaded = _loaded(scenario, _laid(flags), fault or (), operators)
     if check_determinism:
         from simulator.worlds.replay import differing, twice
@@ -141,6 +146,25 @@ def _led(scenario: Scenario, out: Path, command: str, options: Options, workers:
     text = summary.text(numbers, str(path / "report.html"))
     led.tell("ended", verdict=numbers["verdict"], exit_code=judgement.exit_code, path=str(path), text=text)
     return judgement.exit_code
+
+
+def _self_tested(flags: Mapping[str, Any]) -> int:
+    """Measure what this machine can drive, and print it; the exit code."""
+    from simulator.worlds import selftest
+
+    options, silent = _options(flags), flags["as_json"] or flags["quiet"]
+    tell = _say_nothing if silent else partial(print, flush=True)
+    ramp = flags["ramp"] or f"{selftest.RAMP * options.processes}/s"
+
+    def at(devices: int) -> Scenario:
+        return _loaded(flags["scenario"], _laid({**flags, "devices": devices, "ramp": ramp}))
+
+    name = at(max(1, flags["devices"] or options.processes)).name
+    tell(f"{name}: self-test, --processes {options.processes}")
+    found = selftest.self_test(at, flags["devices"], options, tell)
+    summary = selftest.summary(found, name, options.processes)
+    print(json.dumps(summary, indent=2) if flags["as_json"] else selftest.text(found))
+    return found.exit_code
 
 
 @app.command()

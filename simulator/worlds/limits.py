@@ -23,6 +23,13 @@ def raise_open_files() -> int:
     return hard
 
 
+def most_devices(processes: int, limit: int) -> int:
+    """How many devices the open files and the memory of this machine allow."""
+    files = min(processes * ((limit - _SPARE) // _IN_FLIGHT), limit - _SPARE)
+    free = available_bytes() * (1 - _MEMORY_SPARED) - (processes + 1) * _KIB_PART * 1024
+    return max(1, min(files, int(free / (_KIB_EACH["live"] * 1024))))
+
+
 def check_files(devices: int, processes: int, *, embedded: bool, limit: int) -> None:
     """Raise ScenarioError when a shard, the broker or the storage could not hold its connections."""
     mine = -(-devices // processes)

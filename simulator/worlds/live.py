@@ -35,7 +35,6 @@ from simulator.worlds.progress import Now
 from simulator.worlds.stack import Options, Stack, listen_address, refuse_no_address, refuse_remote
 from simulator.worlds.stages import Outcome, Stop, conduct
 
-_FIRST_SHARD = 10
 _POLL_S = 0.1
 
 
@@ -173,15 +172,7 @@ class _World:
         self._chores.append(asyncio.ensure_future(self._tick()))
 
     async def _start_shard(self, name: str, index: int, count: int) -> None:
-        more = {
-            "index": index,
-            "count": count,
-            "link": self._options.link,
-            "pooled": self._options.pooled,
-            "sources": self._sources,
-            "hosts": self._options.hosts,
-        }
-        config = self._stack.config(name, "shard", _FIRST_SHARD + index, **more)
+        config = self._stack.shard_config(name, index, count, self._sources)
         clock = await self._stack.children[name].clock()
         if clock.host:
             facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}

@@ -1,4 +1,4 @@
-"""What each process of a live run does: broker, storage, replica, application, shard."""
+"""What each process of a live run does: broker, storage, replica, application, shard; and of a self-test: null."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from simulator.application.probe import Probe
 from simulator.backend import api as backend_api
 from simulator.backend.broker import BrokerServer
 from simulator.backend.database import SqliteDatabase
+from simulator.backend.null import NullBackend
 from simulator.backend.service import BackendService, recording
 from simulator.backend.shelf import Catalogue, Shelf
 from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasApplication, AtlasProbe
+from simulator.dialects.atlas import AtlasApplication, AtlasProbe, AtlasReplica
 from simulator.faults.harm import Nemesis
 from simulator.fleet.fleet import run_fleet
 from simulator.fleet.shard import Shard
@@ -37,6 +38,7 @@ from simulator.model.scenario import Profile
 from simulator.worlds import setting
 from simulator.worlds.part import Part, Role
 
+_COUNT_S = 0.1  # the null backend tells its counts this often
 _VERSION_S = 0.5  # for a broker to say what it is
 _SECURE = ("mqtts", "wss")
 _SESSION_S = 300  # for which a broker keeps what came while a service was away
@@ -129,6 +131,23 @@ async def _probe(part: Part, options: MqttOptions, begin: asyncio.Event) -> None
     options = replace(options, client_id=f"{options.client_id}-probe", clean_start=True, session_expiry_s=0)
     dialect = AtlasProbe(part.scenario.fleet.stranger, topics=setting.topics(target))
     await Probe(_mqtt(options), dialect, part.record, target, epoch=part.epoch).run(begin)
+
+
+async def null(part: Part) -> None:
+    """What answers devices at the least cost, in place of all servers; it offers when the conductor says so."""
+    config, scenario = part.config, part.scenario
+    dialect = AtlasReplica(topics=setting.topics(scenario.target), variant=scenario.target.dialect)
+    content = setting.artifact_bytes(scenario)
+    server = NullBackend(dialect, (content, content[::-1] + b"."), part.epoch)
+    try:
+        part.tell("ready", port=await server.start(config["host"]))
+        await part.go.wait()
+        async with _running(server.offer(config["rate"], config["seconds"])) as offering:
+            while True:
+                await asyncio.sleep(_COUNT_S)
+                part.tell("null", due=server.due, sent=server.sent, updates=server.updates, offered=offering.done())
+    finally:
+        server.stop()
 
 
 async def shard(part: Part) -> None:
@@ -277,4 +296,5 @@ ROLES: dict[str, Role] = {
     "replica": replica,
     "application": application,
     "shard": shard,
+    "null": null,
 }

@@ -22,7 +22,8 @@ from simulator.worlds import setting
 from simulator.worlds.children import Child, LocalChild
 
 LOOPBACK = "127.0.0.1"
-SHARDS = {"application": 1, "replica": 2, "broker": 3, "storage": 4}  # who records as which; the fleet's begin at 10
+SHARDS = {"application": 1, "replica": 2, "broker": 3, "null": 3, "storage": 4}  # who records as which
+_FIRST_SHARD = 10  # the fleet's begin here
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
@@ -174,14 +175,12 @@ class Stack:
 
     async def start(self, others: Sequence[Child] = ()) -> None:
         """Broker, storage, replica, application, one after the other; `others` only get ready. Raises ScenarioError, PartDied."""
-        (self._directory / "parts").mkdir(parents=True, exist_ok=True)
         target = self.scenario.target
         ours = [
             *(["broker"] if target.broker == "embedded" else []),
             *(["storage", "replica"] if target.kind == "reference" else []),
         ]
-        self.children = {child.name: child for child in (*map(self.local, (*ours, "application")), *others)}
-        await asyncio.gather(*(child.spawn() for child in self.children.values()))
+        await self.spawn([*map(self.local, (*ours, "application")), *others])
         await self._start_broker()
         if target.kind == "reference":
             (self._directory / "backend").mkdir(exist_ok=True)
@@ -197,6 +196,24 @@ class Stack:
             name, _, version = ready["broker"].partition(" version ")
             self.broker_said = {"name": name, "version": version}
         self.application_url = f"http://{self.options.bind}:{ready['port']}"
+
+    async def spawn(self, children: Sequence[Child]) -> None:
+        """Have these started; they get ready to be configured."""
+        (self._directory / "parts").mkdir(parents=True, exist_ok=True)
+        self.children = {child.name: child for child in children}
+        await asyncio.gather(*(child.spawn() for child in children))
+
+    def shard_config(self, name: str, index: int, count: int, sources: list[str | None]) -> dict[str, Any]:
+        """What a shard of the fleet is told at its start; its devices bind these addresses."""
+        more = {
+            "index": index,
+            "count": count,
+            "link": self.options.link,
+            "pooled": self.options.pooled,
+            "sources": sources,
+            "hosts": self.options.hosts,
+        }
+        return self.config(name, "shard", _FIRST_SHARD + index, **more)
 
     async def _start_broker(self) -> None:
         how = self.scenario.target.broker
@@ -290,7 +307,7 @@ class Stack:
     async def stop(self) -> None:
         """Stop all, those first that were started last; what was ours alone is cleared away."""
         names = list(self.children)
-        for group in ([n for n in names if n not in SHARDS], ["application"], ["replica", "storage"], ["broker"]):
+        for group in ([n for n in names if n not in SHARDS], ["application"], ["replica", "storage"], ["broker", "null"]):
             stops: list[Coroutine[Any, Any, None]] = [self.children[n].stop() for n in group if n in self.children]
             await asyncio.gather(*stops)
         if self.mosquitto is not None:
