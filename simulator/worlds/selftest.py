@@ -154,16 +154,22 @@ async def _drive(scenario: Scenario, options: Options, load: Load, path: Path) -
 
 
 async def _driven(stack: Stack, load: Load, path: Path, zero_ns: int) -> Counts:
-    said, drained = dict[str, Any](), asyncio.Event()
+    said, warm, drained = dict[str, Any](), asyncio.Event(), asyncio.Event()
+    cold = set(stack.shards)
 
     def hear(name: str, event: dict[str, Any]) -> None:
         if event["event"] == "null":
             said.update(event)
             if event["offered"] and event["updates"] == event["sent"]:
                 drained.set()
+        elif event["event"] == "progress":
+            cold.discard(name)
+            if not cold:
+                warm.set()
 
     stack.hear = hear
     await _ready(stack, load)
+    await warm.wait()  # what the first flush of a record loads is no device's
     fleet, pids = stack.scenario.fleet, stack.pids()
     shards = [pids[name] for name in stack.shards]
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
