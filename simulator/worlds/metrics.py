@@ -57,7 +57,7 @@ class Known(Collector):
         yield InfoMetricFamily("fleetsim_run", "What runs.", self._run)
         yield _labelled("stage", "1 for the stage that the run is in.", {s: s == now.stage for s in _STAGES}, "stage")
         yield GaugeMetricFamily("fleetsim_devices", "Devices of the scenario.", self._devices)
-        yield GaugeMetricFamily("fleetsim_targets", "Targets of the rollout.", now.targets)
+        yield GaugeMetricFamily("fleetsim_targets", "Devices that are to be updated.", now.targets)
         yield GaugeMetricFamily("fleetsim_connected", "Devices that are connected.", now.connected)
         yield GaugeMetricFamily("fleetsim_downloading", "Devices that are downloading.", now.downloading)
         for name, (metric, text) in _COUNTERS.items():

@@ -27,6 +27,7 @@ from simulator.trace import rundir
 from simulator.trace.reader import Trace
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits
+from simulator.worlds.children import Child
 from simulator.worlds.health import cpu_s, resident_bytes
 from simulator.worlds.stack import LOOPBACK, SHARDS, Options, Stack
 
@@ -101,7 +102,13 @@ def bare(scenario: Scenario) -> Scenario:
     """The scenario's devices and software, without what it runs against and what goes wrong there."""
     target = {"kind": "reference", "broker": "embedded", "artifact_url": None, "bind_address": False}
     return scenario.model_copy(
-        update={"target": scenario.target.model_copy(update=target), "faults": (), "swarm": 0, "world": "live"}
+        update={
+            "target": scenario.target.model_copy(update=target),
+            "faults": (),
+            "swarm": 0,
+            "operators": (),
+            "world": "live",
+        }
     )
 
 
@@ -137,9 +144,10 @@ async def _drive(scenario: Scenario, options: Options, load: Load, path: Path) -
     zero_ns = time.monotonic_ns()
     stack = Stack(scenario, options, path, zero_ns, time.time() - time.monotonic())
     try:
-        await stack.spawn(["null", *stack.shards])
+        null, *shards = (stack.local(name) for name in ("null", *(f"shard-{i}" for i in range(options.processes))))
+        await stack.spawn([null, *shards])
         watch = asyncio.ensure_future(stack.watch())
-        work = asyncio.ensure_future(_driven(stack, load, path, zero_ns))
+        work = asyncio.ensure_future(_driven(stack, null, shards, load, path, zero_ns))
         try:
             await asyncio.wait([watch, work], return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -153,38 +161,38 @@ async def _drive(scenario: Scenario, options: Options, load: Load, path: Path) -
         await stack.stop()
 
 
-async def _driven(stack: Stack, load: Load, path: Path, zero_ns: int) -> Counts:
+async def _driven(stack: Stack, null: Child, shards: list[Child], load: Load, path: Path, zero_ns: int) -> Counts:
     said, warm, drained = dict[str, Any](), asyncio.Event(), asyncio.Event()
-    cold = set(stack.shards)
+    cold = {shard.name for shard in shards}
 
     def hear(name: str, event: dict[str, Any]) -> None:
         if event["event"] == "null":
             said.update(event)
             if event["offered"] and event["updates"] == event["sent"]:
                 drained.set()
-        elif event["event"] == "progress":
+        elif "events" in event:
             cold.discard(name)
             if not cold:
                 warm.set()
 
     stack.hear = hear
-    await _ready(stack, load)
+    await _ready(stack, shards, load)
     await warm.wait()  # what the first flush of a record loads is no device's
     fleet, pids = stack.scenario.fleet, stack.pids()
-    shards = [pids[name] for name in stack.shards]
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
-        empty = sum(map(resident_bytes, shards))
+        empty = sum(resident_bytes(shard.pid) for shard in shards)
         record(Kind.STAGE, phase="ramp")
-        stack.tell_shards({"command": "go"})
+        for shard in shards:
+            shard.send({"command": "go"})
         await asyncio.sleep(length(fleet.ramp, fleet.devices))
         record(Kind.STAGE, phase="rollout")
-        stack.children["null"].send({"command": "go"})
+        null.send({"command": "go"})
         await asyncio.sleep(load.lead_s)
         began_us, before = _now_us(zero_ns), {name: cpu_s(pid) for name, pid in pids.items()}
         await asyncio.sleep(load.hold_s)
         ended_us, after = _now_us(zero_ns), {name: cpu_s(pid) for name, pid in pids.items()}
-        grown = sum(map(resident_bytes, shards)) - empty
+        grown = sum(resident_bytes(shard.pid) for shard in shards) - empty
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(drained.wait(), _DRAIN_S)
         record.flush()
@@ -196,13 +204,13 @@ def _now_us(zero_ns: int) -> int:
     return (time.monotonic_ns() - zero_ns) // 1000
 
 
-async def _ready(stack: Stack, load: Load) -> None:
+async def _ready(stack: Stack, shards: list[Child], load: Load) -> None:
     """The null backend, then the shards, all behind the barrier."""
     config = stack.config("null", "null", SHARDS["null"], rate=load.rate, seconds=load.lead_s + load.hold_s)
     ready = await stack.child("null", config)
     stack.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"], "path": "/mqtt"}
     devices, ports = len(stack.scenario.fleet.present), limits.ephemeral_ports()
-    await stack.start_shards(limits.sources(devices, stack.options.ifaddr, loopback=True, ports=ports))
+    await stack.start_shards(shards, limits.sources(devices, stack.options.ifaddr, loopback=True, ports=ports))
 
 
 # ---- what it says
