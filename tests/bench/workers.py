@@ -33,8 +33,9 @@ def measured(each, processes):
 def main():
     each, pairs = (int(word) for word in (*sys.argv[1:], *("1000", "5")[len(sys.argv) - 1 :]))
     raise_open_files()
-    counted = []
-    for nth in range(1, 3 * pairs + 1):
+    counted, tried = [], 0
+    while len(counted) < pairs and tried < 3 * pairs:
+        tried += 1
         one, two = measured(each, 1), measured(each, 2)
         for processes, step in ((1, one), (2, two)):
             used = " ".join(f"{name} {share:.0%}" for name, share in step.cores.items())
@@ -45,9 +46,7 @@ def main():
             )
         if not one.reasons and not two.reasons:
             counted.append((one.cpu_us_per_update, two.cpu_us_per_update))
-        if len(counted) == pairs:
-            break
-    print(f"{len(counted)} of {nth} pairs count")
+    print(f"{len(counted)} of {tried} pairs count")
     if counted:
         ones, twos = zip(*counted, strict=True)
         for processes, found in ((1, ones), (2, twos)):
