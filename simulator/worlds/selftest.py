@@ -29,7 +29,7 @@ from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds import limits
 from simulator.worlds.children import Child
 from simulator.worlds.health import cpu_s, resident_bytes
-from simulator.worlds.stack import LOOPBACK, SHARDS, Options, Stack
+from simulator.worlds.stack import SHARDS, Options, Stack
 
 RAMP = 500  # devices a second and process
 _FIRST = 1000  # devices of the first load
@@ -208,9 +208,11 @@ async def _ready(stack: Stack, shards: list[Child], load: Load) -> None:
     """The null backend, then the shards, all behind the barrier."""
     config = stack.config("null", "null", SHARDS["null"], rate=load.rate, seconds=load.lead_s + load.hold_s)
     ready = await stack.child("null", config)
-    stack.broker = {"scheme": "mqtt", "host": LOOPBACK, "port": ready["port"], "path": "/mqtt"}
+    stack.broker = {"scheme": "mqtt", "host": stack.options.bind, "port": ready["port"], "path": "/mqtt"}
     devices, ports = len(stack.scenario.fleet.present), limits.ephemeral_ports()
-    await stack.start_shards(shards, limits.sources(devices, stack.options.ifaddr, loopback=True, ports=ports))
+    sources = limits.sources(devices, stack.options.ifaddr, loopback=True, ports=ports)
+    configs = [stack.shard_config(shard.name, nth, len(shards), sources) for nth, shard in enumerate(shards)]
+    await asyncio.gather(*(stack.child(config["name"], config) for config in configs))
 
 
 # ---- what it says

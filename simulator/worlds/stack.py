@@ -307,7 +307,12 @@ class Stack:
     async def stop(self) -> None:
         """Stop all, those first that were started last; what was ours alone is cleared away."""
         names = list(self.children)
-        for group in ([n for n in names if n not in SHARDS], ["application"], ["replica", "storage"], ["broker", "null"]):
+        for group in (
+            [n for n in names if n not in SHARDS],
+            ["application"],
+            ["replica", "storage"],
+            ["broker", "null"],
+        ):
             stops: list[Coroutine[Any, Any, None]] = [self.children[n].stop() for n in group if n in self.children]
             await asyncio.gather(*stops)
         if self.mosquitto is not None:
