@@ -85,7 +85,7 @@ def test_it_grows_while_the_run_lasts_and_says_in_which_stage_it_is(scraped):
 
 def test_each_process_says_how_it_is(scraped):
     last = scraped[0][-1]
-    for process in ("application", "backend", "broker", "shard-0", "shard-1"):
+    for process in ("application", "broker", "replica", "storage", "shard-0", "shard-1"):
         assert last["fleetsim_process_resident_bytes", process] > 1 << 20
         assert last["fleetsim_process_cpu_share", process] >= 0
         assert last["fleetsim_process_loop_lag_seconds", process] >= 0
