@@ -69,6 +69,11 @@ class Application:
         self.stir()
         return ended
 
+    @property
+    def unsent(self) -> int:
+        """How many offers are due and have not been sent yet."""
+        return len(self._due)
+
     def stir(self) -> None:
         """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
         self._moved = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -24,6 +25,13 @@ def resident_bytes(pid: int | str = "self") -> int:
             return int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+
+
+def open_files() -> int:
+    """How many files this process has open, sockets among them; 0 where the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    return 0
 
 
 def cpu_s(pid: int) -> float:
@@ -74,6 +82,7 @@ class Health:
 
     def __init__(self, process: str, record: Record, tell: Callable[..., None]) -> None:
         self._process, self._record, self._tell = process, record, tell
+        self.unsent: Callable[[], int] | None = None  # how much is due to be sent and is not, where a role counts that
 
     async def watch(self) -> None:
         """Until cancelled: probe the loop, and say once a second how it went."""
@@ -90,7 +99,9 @@ class Health:
                 began, cpu, waited, lags = now, used, stood, []
 
     def _note(self, lags_us: list[int], cpu_share: float, waited: dict[str, float]) -> None:
-        facts = {"cpu_share": round(cpu_share, 3), **waited, "rss_bytes": resident_bytes()}
+        facts = {"cpu_share": round(cpu_share, 3), **waited, "rss_bytes": resident_bytes(), "open_files": open_files()}
+        if self.unsent is not None:
+            facts["unsent"] = self.unsent()
         said = {"process": self._process, "loop_lag_us": lags_us, **facts}
         self._record(Kind.HEALTH, detail=orjson.dumps(said).decode())
         self._tell("health", loop_lag_s_max=max(lags_us) / 1e6, **facts)

@@ -33,6 +33,8 @@ _HEALTH = {
     "cpu_share": ("cpu_share", "CPU used, of one core."),
     "wait_share": ("wait_share", "Share of the time in which the process was ready and had no core."),
     "rss_bytes": ("resident_bytes", "Resident memory."),
+    "open_files": ("open_files", "Open files, sockets among them."),
+    "unsent": ("unsent_offers", "Offers that are due and have not been sent."),
 }
 
 

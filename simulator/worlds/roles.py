@@ -111,6 +111,7 @@ async def application(part: Part) -> None:
     link, options = _service_link(part, setting.APPLICATION)
     dialect = AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect)
     engine = Application(link, dialect, part.record, seed=scenario.seed, epoch=part.epoch)
+    part.health.unsent = lambda: engine.unsent
     ready = asyncio.Event()
     app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
     await _reach(link, options)
