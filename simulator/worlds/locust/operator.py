@@ -11,7 +11,7 @@ import orjson
 from locust import HttpUser, LoadTestShape, task
 from locust.exception import StopUser
 
-from simulator.worlds.locust.session import session_of
+from simulator.worlds.locust.session import session_of, set_session
 
 _LOOK_S = 0.5
 
@@ -75,6 +75,12 @@ class Schedule(LoadTestShape):
     """As many operators as the scenario wants by now, until the run is over."""
 
     use_common_options = True
+
+    def reset_time(self) -> None:
+        """A test begins: what an earlier one left is forgotten before the first tick."""
+        super().reset_time()
+        assert self.runner is not None
+        set_session(self.runner.environment)
 
     def tick(self) -> tuple[int, float] | None:
         """(operators, how many of them a second)."""
