@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequ
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
 from simulator.worlds.children import Child, RemoteChild
+from simulator.worlds.progress import Now
 from simulator.worlds.stages import Stop
 from simulator.worlds.steps import Joined
+from simulator.worlds.underway import Updates
 
 
 def tell(event: str, **facts: Any) -> None:
@@ -40,13 +41,15 @@ class Led:
         self._workers = workers
         self._shards: dict[str, RemoteChild] = {}
         self._join = Joined(0.0)
-        self._counts: Counter[str] = Counter()
+        self._now, self._updates = Now(0), Updates()
 
     def begin(self, scenario: Scenario, path: Path) -> None:
         """The run begins."""
         facts = {"scenario": scenario.name, "devices": len(scenario.fleet.present), "seed": scenario.seed}
         (path / "parts").mkdir(exist_ok=True)
-        tell("begun", path=str(path), targets=len(scenario.targets()), **facts)
+        self._now.targets = len(scenario.targets())
+        lag_s = scenario.limits.loop_lag_p99
+        tell("begun", path=str(path), targets=self._now.targets, loop_lag_s=lag_s, **facts)
 
     async def attend(self, stop: Stop, began: float) -> None:
         """Hear what comes, until it shall stop."""
@@ -81,16 +84,18 @@ class Led:
         tell("part", part=name, **what)
 
     def heard(self, name: str, event: dict[str, Any]) -> None:
-        """Progress is counted, steps are passed on."""
-        kind = event.pop("event")
-        if kind == "progress":
-            self._counts.update(event)
+        """What a tick tells is kept, steps are passed on."""
+        kind = event["event"]
+        if kind in ("progress", "health"):
+            self._now.heard(name, event)
+        elif kind in ("underway", "where"):
+            self._updates.heard(name, event)
         elif kind == "steps":
             bins = [*event.get("steps", ()), *self._join(event.get("offers", ()), event.get("heard", ()))]
             if bins:
                 tell("steps", steps=bins)
         else:
-            tell(kind, of=name, **event)
+            tell(of=name, **event)
 
     def stage(self, name: str) -> None:
         """The run has come to this stage."""
@@ -98,8 +103,20 @@ class Led:
 
     def tick(self, at_s: float, states: dict[str, Any]) -> None:
         """What a person wants to see of the second."""
-        rollouts = {name: state.model_dump() for name, state in states.items()}
-        tell("tick", at_s=at_s, counts=dict(self._counts), rollouts=rollouts)
+        now, updates = self._now, self._updates
+        if things := list(updates.open()):
+            for shard in self._shards.values():
+                shard.send({"command": "where", "things": things})
+        tell(
+            "tick",
+            at_s=at_s,
+            counts=now.totals,
+            connected=now.connected,
+            health=now.health,
+            phases=updates.phases(),
+            slowest=updates.slowest(round(at_s * 1e6)),
+            rollouts={name: state.model_dump() for name, state in states.items()},
+        )
 
     async def operate(
         self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event

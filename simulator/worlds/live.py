@@ -107,18 +107,19 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
         attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))
         try:
             async with _metrics(scenario, options, world.now):
-                return await conduct(world, scenario, _staged(record, world.now), stop)
+                return await conduct(world, scenario, _staged(record, world.now, desk), stop)
         finally:
             attending.cancel()
             record.flush()
 
 
-def _staged(record: Record, now: Now) -> Record:
+def _staged(record: Record, now: Now, desk: Desk) -> Record:
     """The record, of which the stages are known while they last."""
 
     def staged(kind: str, thing: str = "", **columns: Any) -> None:
         if kind == Kind.STAGE:
             now.stage = columns["phase"]
+            desk.stage(now.stage)
         record(kind, thing, **columns)
 
     return staged
@@ -183,14 +184,12 @@ class _World:
 
     async def ramp(self) -> None:
         """All shards at once; each starts its own devices when they are due."""
-        self._desk.stage("ramp")
         for shard in self._shards:
             shard.send({"command": "go"})
         await asyncio.sleep(length(self._scenario.fleet.ramp, self._scenario.fleet.devices))
 
     async def roll_out(self) -> None:
         """Upload the artifacts, have the rollouts begun, ask until they have ended."""
-        self._desk.stage("rollout")
         http = self._http(pooled=True)
         try:
             rollouts = self._rollouts(http)
@@ -264,9 +263,12 @@ class _World:
         """Once a second: the live line, and the health of what is not ours to ask."""
         while True:
             await asyncio.sleep(1.0)
-            self._desk.tick(time.monotonic() - self._began, self._states)
+            self._show()
             if self._stack.mosquitto is not None and self._stack.mosquitto.pid:
                 self._note_server("mosquitto", self._stack.mosquitto.pid)
+
+    def _show(self) -> None:
+        self._desk.tick(time.monotonic() - self._began, self._states)
 
     def _note_server(self, name: str, pid: int) -> None:
         used = cpu_s(pid)
@@ -287,3 +289,5 @@ class _World:
             detail = orjson.dumps(await self._stack.describe_broker()).decode()
             self._record(Kind.BROKER, detail=detail)
         await self._stack.stop()
+        self._show()  # what the parts said last
+        self._desk.stage("judge")

@@ -28,6 +28,7 @@ from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.health import Health
 from simulator.worlds.nopandas import hide_pandas
 from simulator.worlds.steps import Steps
+from simulator.worlds.underway import Underway
 
 _FLUSH_S = 0.5
 
@@ -35,9 +36,9 @@ _FLUSH_S = 0.5
 class Part:
     """What every role is given: its configuration, the scenario, the record, and the line to the conductor."""
 
-    def __init__(self, config: dict[str, Any], record: Recorder, tally: Tally, steps: Steps | None = None) -> None:
+    def __init__(self, config: dict[str, Any], record: Recorder, tally: Tally, watched: Watched | None = None) -> None:
         self.config, self.record = config, record
-        self._tally, self._steps = tally, steps
+        self._tally, self._watched = tally, watched
         self.scenario = Scenario.model_validate(config["scenario"])
         self.epoch: float = config["epoch"]
         self.health = Health(config["name"], record, self.tell)
@@ -53,8 +54,15 @@ class Part:
         """Write what was recorded, and tell the conductor what it counts."""
         self.record.flush()
         self.tell("progress", **self._tally.take())
-        if self._steps is not None and (took := self._steps.take()):
-            self.tell("steps", **took)
+        if self._watched is not None:
+            if took := self._watched.steps.take():
+                self.tell("steps", **took)
+            self.tell("underway", **self._watched.underway.now())
+
+    def where(self, things: list[str]) -> None:
+        """Tell the conductor in which phases these are."""
+        if self._watched is not None:
+            self.tell("where", phases=self._watched.underway.where(things))
 
 
 class Tally:
@@ -75,22 +83,34 @@ class Tally:
         return counts
 
 
+class Watched:
+    """A sink that follows what somebody watches in detail; `began` is the Unix time at which the record's clock began."""
+
+    def __init__(self, began: float) -> None:
+        self.steps, self.underway = Steps(began), Underway()
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """More has happened."""
+        self.steps(batch)
+        self.underway(batch)
+
+
 Role = Callable[[Part], Awaitable[None]]
 
 
 async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
     zero_ns: int = config["zero_ns"]
     with StreamFile(Path(config["trace"])) as stream:
-        tally, steps = Tally(), Steps(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
+        tally, watched = Tally(), Watched(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
 
         def sink(batch: pa.RecordBatch) -> None:
             stream(batch)
             tally(batch)
-            if steps is not None:
-                steps(batch)
+            if watched is not None:
+                watched(batch)
 
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
-        part = Part(config, record, tally, steps)
+        part = Part(config, record, tally, watched)
         logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))
         chores = [asyncio.ensure_future(_flush(part)), asyncio.ensure_future(part.health.watch())]
@@ -132,6 +152,8 @@ async def _obey(part: Part) -> None:
             part.go.set()
         elif said["command"] == "fault":
             part.switch(said["nth"], said["on"])
+        elif said["command"] == "where":
+            part.where(said["things"])
         elif said["command"] == "die":
             part.flush()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,97 @@
+"""Which updates are under way while a run goes on: how many devices are in each phase, and which have been offered
+theirs for longest.
+
+The application's process knows what is open and since when, a shard's where its devices are: who hears both asks where
+those are that have been open for longest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simulator.model.events import Kind
+from simulator.model.update import Phase, State
+
+_MOST = 10
+_ENDED = pa.array([state for state in State if state.ended])
+
+
+class Underway:
+    """Follows a process's own batches."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, str] = {}  # of the things at work
+        self._counts: Counter[str] = Counter()
+        self._open: dict[str, tuple[str, int]] = {}  # job -> its thing, and when its offer was due
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """One more batch."""
+        kinds = batch["kind"]
+        self._move(batch.filter(pc.equal(kinds, Kind.PHASE)))
+        self._offer(batch.filter(pc.and_(pc.equal(kinds, Kind.OFFER), pc.equal(batch["status"], "sent"))))
+        self._end(batch.filter(pc.and_(pc.equal(kinds, Kind.EXECUTION), pc.is_in(batch["status"], _ENDED))))
+
+    def _move(self, rows: pa.RecordBatch) -> None:
+        for thing, phase in zip(rows["thing"].to_pylist(), rows["status"].to_pylist(), strict=True):
+            if (left := self._phases.pop(thing, None)) is not None:
+                self._counts[left] -= 1
+            if phase != Phase.IDLE:
+                self._phases[thing] = phase
+                self._counts[phase] += 1
+
+    def _offer(self, rows: pa.RecordBatch) -> None:
+        for row in rows.select(["job", "thing", "t_us", "span_us"]).to_pylist():
+            self._open[row["job"]] = (row["thing"], row["t_us"] - (row["span_us"] or 0))
+
+    def _end(self, rows: pa.RecordBatch) -> None:
+        for job in rows["job"].to_pylist():
+            self._open.pop(job, None)
+
+    def now(self) -> dict[str, Any]:
+        """`phases`, with how many are in each; `open`, (thing, t_us of the offer) of the oldest."""
+        return {"phases": +self._counts, "open": list(islice(self._open.values(), _MOST))}
+
+    def where(self, things: Iterable[str]) -> dict[str, str]:
+        """The phases of those that are at work."""
+        return {thing: self._phases[thing] for thing in things if thing in self._phases}
+
+
+class Updates:
+    """What the parts of a run said of it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[str, Any]] = {}
+        self._where: dict[str, dict[str, str]] = {}
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part's `underway`, or its answer to `where`."""
+        if event["event"] == "where":
+            self._where[name] = event["phases"]
+        else:
+            self._said[name] = event
+
+    def phases(self) -> dict[str, int]:
+        """How many devices are in each phase; those that are in none are left out."""
+        found: Counter[str] = Counter()
+        for said in self._said.values():
+            found.update(said["phases"])
+        return found
+
+    def open(self) -> dict[str, int]:
+        """The things whose executions have been open for longest, and when their offers were due, in µs; oldest first."""
+        pairs = [(due_us, thing) for said in self._said.values() for thing, due_us in said["open"]]
+        return {thing: due_us for due_us, thing in sorted(pairs)[:_MOST]}
+
+    def slowest(self, at_us: int) -> list[dict[str, Any]]:
+        """The same with their phases, as far as they are known; empty for those that are not at work."""
+        phases = {thing: phase for part in self._where.values() for thing, phase in part.items()}
+        return [
+            {"thing": thing, "phase": phases.get(thing, ""), "seconds": (at_us - due_us) / 1e6}
+            for thing, due_us in self.open().items()
+        ]
