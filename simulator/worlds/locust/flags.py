@@ -17,9 +17,9 @@ class Flag(NamedTuple):
 
 
 FLAGS = (
-    Flag("devices", "how many", form=True),
-    Flag("ramp", "of the devices: 200/s or 30s", form=True),
-    Flag("seed", "which draws", form=True),
+    Flag("devices", "how many; empty: as the scenario says", form=True),
+    Flag("ramp", "of the devices: 200/s or 30s; empty: as the scenario says", form=True),
+    Flag("seed", "which draws; empty: as the scenario says", form=True),
     Flag("broker", "embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL"),
     Flag("database", "sqlite, or sqlite:PATH"),
     Flag("storage", "embedded, or the artifact's URL"),

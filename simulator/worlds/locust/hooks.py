@@ -10,7 +10,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
-from simulator.worlds.locust import flags
+from simulator.worlds.locust import flags, tab
 from simulator.worlds.locust.lead import Lead
 from simulator.worlds.locust.operator import Operator, Schedule
 from simulator.worlds.locust.parts import Parts
@@ -76,6 +76,7 @@ def _master(environment: Environment, runner: Runner) -> None:
 
     lead = Lead(environment, send, tell)
     runner.register_message(_TO_MASTER, lambda msg, **more: lead.hear(msg.data))
+    tab.add(environment, lead)
 
     @environment.events.test_start.add_listener
     def start(**more: Any) -> None:

@@ -20,6 +20,7 @@ from gevent.event import Event
 from locust.env import Environment
 
 from simulator.worlds.locust import flags, statistics
+from simulator.worlds.locust.history import History
 from simulator.worlds.locust.session import session_of
 
 _LOG = logging.getLogger("fleetsim")
@@ -46,19 +47,23 @@ class Lead:
             "part": self._part,
             "steps": self._steps,
             "operate": self._operate,
+            "tick": self._tick,
             "warning": self._warning,
         }
         self.exit_code = 3
         """By the conventions of `fleetsim run`; 3 until something was started."""
         self.facts: dict[str, Any] = {}
-        """What is known of the run, for whoever shows it: scenario, stage, tick, verdict, path, text."""
+        """What is known of the run, for whoever shows it: scenario, stage, tick, verdict, path, text, complaint."""
+        self.history = History()
+        self.run = 0
+        """The number of the run, from 1."""
 
     # ---- from Locust
 
     def begin(self, workers: int) -> None:
         """Start the conductor of a run whose shards so many workers start."""
         self._over, self._parts, self._records, self._gone = Event(), None, {}, set()
-        self.exit_code, self.facts = 3, {}
+        self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1
         said = flags.words(self._environment.parsed_options or Namespace())
         command = shlex.join(["locust", *sys.argv[1:]])
         self._process = subprocess.Popen(
@@ -137,7 +142,8 @@ class Lead:
 
     def _complain(self) -> None:
         for line in self._process.stderr:
-            _LOG.error("%s", line.decode(errors="replace").rstrip())
+            self.facts["complaint"] = text = line.decode(errors="replace").rstrip()
+            _LOG.error("%s", text)
 
     def _begun(self, said: dict[str, Any]) -> None:
         self.facts |= said
@@ -148,6 +154,10 @@ class Lead:
 
     def _steps(self, said: dict[str, Any]) -> None:
         statistics.merge(self._environment.stats, said["steps"])
+
+    def _tick(self, said: dict[str, Any]) -> None:
+        self.history.tick(said)
+        self._note(said)
 
     def _operate(self, said: dict[str, Any]) -> None:
         session_of(self._environment).offer(said)
