@@ -1,11 +1,15 @@
 #!/bin/sh
-# Everything the tests need, then all of them: an environment of its own, and mosquitto from Debian's packages.
+# Everything the tests need, then all of them: an environment of its own, and mosquitto and chromium from Debian's packages.
 set -eu
 cd "$(dirname "$0")/.."
-if ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then
+missing=""
+for package in mosquitto chromium; do
+    PATH="$PATH:/usr/sbin" command -v "$package" >/dev/null || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
     as_root=""
     [ "$(id -u)" = 0 ] || as_root="sudo"
-    $as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends mosquitto'
+    $as_root env DEBIAN_FRONTEND=noninteractive sh -c "apt-get -qq update && apt-get -qq install -y --no-install-recommends$missing"
 fi
 python3 -m venv --clear .venv-test
 bin=.venv-test/bin

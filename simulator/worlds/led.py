@@ -104,9 +104,6 @@ class Led:
     def tick(self, at_s: float, states: dict[str, Any]) -> None:
         """What a person wants to see of the second."""
         now, updates = self._now, self._updates
-        if things := list(updates.open()):
-            for shard in self._shards.values():
-                shard.send({"command": "where", "things": things})
         tell(
             "tick",
             at_s=at_s,
@@ -117,6 +114,9 @@ class Led:
             slowest=updates.slowest(round(at_s * 1e6)),
             rollouts={name: state.model_dump() for name, state in states.items()},
         )
+        if things := updates.ask():
+            for shard in self._shards.values():
+                shard.send({"command": "where", "things": things})
 
     async def operate(
         self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event

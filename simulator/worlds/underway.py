@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from simulator.model.events import Kind
 from simulator.model.update import Phase, State
 
-_MOST = 10
+_ASKED, _SHOWN = 20, 10  # some of those that are asked about end before the answer
 _ENDED = pa.array([state for state in State if state.ended])
 
 
@@ -55,7 +55,7 @@ class Underway:
 
     def now(self) -> dict[str, Any]:
         """`phases`, with how many are in each; `open`, (thing, t_us of the offer) of the oldest."""
-        return {"phases": +self._counts, "open": list(islice(self._open.values(), _MOST))}
+        return {"phases": +self._counts, "open": list(islice(self._open.values(), _ASKED))}
 
     def where(self, things: Iterable[str]) -> dict[str, str]:
         """The phases of those that are at work."""
@@ -68,6 +68,7 @@ class Updates:
     def __init__(self) -> None:
         self._said: dict[str, dict[str, Any]] = {}
         self._where: dict[str, dict[str, str]] = {}
+        self._asked: frozenset[str] = frozenset()
 
     def heard(self, name: str, event: dict[str, Any]) -> None:
         """A part's `underway`, or its answer to `where`."""
@@ -83,15 +84,21 @@ class Updates:
             found.update(said["phases"])
         return found
 
-    def open(self) -> dict[str, int]:
-        """The things whose executions have been open for longest, and when their offers were due, in µs; oldest first."""
-        pairs = [(due_us, thing) for said in self._said.values() for thing, due_us in said["open"]]
-        return {thing: due_us for due_us, thing in sorted(pairs)[:_MOST]}
-
     def slowest(self, at_us: int) -> list[dict[str, Any]]:
-        """The same with their phases, as far as they are known; empty for those that are not at work."""
+        """The things whose executions have been open for longest, of those asked about: `seconds` since their offers were
+        due, and the `phase`, empty for those that are not at work."""
         phases = {thing: phase for part in self._where.values() for thing, phase in part.items()}
+        asked = [(thing, due_us) for due_us, thing in self._open() if thing in self._asked]
         return [
             {"thing": thing, "phase": phases.get(thing, ""), "seconds": (at_us - due_us) / 1e6}
-            for thing, due_us in self.open().items()
+            for thing, due_us in asked[:_SHOWN]
         ]
+
+    def ask(self) -> list[str]:
+        """The things whose phases to ask for now."""
+        self._asked = frozenset(thing for _, thing in self._open())
+        return sorted(self._asked)
+
+    def _open(self) -> list[tuple[int, str]]:
+        pairs = [(due_us, thing) for said in self._said.values() for thing, due_us in said["open"]]
+        return sorted(pairs)[:_ASKED]

@@ -19,8 +19,8 @@ from gevent import subprocess
 from gevent.event import Event
 from locust.env import Environment
 
+from simulator.worlds.history import History
 from simulator.worlds.locust import flags, statistics
-from simulator.worlds.locust.history import History
 from simulator.worlds.locust.session import session_of
 
 _LOG = logging.getLogger("fleetsim")
@@ -62,11 +62,9 @@ class Lead:
 
     def begin(self, workers: int) -> None:
         """Start the conductor of a run whose shards so many workers start."""
-        self._over, self._parts, self._records, self._gone = Event(), None, {}, set()
-        self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1
         said = flags.words(self._environment.parsed_options or Namespace())
         command = shlex.join(["locust", *sys.argv[1:]])
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(  # while it starts others may have their turn
             [sys.executable, "-m", "simulator", "run", *said, "--led", str(workers), "--command", command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -74,6 +72,8 @@ class Lead:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             start_new_session=True,  # a terminal's Ctrl-C is for Locust alone
         )
+        self._process, self._over, self._parts, self._records, self._gone = process, Event(), None, {}, set()
+        self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1
         gevent.spawn(self._read)
         gevent.spawn(self._complain)
 

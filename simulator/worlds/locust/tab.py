@@ -27,8 +27,9 @@ def add(environment: Environment, lead: Lead) -> None:
     assert web_ui.app is not None
     options: Any = environment.parsed_options
     web_ui.template_args["extended_tabs"] = [{"title": "Fleet", "key": "fleet"}]
-    json: Any = web_ui.app.json
-    json.sort_keys = False  # the start form's fields come in the order of the flags
+    web_ui.app.jinja_env.policies["json.dumps_kwargs"] = {
+        "sort_keys": False
+    }  # the start form's fields come in the order of the flags
     fleet = Blueprint("fleetsim", __name__, url_prefix=f"{options.web_base_path}/fleet")
     for path, name, view in (
         ("", "page", _page),
