@@ -160,6 +160,7 @@ class Lead:
         self._note(said)
 
     def _operate(self, said: dict[str, Any]) -> None:
+        self._environment.host = said["url"]  # what Locust's page shows as the host under test
         session_of(self._environment).offer(said)
         self._tell({"operate": said})
 
