@@ -99,6 +99,9 @@ def run(
     ] = False,
     check_determinism: Annotated[bool, typer.Option(help="run twice and show the first event that differs")] = False,
     led: Annotated[int | None, typer.Option(hidden=True, help="led over stdin and stdout, by so many workers")] = None,
+    carried: Annotated[
+        list[str] | None, typer.Option(hidden=True, help="SERVER=ADDRESS of the worker that carries it")
+    ] = None,
     command: Annotated[str | None, typer.Option(hidden=True, help="what repeats the run")] = None,
 ) -> None:
     """Run a scenario: a run directory with its trace, a report and a verdict."""
@@ -114,7 +117,8 @@ def run(
         raise typer.Exit(differs is not None)
     from simulator.worlds import runs
 
-    options = _options(flags if led is None else {**flags, "processes": led})
+    carriers = dict(one.split("=", 1) for one in carried or ())
+    options = _options({**flags, "processes": processes if led is None else led, "carried": carriers})
     if led is not None:
         raise typer.Exit(_led(loaded, out, command or "", options, led))
     if not quiet and not as_json:
@@ -140,8 +144,10 @@ def _led(scenario: Scenario, out: Path, command: str, options: Options, workers:
 
     if scenario.world != "live":
         raise ScenarioError(f"{scenario.name}: Locust drives the live world; add --world live, or use fleetsim run")
+    if not workers:
+        raise ScenarioError(f"{scenario.name}: no worker is there for the devices, only some that carry servers")
     repeat = f"{command} --seed {scenario.seed}"
-    path, judgement = runs.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers))
+    path, judgement = runs.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers, options.carried))
     numbers = _written(path, judgement)
     text = summary.text(numbers, str(path / "report.html"))
     led.tell("ended", verdict=numbers["verdict"], exit_code=judgement.exit_code, path=str(path), text=text)
@@ -321,6 +327,25 @@ def serve(
     laid = _laid(flags)
     loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
     raise typer.Exit(serving(loaded, _options(flags)))
+
+
+@app.command()
+def mosquitto(
+    scenario: ScenarioName,
+    directory: Annotated[Path, typer.Argument(help="where to")],
+    devices: Annotated[int | None, typer.Option("-c", "--devices", envvar="FLEETSIM_DEVICES", min=1)] = None,
+    first_index: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_INDEX", min=0)] = None,
+    seed: Seed = None,
+    broker_port: Annotated[int, typer.Option(envvar="FLEETSIM_BROKER_PORT", min=1, max=65535)] = 1883,
+    bind: Annotated[str, typer.Option(envvar="FLEETSIM_BIND", help="the address on which it listens")] = "127.0.0.1",
+) -> None:
+    """Write the files of a mosquitto that runs by itself and loses no message, for runs of this scenario, fleet and seed
+    against it: `mosquitto -c DIRECTORY/mosquitto.conf`, and then `--broker mqtt://HOST`."""
+    flags = locals()
+    from simulator.worlds.stack import mosquitto_for
+
+    mosquitto_for(_loaded(scenario, _laid(flags)), _options(flags), directory).write()
+    print(directory / "mosquitto.conf")
 
 
 _LAID = {

@@ -84,7 +84,7 @@ class Mosquitto:
         binary: str | None = None,
     ) -> None:
         self.host, self.port = host, port or free_port(host)
-        self._directory, self._binary = directory.resolve(), binary or find_mosquitto()
+        self._directory, self._binary = directory.resolve(), binary
         self._websocket_port = websocket_port
         self._key, self._services, self._root = run_key, dict(services), root
         self._things = tuple(things)
@@ -93,11 +93,27 @@ class Mosquitto:
 
     def start(self) -> None:
         """Write its files, start it and wait until it listens. Raises ScenarioError with its own words if it cannot."""
+        self.write()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), self._binary or find_mosquitto(), "-c", str(self._directory / "mosquitto.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
+            )
+        self._wait_until_ready(self._process)
+
+    def write(self) -> None:
+        """Write its files: mosquitto.conf, passwords, rights, and mosquitto_sub, by which that program may ask for its
+        counts: `XDG_CONFIG_HOME=DIRECTORY mosquitto_sub -t '$SYS/#'`."""
         self._directory.mkdir(parents=True, exist_ok=True)
         settings = _SETTINGS.format(user=getpass.getuser(), directory=self._directory, port=self.port, host=self.host)
         if self._websocket_port is not None:
             settings += f"listener {self._websocket_port} {self.host}\nprotocol websockets\n"
-        users = self._services | {_COUNTER: thing_password(self._key, _COUNTER)}
+        counter = thing_password(self._key, _COUNTER)
+        users = self._services | {_COUNTER: counter}
+        _write(self._directory / "mosquitto_sub", f"--username {_COUNTER}\n--pw {counter}\n")
         _write(self._directory / "mosquitto.conf", settings)
         _write(self._directory / "rights", rights(self._services, self._root))
         _write(
@@ -105,15 +121,6 @@ class Mosquitto:
             "".join(password_line(thing, thing_password(self._key, thing)) for thing in self._things)
             + "".join(password_line(user, password) for user, password in users.items()),
         )
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*_dies_with_us(), self._binary, "-c", str(self._directory / "mosquitto.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
-            )
-        self._wait_until_ready(self._process)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _READY_S

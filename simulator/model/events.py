@@ -109,7 +109,7 @@ KINDS: dict[str, Meaning] = {
     ),
     Kind.CLOCK: Meaning(
         "conductor",
-        "A shard on another host records by that host's clock, less what it is ahead.",
+        "A part on another host records by that host's clock, less what it is ahead.",
         {"span_us": "by how much that may be wrong", "detail": "JSON: process, host, offset_us: ahead by so much"},
     ),
     Kind.BOOT: Meaning(

@@ -31,6 +31,9 @@ class Desk(Protocol):
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """The shards of the fleet, not started yet."""
 
+    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        """A server of this name, not started yet."""
+
     def heard(self, name: str, event: dict[str, Any]) -> None:
         """A part said this."""
 
@@ -63,6 +66,10 @@ class Terminal:
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """One each process."""
         return [local(f"shard-{index}") for index in range(self._processes)]
+
+    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        """Beside the conductor."""
+        return local(name)
 
     def heard(self, name: str, event: dict[str, Any]) -> None:
         """Progress goes to the line."""

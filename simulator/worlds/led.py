@@ -2,7 +2,7 @@
 must not meet an event loop.
 
 JSON lines go both ways. To it: how the run goes, what the steps took, each rollout that waits for its operator, and what
-is to be done with the shards, which it starts wherever it likes. From it: what these said and how they ended, and
+is to be done with the shards, and with the servers that its workers carry, which it starts wherever it likes. From it: what these said and how they ended, and
 `stop`. The end of stdin stops the run too.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ def tell(event: str, **facts: Any) -> None:
 
 
 class Led:
-    """A desk whose `workers` each start one shard."""
+    """A desk whose `workers` each start one shard, and some of which carry the servers of these names."""
 
     steps = True
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._shards: dict[str, RemoteChild] = {}
+    def __init__(self, workers: int, carried: Container[str] = ()) -> None:
+        self._workers, self._carried = workers, carried
+        self._parts: dict[str, RemoteChild] = {}
         self._join = Joined(0.0)
         self._now, self._updates = Now(0), Updates()
 
@@ -61,23 +61,29 @@ class Led:
             if "stop" in said:
                 stop.reason = said["stop"]
                 stop.set()
-            elif (shard := self._shards.get(said["part"])) is None:
+            elif (part := self._parts.get(said["part"])) is None:
                 continue
             elif "clock" in said:
-                shard.told_clock(said["clock"])
+                part.told_clock(said["clock"])
             elif "died" in said:
-                shard.died(said["died"], said["words"])
+                part.died(said["died"], said["words"])
             else:
-                shard.heard(said["said"])
+                part.heard(said["said"])
         stop.set()
-        for shard in self._shards.values():
-            shard.died(-9, "its road to the conductor is gone")
+        for part in self._parts.values():
+            part.died(-9, "its road to the conductor is gone")
 
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """One each worker."""
-        names = [f"shard-{index}" for index in range(self._workers)]
-        self._shards = {name: RemoteChild(name, heard, self._post) for name in names}
-        return list(self._shards.values())
+        return [self._remote(f"shard-{index}", heard) for index in range(self._workers)]
+
+    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        """Where it is carried; if nowhere, beside the conductor."""
+        return self._remote(name, heard) if name in self._carried else local(name)
+
+    def _remote(self, name: str, heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        self._parts[name] = RemoteChild(name, heard, self._post)
+        return self._parts[name]
 
     @staticmethod
     def _post(name: str, what: dict[str, Any]) -> None:

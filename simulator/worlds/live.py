@@ -29,6 +29,7 @@ from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Record, Recorder, StreamFile
 from simulator.worlds import limits, setting, signals
+from simulator.worlds.children import Clock
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
 from simulator.worlds.progress import Now
@@ -57,7 +58,7 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     limit = limits.raise_open_files()
     limits.check_files(devices, options.processes, embedded=target.broker == "embedded", limit=limit)
     refuse_no_address(options)
-    here = target.own_broker and local(options.bind)
+    here = target.own_broker and local(options.host("storage"))
     if target.bind_address and not here and not options.ifaddr:
         raise ScenarioError("target.bind_address: devices do not know their address; name it with --ifaddr")
     return limits.sources(devices, options.ifaddr, loopback=here, ports=limits.ephemeral_ports())
@@ -158,7 +159,8 @@ class _World:
         self._waited: dict[str, float | None] = {}
         self._chores: list[asyncio.Task[None]] = []
         self.now = Now(len(scenario.targets()))
-        stack.hear, stack.steps = self._heard, desk.steps
+        stack.hear, stack.steps, stack.compare = self._heard, desk.steps, self._compare
+        stack.make = lambda name: desk.server(name, stack.local, stack.heard)
         self._shards = desk.shards(stack.local, stack.heard)
 
     def _heard(self, name: str, event: dict[str, Any]) -> None:
@@ -173,14 +175,11 @@ class _World:
         self._chores.append(asyncio.ensure_future(self._tick()))
 
     async def _start_shard(self, name: str, index: int, count: int) -> None:
-        config = self._stack.shard_config(name, index, count, self._sources)
-        clock = await self._stack.children[name].clock()
-        if clock.host:
-            facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}
-            self._record(Kind.CLOCK, span_us=clock.error_ns // 1000, detail=orjson.dumps(facts).decode())
-        config["zero_ns"] += clock.offset_ns
-        config["epoch"] -= clock.offset_ns / 1e9
-        await self._stack.child(name, config)
+        await self._stack.child(name, self._stack.shard_config(name, index, count, self._sources))
+
+    def _compare(self, name: str, clock: Clock) -> None:
+        facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}
+        self._record(Kind.CLOCK, span_us=clock.error_ns // 1000, detail=orjson.dumps(facts).decode())
 
     async def ramp(self) -> None:
         """All shards at once; each starts its own devices when they are due."""

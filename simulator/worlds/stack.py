@@ -19,7 +19,7 @@ from simulator.links.urls import local, refuse_unmeant
 from simulator.model.errors import LinkError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
-from simulator.worlds.children import Child, LocalChild
+from simulator.worlds.children import Child, Clock, LocalChild
 
 LOOPBACK = "127.0.0.1"
 SHARDS = {"application": 1, "replica": 2, "broker": 3, "null": 3, "storage": 4}  # who records as which
@@ -47,11 +47,17 @@ class Options:
     key: str | None = None
     insecure: bool = False
     metrics: str | None = None
+    carried: dict[str, str] = field(default_factory=dict)  # server -> the address of the worker that carries it
 
     @property
     def hosts(self) -> list[str]:
         """What is meant beyond this machine; our own servers are."""
-        return self.allow_remote if local(self.bind) else [*self.allow_remote, self.bind]
+        ours = {self.bind, *self.carried.values()}
+        return [*self.allow_remote, *sorted(host for host in ours if not local(host))]
+
+    def host(self, name: str) -> str:
+        """Where this server of ours listens."""
+        return self.carried.get(name, self.bind)
 
     def tls(self) -> dict[str, Any]:
         """What the parts need for TLS."""
@@ -118,6 +124,19 @@ def _database(name: str) -> Path | None:
     return Path(path) if path else None
 
 
+def mosquitto_for(scenario: Scenario, options: Options, directory: Path) -> Mosquitto:
+    """A mosquitto that knows the scenario's things and services, and whose files are in `directory`."""
+    return Mosquitto(
+        directory,
+        host=options.bind,
+        port=options.broker_port,
+        run_key=setting.run_key(scenario),
+        things=scenario.fleet.names(),
+        services=setting.services(scenario),
+        root=setting.topic_root(scenario.target),
+    )
+
+
 class Stack:
     """The servers of a live run, whose files are below `directory`. `zero_ns` is the run's beginning on
     CLOCK_MONOTONIC, `epoch` what that clock lacks to Unix time; without `traced` they record nothing."""
@@ -136,6 +155,8 @@ class Stack:
         self.broker_said: dict[str, Any] = {}
         self.steps = False  # whether the parts count steps
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
+        self.make = self.local  # a server, not started yet
+        self.compare: Callable[[str, Clock], None] = lambda name, clock: None  # hears of another host's
         self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
         self._artifacts = f"{self._database}.artifacts"  # storage and replica share them: either may be down
 
@@ -150,7 +171,7 @@ class Stack:
             "zero_ns": self._zero_ns,
             "epoch": self._epoch,
             "run": self._run,
-            "host": self.options.bind,
+            "host": self.options.host(name),
             "broker": self.broker,
             "token": self.options.token,
             "steps": self.steps,
@@ -159,8 +180,12 @@ class Stack:
         }
 
     async def child(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
-        """Start a part; what it said when it was ready."""
-        return await self.children[name].start(config)
+        """Start a part, which records by its host's clock as if that were ours; what it said when it was ready."""
+        clock = await self.children[name].clock()
+        if clock.host:
+            self.compare(name, clock)
+        zero_ns, epoch = config["zero_ns"] + clock.offset_ns, config["epoch"] - clock.offset_ns / 1e9
+        return await self.children[name].start({**config, "zero_ns": zero_ns, "epoch": epoch})
 
     def heard(self, name: str, event: dict[str, Any]) -> None:
         """A part said this."""
@@ -171,7 +196,8 @@ class Stack:
 
     def local(self, name: str) -> Child:
         """A part that is a process of this one's."""
-        return LocalChild(name, self._directory / "parts" / f"{name}.log", self.heard)
+        life = f"-{self._lives[name]}" if name in self._lives else ""
+        return LocalChild(name, self._directory / "parts" / f"{name}{life}.log", self.heard)
 
     async def start(self, others: Sequence[Child] = ()) -> None:
         """Broker, storage, replica, application, one after the other; `others` only get ready. Raises ScenarioError, PartDied."""
@@ -180,14 +206,14 @@ class Stack:
             *(["broker"] if target.broker == "embedded" else []),
             *(["storage", "replica"] if target.kind == "reference" else []),
         ]
-        await self.spawn([*map(self.local, (*ours, "application")), *others])
+        await self.spawn([*map(self.make, (*ours, "application")), *others])
         await self._start_broker()
         if target.kind == "reference":
             (self._directory / "backend").mkdir(exist_ok=True)
             ready = await self.child("storage", self._storage_config())
-            self.storage_url = f"http://{self.options.bind}:{ready['port']}"
+            self.storage_url = f"http://{self.options.host('storage')}:{ready['port']}"
             ready = await self.child("replica", self._replica_config())
-            self.backend_url = f"http://{self.options.bind}:{ready['port']}"
+            self.backend_url = f"http://{self.options.host('replica')}:{ready['port']}"
         config = self.config(
             "application", "application", SHARDS["application"], http_port=self.options.application_port
         )
@@ -195,7 +221,7 @@ class Stack:
         if ready["broker"]:
             name, _, version = ready["broker"].partition(" version ")
             self.broker_said = {"name": name, "version": version}
-        self.application_url = f"http://{self.options.bind}:{ready['port']}"
+        self.application_url = f"http://{self.options.host('application')}:{ready['port']}"
 
     async def spawn(self, children: Sequence[Child]) -> None:
         """Have these started; they get ready to be configured."""
@@ -212,6 +238,7 @@ class Stack:
             "pooled": self.options.pooled,
             "sources": sources,
             "hosts": self.options.hosts,
+            "host": self.options.host("storage"),
         }
         return self.config(name, "shard", _FIRST_SHARD + index, **more)
 
@@ -219,9 +246,9 @@ class Stack:
         how = self.scenario.target.broker
         if how == "embedded":
             ready = await self.child("broker", self._broker_config())
-            self.broker = {"scheme": "mqtt", "host": self.options.bind, "port": ready["port"]}
+            self.broker = {"scheme": "mqtt", "host": self.options.host("broker"), "port": ready["port"]}
         elif how == "mosquitto":
-            self.mosquitto = self._new_mosquitto()
+            self.mosquitto = mosquitto_for(self.scenario, self.options, self._directory / "mosquitto")
             await asyncio.to_thread(self.mosquitto.start)
             self.broker = {"scheme": "mqtt", "host": self.options.bind, "port": self.mosquitto.port}
         else:
@@ -230,18 +257,6 @@ class Stack:
 
     def _broker_config(self) -> dict[str, Any]:
         return self.config("broker", "broker", SHARDS["broker"], port=self.broker.get("port", self.options.broker_port))
-
-    def _new_mosquitto(self) -> Mosquitto:
-        scenario = self.scenario
-        return Mosquitto(
-            self._directory / "mosquitto",
-            host=self.options.bind,
-            port=self.options.broker_port,
-            run_key=setting.run_key(scenario),
-            things=scenario.fleet.names(),
-            services=setting.services(scenario),
-            root=setting.topic_root(scenario.target),
-        )
 
     def _storage_config(self) -> dict[str, Any]:
         port = urlsplit(self.storage_url).port or self.options.storage_port
@@ -286,9 +301,9 @@ class Stack:
         config = configs[name]()
         if self._traced:
             config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
-        self.children[name] = child = LocalChild(name, self._directory / "parts" / f"{name}-{life}.log", self.heard)
-        await child.spawn()
-        await child.start(config)
+        self.children[name] = self.make(name)
+        await self.children[name].spawn()
+        await self.child(name, config)
 
     async def watch(self) -> None:
         """Raise PartDied as soon as one of them ends."""

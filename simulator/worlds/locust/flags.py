@@ -39,8 +39,26 @@ FLAGS = (
 )
 
 
+SERVERS = {"broker": ("broker",), "backend": ("storage", "replica"), "application": ("application",)}
+"""What a worker may carry instead of a shard, and the parts of which that consists."""
+
+
 def add(parser: Any) -> None:
     """Teach Locust's parser the flags. (Its groups cannot hide one from the start form.)"""
+    parser.add_argument(
+        "--carry",
+        choices=SERVERS,
+        env_var="FLEETSIM_CARRY",
+        help="of a worker: this server of a run's, on --bind, instead of a shard",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
+        "--health",
+        type=int,
+        env_var="FLEETSIM_HEALTH",
+        help="answer GET /health on this port of loopback",
+        include_in_web_ui=False,
+    )
     parser.add_argument(
         "--scenario", default="quickstart", env_var="FLEETSIM_SCENARIO", help="a file, or a shipped one's name"
     )

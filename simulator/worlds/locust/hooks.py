@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
+from collections.abc import Container
 from typing import Any
 
 import gevent
@@ -10,7 +13,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
-from simulator.worlds.locust import flags, tab
+from simulator.worlds.locust import flags, health, tab
 from simulator.worlds.locust.lead import Lead
 from simulator.worlds.locust.operator import Operator, Schedule
 from simulator.worlds.locust.parts import Parts
@@ -18,8 +21,9 @@ from simulator.worlds.locust.session import session_of, set_session
 
 __all__ = ["Operator", "Schedule"]
 
-_TO_WORKER, _TO_MASTER = "fleetsim-worker", "fleetsim-master"
+_TO_WORKER, _TO_MASTER, _CARRIES = "fleetsim-worker", "fleetsim-master", "fleetsim-carries"
 _WATCH_S = 0.5
+_TELL_S = 5.0  # for those that are connected to say what they carry
 
 events.init_command_line_parser.add_listener(flags.add)
 
@@ -28,10 +32,17 @@ events.init_command_line_parser.add_listener(flags.add)
 def begin(environment: Environment, runner: Runner, **more: Any) -> None:
     """Take the roles that Locust has given this process."""
     set_session(environment)
+    said = environment.parsed_options
+    if said is not None and said.health:
+        health.answer(said.health)
     if not isinstance(runner, MasterRunner):
         _work(environment, runner)
     if not isinstance(runner, WorkerRunner):
         _master(environment, runner)
+    elif said is not None:
+        runner.send_message(
+            _CARRIES, {"server": said.carry or "", "host": socket.gethostbyname(said.bind or "localhost")}
+        )
 
 
 def _work(environment: Environment, runner: Runner) -> None:
@@ -63,10 +74,11 @@ def _work(environment: Environment, runner: Runner) -> None:
 
 def _master(environment: Environment, runner: Runner) -> None:
     """Lead a run with each test."""
-    workers: list[str] = []
+    carries: dict[str, dict[str, str]] = {}  # worker -> server and host; nothing: a shard
+    workers: dict[str, str] = {}  # part -> the worker that has it
 
-    def send(worker: int, what: dict[str, Any]) -> None:
-        runner.send_message(_TO_WORKER, what, workers[worker])
+    def send(part: str, what: dict[str, Any]) -> None:
+        runner.send_message(_TO_WORKER, what, workers[part])
 
     def tell(what: dict[str, Any]) -> None:
         if isinstance(runner, MasterRunner):  # without workers this process knows already
@@ -76,12 +88,19 @@ def _master(environment: Environment, runner: Runner) -> None:
 
     lead = Lead(environment, send, tell)
     runner.register_message(_TO_MASTER, lambda msg, **more: lead.hear(msg.data))
+    runner.register_message(_CARRIES, lambda msg, **more: carries.update({msg.node_id: msg.data}))
     tab.add(environment, lead)
 
     @environment.events.test_start.add_listener
     def start(**more: Any) -> None:
-        workers[:] = _workers(runner)
-        lead.begin(len(workers))
+        present = _workers(runner, carries)
+        servers = {
+            part: who for who in present for part in flags.SERVERS.get(carries.get(who, {}).get("server", ""), ())
+        }
+        shards = [who for who in present if not carries.get(who, {}).get("server")]
+        workers.clear()
+        workers.update(servers | {f"shard-{nth}": who for nth, who in enumerate(shards)})
+        lead.begin(len(shards), {part: carries[who]["host"] for part, who in servers.items()})
 
     @environment.events.test_stopping.add_listener
     @environment.events.quitting.add_listener
@@ -97,20 +116,23 @@ def _master(environment: Environment, runner: Runner) -> None:
         gevent.spawn(_watch, runner, workers, lead)
 
 
-def _workers(runner: Runner) -> list[str]:
-    """Who takes part, by age: a worker's place in this list is its number, whatever Locust counts."""
+def _workers(runner: Runner, carries: Container[str]) -> list[str]:
+    """Who takes part, by age, once they have said what they carry."""
     if not isinstance(runner, MasterRunner):
         return ["local"]
     clients = runner.clients
     present = [client.id for client in (*clients.ready, *clients.spawning, *clients.running)]
+    deadline = time.monotonic() + _TELL_S
+    while any(who not in carries for who in present) and time.monotonic() < deadline:
+        gevent.sleep(0.05)
     return sorted(present, key=runner.get_worker_index)
 
 
-def _watch(runner: MasterRunner, workers: list[str], lead: Lead) -> None:
+def _watch(runner: MasterRunner, workers: dict[str, str], lead: Lead) -> None:
     """Notice the worker that takes part and is gone."""
     while True:
         gevent.sleep(_WATCH_S)
-        for number, name in enumerate(workers):
+        for part, name in workers.items():
             client = runner.clients.get(name)
             if client is None or client.state == STATE_MISSING:
-                lead.lost(number, name)
+                lead.lost(part, name)

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,20 +28,20 @@ _STOP_S = 180.0  # what the record's end, its judgement and its report may take
 
 
 class Lead:
-    """One run after the other. `send(worker, what)` reaches the worker of that number; `tell(what)` all of them."""
+    """One run after the other. `send(part, what)` reaches the worker that has this part; `tell(what)` all of them."""
 
     def __init__(
         self,
         environment: Environment,
-        send: Callable[[int, dict[str, Any]], None],
+        send: Callable[[str, dict[str, Any]], None],
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._environment, self._send, self._tell = environment, send, tell
         self._process: Any = None
         self._over = Event()
-        self._parts: Path | None = None
+        self._traces: dict[str, Path] = {}  # where the record of each part goes
         self._records: dict[str, BinaryIO] = {}
-        self._gone: set[int] = set()
+        self._gone: set[str] = set()
         self._heard = {
             "begun": self._begun,
             "part": self._part,
@@ -60,19 +60,20 @@ class Lead:
 
     # ---- from Locust
 
-    def begin(self, workers: int) -> None:
-        """Start the conductor of a run whose shards so many workers start."""
+    def begin(self, shards: int, carried: Mapping[str, str]) -> None:
+        """Start the conductor of a run, so many shards of which workers start, and these servers, at these addresses."""
         said = flags.words(self._environment.parsed_options or Namespace())
+        said += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
         command = shlex.join(["locust", *sys.argv[1:]])
         process = subprocess.Popen(  # while it starts others may have their turn
-            [sys.executable, "-m", "simulator", "run", *said, "--led", str(workers), "--command", command],
+            [sys.executable, "-m", "simulator", "run", *said, "--led", str(shards), "--command", command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             start_new_session=True,  # a terminal's Ctrl-C is for Locust alone
         )
-        self._process, self._over, self._parts, self._records, self._gone = process, Event(), None, {}, set()
+        self._process, self._over, self._traces, self._records, self._gone = process, Event(), {}, {}, set()
         self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1
         gevent.spawn(self._read)
         gevent.spawn(self._complain)
@@ -88,12 +89,12 @@ class Lead:
             self._write({"stop": reason})
             self._over.wait(_STOP_S)
 
-    def lost(self, worker: int, who: str) -> None:
-        """A worker is gone, and its shard with it."""
-        if self.running and worker not in self._gone:
-            self._gone.add(worker)
-            _LOG.error("worker %s is gone, and the devices of shard-%d with it", who, worker)
-            self._write({"part": f"shard-{worker}", "died": -9, "words": f"its worker {who} is gone"})
+    def lost(self, part: str, who: str) -> None:
+        """A worker is gone, and its part with it."""
+        if self.running and part not in self._gone:
+            self._gone.add(part)
+            _LOG.error("worker %s is gone, and %s with it", who, part)
+            self._write({"part": part, "died": -9, "words": f"its worker {who} is gone"})
 
     # ---- from the workers
 
@@ -110,10 +111,10 @@ class Lead:
             self._write(what)
 
     def _record(self, name: str, piece: bytes) -> None:
-        if self._parts is None:
+        if name not in self._traces:
             return
         if name not in self._records:
-            self._records[name] = (self._parts / f"{name}.arrow").open("wb")
+            self._records[name] = self._traces[name].open("wb")
         self._records[name].write(piece)
         self._records[name].flush()
 
@@ -147,10 +148,11 @@ class Lead:
 
     def _begun(self, said: dict[str, Any]) -> None:
         self.facts |= said
-        self._parts = Path(said["path"]) / "parts"
 
     def _part(self, said: dict[str, Any]) -> None:
-        self._send(int(said["part"].rpartition("-")[2]), said)
+        if "trace" in (line := said.get("line", {})):
+            self._traces[said["part"]] = Path(line["trace"])
+        self._send(said["part"], said)
 
     def _steps(self, said: dict[str, Any]) -> None:
         statistics.merge(self._environment.stats, said["steps"])
