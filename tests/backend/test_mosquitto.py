@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from simulator.backend.mosquitto import Mosquitto, password_line
+from simulator.backend.mosquitto import Mosquitto, find_mosquitto, free_port, password_line
 from simulator.broker.access import thing_password
 from simulator.links.base import MqttOptions
 from simulator.links.mqtt import LeanMqtt
 from simulator.model.errors import PeerError, ScenarioError
+from tests.worlds.running import fleetsim, scenario, wait_for
 
 KEPT = {"clean_start": False, "session_expiry_s": 600}
 
@@ -152,3 +154,20 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_its_files_are_enough_for_one_that_runs_by_itself(tmp_path: Path) -> None:
+    port = free_port()
+    said = fleetsim("mosquitto", scenario(tmp_path), tmp_path / "m", "--broker-port", port)
+    assert said[0] == 0, said
+    process = subprocess.Popen([find_mosquitto(), "-c", tmp_path / "m" / "mosquitto.conf"])
+    try:
+        words = ["mosquitto_sub", "-p", str(port), "-t", "$SYS/broker/uptime", "-C", "1", "-W", "5"]
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "m")}
+        if shutil.which(words[0]):
+            assert wait_for(lambda: subprocess.run(words, env=environment, capture_output=True).stdout)
+        run = fleetsim("run", scenario(tmp_path), "--broker", f"mqtt://127.0.0.1:{port}", "--out", tmp_path / "runs")
+        assert run[0] == 0, run
+    finally:
+        process.terminate()
+        process.wait()
