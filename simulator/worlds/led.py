@@ -40,6 +40,7 @@ class Led:
     def __init__(self, workers: int, carried: Container[str] = ()) -> None:
         self._workers, self._carried = workers, carried
         self._parts: dict[str, RemoteChild] = {}
+        self._shards: list[Child] = []
         self._join = Joined(0.0)
         self._now, self._updates = Now(0), Updates()
 
@@ -75,7 +76,8 @@ class Led:
 
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """One each worker."""
-        return [self._remote(f"shard-{index}", heard) for index in range(self._workers)]
+        self._shards = [self._remote(f"shard-{index}", heard) for index in range(self._workers)]
+        return self._shards
 
     def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
         """Where it is carried; if nowhere, beside the conductor."""
@@ -121,7 +123,7 @@ class Led:
             rollouts={name: state.model_dump() for name, state in states.items()},
         )
         if things := updates.ask():
-            for shard in self._shards.values():
+            for shard in self._shards:
                 shard.send({"command": "where", "things": things})
 
     async def operate(

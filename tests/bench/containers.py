@@ -1,7 +1,7 @@
 """Carries docker/compose.yaml out without a Docker engine: the image by buildah, a root and a network namespace each
 service, joined by a bridge; its health checks decide what starts when, and master's exit code is ours. As root, by hand:
 
-    python tests/bench/containers.py IMAGE [--workers N]
+    python -m tests.bench.containers IMAGE --out DIRECTORY [--workers N]
 """
 
 from __future__ import annotations

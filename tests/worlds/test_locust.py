@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 import warnings
 from collections import Counter
 
@@ -165,20 +166,71 @@ def test_a_run_that_is_ended_early_leaves_its_record(tmp_path, how):
 
 
 class Cluster:
-    """A master and two workers."""
+    """A master and two workers, and some that carry servers, with flags of their own."""
 
-    def __init__(self, tmp_path, file, *words, host="127.0.0.1", wraps=((), ())):
+    def __init__(self, tmp_path, file, *words, host="127.0.0.1", wraps=((), ()), carriers=()):
         port = free_port(host)
         self.master = locust(
-            *("--master", "--master-bind-host", host, "--master-bind-port", port, "--expect-workers", "2"),
+            *("--master", "--master-bind-host", host, "--master-bind-port", port),
+            *("--expect-workers", len(wraps) + len(carriers)),
             *("--scenario", file, "--out", tmp_path, *words),
         )
         reach = ("--worker", "--master-host", host, "--master-port", port)
         self.workers = [locust(*reach, wrap=wrap) for wrap in wraps]
+        self.workers += [locust(*reach, *flags) for flags in carriers]
 
     def ended(self):
         """Exit codes and words, the master's first."""
         return [ended(process) for process in (self.master, *self.workers)]
+
+
+CARRIERS = (("--carry", "backend", "--bind", "127.0.0.5"), ("--carry", "application", "--bind", "127.0.0.6"))
+
+
+def test_servers_that_workers_carry_are_started_there_recorded_and_judged_with_the_rest(tmp_path):
+    faults = [{"fault": "F8-backend-killed", "converged": "30%", "for": "500ms"}]
+    file = scenario(tmp_path, rollout={"maximumPerMinute": 600}, faults=faults)
+    codes = Cluster(tmp_path, file, carriers=CARRIERS).ended()
+    assert [code for code, _ in codes] == [0] * 5, codes
+    run = latest(tmp_path)
+    parts = {path.stem for path in (run.path / "parts").glob("*.arrow")}
+    assert parts >= {"storage", "storage-2", "replica", "replica-2", "application", "shard-0", "shard-1"}
+    assert any("http://127.0.0.5:" in text for text in run.trace.kind(Kind.ACCEPTED).texts("detail"))
+    cold = run.trace.kind(Kind.BOOT).where("status", "cold")
+    assert Counter(cold["shard"].tolist()) == {10: 15, 11: 15}
+
+
+def test_a_run_ends_when_who_carries_its_backend_is_gone(tmp_path):
+    file = scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE)
+    cluster = Cluster(tmp_path, file, carriers=CARRIERS)
+    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
+    cluster.workers[2].kill()
+    (code, said), *_ = cluster.ended()
+    assert code == 4, said
+    assert "and replica with it" in said
+
+
+def test_a_process_answers_that_it_is_well(tmp_path):
+    port = free_port("127.0.0.1")
+    process = locust("--scenario", scenario(tmp_path), "--out", tmp_path, "--health", port)
+    assert wait_for(lambda: asked(f"http://127.0.0.1:{port}/health"), seconds=60) == b"well\n"
+    assert ended(process)[0] == 0
+
+
+def asked(url):
+    """What is answered; nothing where nobody does."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.read()
+    except OSError:
+        return b""
+
+
+def test_workers_that_all_carry_servers_leave_nobody_for_the_devices(tmp_path):
+    cluster = Cluster(tmp_path, scenario(tmp_path), wraps=(), carriers=CARRIERS)
+    (code, said), *_ = cluster.ended()
+    assert code == 3, said
+    assert "no worker is there for the devices" in said
 
 
 def test_two_workers_carry_half_of_the_fleet_each(tmp_path):
@@ -247,7 +299,7 @@ def test_workers_on_other_hosts_reach_the_masters_servers_and_record_by_their_ow
     assert [code for code, _ in codes] == [0, 0, 0], codes
     trace = latest(tmp_path).trace
     clocks = [json.loads(detail) for detail in trace.kind(Kind.CLOCK).texts("detail")]
-    assert [clock["process"] for clock in clocks] == (["shard-0", "shard-1"] if apart else [])
+    assert sorted(clock["process"] for clock in clocks) == (["shard-0", "shard-1"] if apart else [])
     for clock in clocks:
         assert clock["offset_us"] == pytest.approx(1e9, abs=5e6)
     cold = trace.kind(Kind.BOOT).where("status", "cold")
