@@ -11,6 +11,7 @@ import sys
 import urllib.request
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -168,16 +169,16 @@ def test_a_run_that_is_ended_early_leaves_its_record(tmp_path, how):
 class Cluster:
     """A master and two workers, and some that carry servers, with flags of their own."""
 
-    def __init__(self, tmp_path, file, *words, host="127.0.0.1", wraps=((), ()), carriers=()):
+    def __init__(self, tmp_path, file, *words, host="127.0.0.1", wraps=((), ()), carriers=(), expected=0):
         port = free_port(host)
         self.master = locust(
             *("--master", "--master-bind-host", host, "--master-bind-port", port),
-            *("--expect-workers", len(wraps) + len(carriers)),
+            *("--expect-workers", expected or len(wraps) + len(carriers)),
             *("--scenario", file, "--out", tmp_path, *words),
         )
-        reach = ("--worker", "--master-host", host, "--master-port", port)
-        self.workers = [locust(*reach, wrap=wrap) for wrap in wraps]
-        self.workers += [locust(*reach, *flags) for flags in carriers]
+        self.reach = ("--worker", "--master-host", host, "--master-port", port)
+        self.workers = [locust(*self.reach, wrap=wrap) for wrap in wraps]
+        self.workers += [locust(*self.reach, *flags) for flags in carriers]
 
     def ended(self):
         """Exit codes and words, the master's first."""
@@ -241,6 +242,32 @@ def test_two_workers_carry_half_of_the_fleet_each(tmp_path):
     cold = trace.kind(Kind.BOOT).where("status", "cold")
     assert Counter(cold["shard"].tolist()) == {10: 15, 11: 15}
     assert not len(trace.kind(Kind.CLOCK))
+
+
+def test_shards_are_numbered_without_gaps_after_a_worker_was_replaced(tmp_path):
+    cluster = Cluster(tmp_path, scenario(tmp_path), wraps=(), expected=3)
+    ports = [free_port("127.0.0.1") for _ in range(2)]
+    first, second = (locust(*cluster.reach, "--health", port) for port in ports)
+    for port in ports:
+        wait_for(lambda port=port: asked(f"http://127.0.0.1:{port}/health"), seconds=60)  # it has found its master
+    first.terminate()
+    ended(first)
+    cluster.workers = [second, *(locust(*cluster.reach) for _ in range(2))]
+    codes = cluster.ended()
+    assert [code for code, _ in codes] == [0, 0, 0, 0], codes
+    cold = latest(tmp_path).trace.kind(Kind.BOOT).where("status", "cold")
+    assert Counter(cold["shard"].tolist()) == {10: 10, 11: 10, 12: 10}
+
+
+def test_a_shard_that_dies_ends_the_run_in_a_word(tmp_path):
+    process = locust("--scenario", scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE), "--out", tmp_path)
+    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
+    (shard,) = [pid for pid in children(process.pid) if b"worlds.part" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(shard, signal.SIGKILL)
+    code, said = ended(process)
+    assert code == 4, said
+    assert "shard-0 died: killed by signal 9" in said
+    assert len(latest(tmp_path).trace.kind(Kind.BOOT)) > 0
 
 
 def test_a_worker_that_is_killed_is_missed_and_the_rest_of_the_record_kept(tmp_path):
