@@ -152,9 +152,11 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
 
 
 def _committed(accepted: View, answers: View) -> Mask:
-    """Which answers name a version that their thing's document had got before."""
-    last = answers.latest(accepted, "thing", "doc")
-    return np.asarray(last >= 0)
+    """Which answers name a version that their thing's document had got before: as was recorded, or as a replica that was
+    killed before it could record that shows by what it finds when it starts again."""
+    loaded = accepted.only(_loaded(accepted))
+    found = taken(loaded["doc"], answers.latest(loaded, "thing"))
+    return np.asarray((answers.latest(accepted, "thing", "doc") >= 0) | (answers["doc"] <= found))
 
 
 def _taken_back(accepted: View, told: View, docs: npt.NDArray[Any]) -> Codes:

@@ -53,6 +53,8 @@ PASSES = {
             "2"}), accepted(2, "none"), (DELTA, "d-0", {"doc": 2, "job": JOB, "version": "2"})],
     },
     S5: {
+        "an answer of two commits that nobody recorded": [
+            *backed(), loaded(5, job=JOB), ("answer", "d-0", {"status": "accepted", "doc": 4}), accepted(6)],
         "success": backed(),
         "the same answer again": with_after(backed(), "answer", ("answer", "d-0", {"status": "accepted", "doc": 3})),
         "told of what was found": [*without(backed(), (ACCEPTED, "desired")), ("offer", "d-0", {"job": RETRY}),
@@ -83,6 +85,8 @@ FAILS = {
                                                      {"kind": DELTA}),
     },
     S5: {
+        "answered, above what was found": ([*backed(), loaded(5, job=JOB), ("answer", "d-0", {"status": "accepted", "doc": 6}),
+            accepted(6)], ["d-0"], {"kind": "answer", "doc": 6}),
         "found older than was told": ([*backed(), loaded(2, job=JOB)], ["d-0"], {"kind": "replica.loaded"}),
         "a version that was told, again": ([*backed(), accepted(3)], ["d-0"], {"kind": ACCEPTED, "doc": 3}),
         "back to before an offer": ([*without(backed(), ("answer", "accepted")), accepted(1)], ["d-0"], {"doc": 1}),
