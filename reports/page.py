@@ -11,7 +11,7 @@ from reports.charts import Charts
 from reports.effort import waterfall
 from reports.failures import slowest
 from reports.sequence import sequence
-from reports.summary import MARKS, limited, named, reasons, seconds, struck
+from reports.summary import MARKS, clocks, limited, named, reasons, seconds, struck
 from reports.times import QUANTILES, converged_s
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
@@ -275,6 +275,7 @@ def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
         ("broker", broker(manifest.get("broker", {}))),
         ("fleetsim", f"{summary['version']}, Python {manifest.get('python', '?')}"),
         ("machine", str(manifest.get("host", ""))),
+        *(("other hosts", clock) for clock in clocks(summary)),
         ("began", str(manifest.get("began", ""))),
         ("events recorded", f"{summary['events']:,}"),
     ]

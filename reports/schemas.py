@@ -128,6 +128,9 @@ _SUMMARY = _object(
     events=_said(_COUNT, "recorded"),
     span_s=_said(_NUMBER, "seconds of fleet time recorded"),
     bytes_served=_COUNT,
+    clocks=_list(
+        _object(process=_TEXT, host=_TEXT, offset_s=_NUMBER, error_s=_NUMBER), "of other hosts, as they were compared"
+    ),
     repeat=_said(_TEXT, "the command that repeats it"),
     **_TOLD,
 )

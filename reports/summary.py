@@ -67,6 +67,7 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "events": len(trace),
         "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
         "bytes_served": int(served["size"].clip(min=0).sum()),
+        "clocks": _clocks(trace),
         "repeat": manifest.get("repeat", ""),
     }
 
@@ -78,6 +79,30 @@ def _rolled_out_s(trace: Trace, targets: Targets) -> float:
     ends = trace.kind(Kind.ROLLOUT).where("status", "end")["t_us"]
     last = ends[-1] if len(ends) == len(targets.rollouts()) else trace.column("t_us")[-1]
     return float(last) / 1e6 - zero_s(trace, targets)
+
+
+def _clocks(trace: Trace) -> list[dict[str, Any]]:
+    """The processes on other hosts: by how many seconds their clock was ahead, and how exactly that is known."""
+    compared = trace.kind(Kind.CLOCK)
+    told = zip(compared.texts("detail"), compared["span_us"].tolist(), strict=True)
+    found = [(json.loads(detail), error_us) for detail, error_us in told]
+    return [
+        {
+            "process": said["process"],
+            "host": said["host"],
+            "offset_s": said["offset_us"] / 1e6,
+            "error_s": error_us / 1e6,
+        }
+        for said, error_us in found
+    ]
+
+
+def clocks(summary: dict[str, Any]) -> list[str]:
+    """How exactly times of other hosts compare with those of the conductor's, in sentences."""
+    return [
+        f"{clock['process']} recorded on {clock['host']}: its times are right to {seconds(clock['error_s'])}"
+        for clock in summary["clocks"]
+    ]
 
 
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
@@ -173,6 +198,7 @@ def text(summary: dict[str, Any], report: str) -> str:
     for limit in summary["limits"]:
         mark = "✓" if limit["held"] else "!"
         lines.append("  {} {}: {}, allowed {}".format(mark, *limited(limit)))
+    lines += [f"  {clock}" for clock in clocks(summary)]
     for f in summary["findings"]:
         lines.append(f"  {MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
         lines += [f"      {line}" for line in f["evidence"]]

@@ -329,6 +329,7 @@ def test_workers_on_other_hosts_reach_the_masters_servers_and_record_by_their_ow
     assert sorted(clock["process"] for clock in clocks) == (["shard-0", "shard-1"] if apart else [])
     for clock in clocks:
         assert clock["offset_us"] == pytest.approx(1e9, abs=5e6)
+        assert f"{clock['process']} recorded on {clock['host']}: its times are right to" in codes[0][1]
     cold = trace.kind(Kind.BOOT).where("status", "cold")
     assert Counter(cold["shard"].tolist()) == {10: 15, 11: 15}
     assert 0 < cold["t_us"].min() < cold["t_us"].max() < 60e6
