@@ -19,6 +19,10 @@ HEARING = ("broker", "replica")  # where one of them is down, nothing that is sa
 def outages(trace: Trace, servers: tuple[str, ...] = HEARING) -> list[tuple[int, int]]:
     """From when to when, in microseconds, one of these servers was killed by a fault; one that never came back is down
     to the end."""
+    return trace.once(_outages, servers)
+
+
+def _outages(trace: Trace, servers: tuple[str, ...]) -> list[tuple[int, int]]:
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
     down, found = {}, []
     for nth, status, detail, t_us in zip(

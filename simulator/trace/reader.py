@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simulator.model.errors import ScenarioError
@@ -26,6 +25,7 @@ _ENCODED = pa.schema(
     [f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in _TEXT else f for f in SCHEMA], SCHEMA.metadata
 )
 _ROW_GROUP = 1 << 20
+_GROUPS_MAX = 1 << 62  # groups times rows: what an int64 can number
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # Arrow IPC streaming format: the end-of-stream marker
 
 
@@ -55,7 +55,7 @@ def encoded(batches: Iterable[pa.RecordBatch]) -> pa.Table:
 
 def merged(tables: list[pa.Table]) -> pa.Table:
     """One table of several that are encoded, ordered by (t_us, shard, seq)."""
-    table = _encoded(pa.concat_tables(tables)) if tables else encoded([])
+    table = tables[0] if len(tables) == 1 else _encoded(pa.concat_tables(tables or [encoded([])]))
     t_us, shard, seq = (table[name].to_numpy() for name in ("t_us", "shard", "seq"))
     later, level = np.diff(t_us), np.diff(shard)
     follows = (later > 0) | ((later == 0) & ((level > 0) | ((level == 0) & (np.diff(seq) > 0))))
@@ -173,16 +173,13 @@ def _places(view: View, groups: Codes, span: np.int64) -> tuple[Codes, Codes]:
 
 def _groups(view: View, other: View, by: tuple[str, ...]) -> tuple[Codes, Codes]:
     """One number for each row of both views, the same where the values in these columns are."""
-    keys = np.concatenate([_keys(view, by), _keys(other, by)])
-    ids = np.unique(keys, return_inverse=True)[1]
-    return ids[: len(view)], ids[len(view) :]
-
-
-def _keys(view: View, by: tuple[str, ...]) -> Codes:
-    key = np.zeros(len(view), np.int64)
+    keys = np.zeros(len(view) + len(other), np.int64)
     for column in by:
-        key = (key << 32) | (view[column].astype(np.int64) + 1)
-    return key
+        values = np.concatenate([view[column], other[column]]) + np.int64(1)
+        keys = keys * (values.max(initial=0) + 1) + values
+    if keys.max(initial=0) >= _GROUPS_MAX // (len(view.trace) + 1):
+        keys = np.unique(keys, return_inverse=True)[1]
+    return keys[: len(view)], keys[len(view) :]
 
 
 class Trace:
@@ -193,7 +190,7 @@ class Trace:
         self._columns: dict[str, npt.NDArray[Any]] = {}
         self._words: dict[str, list[str]] = {}
         self._kinds: dict[tuple[str, ...], View] = {}
-        self._codes: dict[tuple[str, str], int] = {}
+        self._codes: dict[str, dict[str, int]] = {}
         self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def __len__(self) -> int:
@@ -205,7 +202,7 @@ class Trace:
         if found is None:
             (values,) = self.table.column(name).chunks or [pa.array([], _ENCODED.field(name).type)]
             values = values.indices if name in _TEXT else values
-            found = self._columns[name] = np.asarray(values.fill_null(-1))
+            found = self._columns[name] = np.asarray(values.fill_null(-1) if values.null_count else values)
         return found
 
     def dictionary(self, name: str) -> pa.Array:
@@ -221,16 +218,16 @@ class Trace:
 
     def code(self, name: str, text: str) -> int:
         """text -> code; -2 where it never occurs."""
-        found = self._codes.get((name, text))
-        if found is None:
-            found = int(pc.index(self.dictionary(name), pa.scalar(text)).as_py())
-            found = self._codes[name, text] = found if found >= 0 else -2
-        return found
+        codes = self._codes.get(name)
+        if codes is None:
+            codes = self._codes[name] = {word: code for code, word in enumerate(self.words(name))}
+        return codes.get(text, -2)
 
     def among(self, name: str, codes: npt.NDArray[Any], texts: tuple[str, ...]) -> npt.NDArray[np.bool_]:
         """For each of this column's codes, whether it is that of one of a few texts."""
-        mask = np.zeros(len(codes), bool)
-        for text in texts:
+        first, *others = texts
+        mask = np.asarray(codes == self.code(name, first))
+        for text in others:
             mask |= codes == self.code(name, text)
         return mask
 
