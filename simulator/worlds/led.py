@@ -9,6 +9,7 @@ is to be done with the shards, and with the servers that its workers carry, whic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -27,9 +28,10 @@ from simulator.worlds.underway import Updates
 
 
 def tell(event: str, **facts: Any) -> None:
-    """One line to who leads."""
-    sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
-    sys.stdout.buffer.flush()
+    """One line to who leads; nothing once they are gone, which the end of stdin tells."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 class Led:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from simulator.model.events import Kind
-from tests.worlds.running import ROOT, children, latest, scenario, wait_for
+from tests.worlds.running import ROOT, alive, children, latest, scenario, wait_for
 
 HOST = "10.231.7.1"
 FILE = ROOT / "scenarios" / "locustfile.py"
@@ -24,15 +24,15 @@ SLOW = {"devices": 40, "ramp": "100/s", "profile": "slow"}
 SLOW_PROFILE = {"slow": {"install": {"fixed": "20s"}, "reboot": {"fixed": "100ms"}}}
 
 
-def locust(*words, wrap=(), **options):
-    """Start `locust WORDS` without its web page."""
+def locust(*words, wrap=(), scratch=None, **options):
+    """Start `locust WORDS` without its web page; `scratch` is its /tmp."""
     return subprocess.Popen(
         [*wrap, sys.executable, "-m", "locust", "-f", str(FILE), "--headless", "--only-summary", *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **({"TMPDIR": str(scratch)} if scratch else {})},
         **options,
     )
 
@@ -151,19 +151,48 @@ def test_a_promise_that_is_broken_and_a_scenario_that_is_none_end_in_their_codes
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("how", ["signal", "run-time"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "run-time"])
 def test_a_run_that_is_ended_early_leaves_its_record(tmp_path, how):
     file = scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE)
     process = locust("--scenario", file, "--out", tmp_path, *(("--run-time", "7s") if how == "run-time" else ()))
-    if how == "signal":
+    if how != "run-time":
         wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[how])
     code, said = ended(process)
     assert code == 2, said
     run = latest(tmp_path)
     assert len(run.trace.kind(Kind.BOOT)) > 0
     assert json.loads((run.path / "summary.json").read_text())["verdict"] != "PASS"
     assert not children(process.pid)
+
+
+@pytest.mark.parametrize("whom", ["conductor", "Locust"])
+def test_nothing_is_left_of_a_run_one_of_whose_processes_is_killed(tmp_path, whom):
+    (tmp_path / "scratch").mkdir()
+    file = scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE)
+    process = locust("--scenario", file, "--out", tmp_path, scratch=tmp_path / "scratch")
+    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
+    own = children(process.pid)
+    parts = [pid for child in own for pid in children(child)]
+    if whom == "Locust":
+        process.kill()
+    else:
+        os.kill(next(pid for pid in own if children(pid)), signal.SIGKILL)
+    code, said = ended(process)
+    assert code == (-signal.SIGKILL if whom == "Locust" else 4), said
+    wait_for(lambda: not any(map(alive, (*own, *parts))), seconds=60)
+    assert not list((tmp_path / "scratch").iterdir())
+    if whom == "Locust":
+        assert json.loads((latest(tmp_path).path / "manifest.json").read_text())["incomplete"] == ["interrupted"]
+
+
+def test_a_port_that_is_taken_ends_it_in_a_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = ended(locust("--scenario", scenario(tmp_path), "--out", tmp_path, "--health", port))
+    assert code == 3, said
+    assert f"--health {port}: Address already in use" in said
+    assert "Traceback" not in said
 
 
 class Cluster:
@@ -179,6 +208,10 @@ class Cluster:
         self.reach = ("--worker", "--master-host", host, "--master-port", port)
         self.workers = [locust(*self.reach, wrap=wrap) for wrap in wraps]
         self.workers += [locust(*self.reach, *flags) for flags in carriers]
+
+    def one_more(self):
+        """A worker comes."""
+        self.workers.append(locust(*self.reach))
 
     def ended(self):
         """Exit codes and words, the master's first."""
@@ -282,6 +315,19 @@ def test_a_worker_that_is_killed_is_missed_and_the_rest_of_the_record_kept(tmp_p
     assert "is gone" in json.loads((run.path / "manifest.json").read_text())["died"][0]
     cold = run.trace.kind(Kind.BOOT).where("status", "cold")
     assert set(cold["shard"].tolist()) == {10, 11}
+
+
+def test_a_worker_that_comes_late_takes_no_operator_from_his_rollout(tmp_path):
+    profiles = {"slow": {"install": {"fixed": "12s"}, "reboot": {"fixed": "100ms"}}}
+    operators = [{"pauseAfter": "8s", "pauseFor": "1s"}]
+    cluster = Cluster(tmp_path, scenario(tmp_path, fleet=SLOW, profiles=profiles, operators=operators), wraps=[()])
+    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
+    cluster.one_more()
+    codes = cluster.ended()
+    assert [code for code, _ in codes] == [0, 0, 0], codes
+    assert "(index 1) reported as ready" in codes[0][1]
+    told = latest(tmp_path).trace.kind(Kind.ROLLOUT).texts("status")
+    assert {"begin", "pause", "resume"} <= set(told)
 
 
 def can(*words):

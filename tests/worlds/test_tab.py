@@ -91,7 +91,7 @@ def session(tmp_path_factory):
     where = tmp_path_factory.mktemp("tab")
     (where / "first").mkdir()
     (where / "second").mkdir()
-    first = scenario(where / "first")
+    first = scenario(where / "first", settle="2s")  # long enough for each part to tell its health
     second = scenario(where / "second", name="second", profiles={"quick": {"install": {"fixed": "30s"}}})
     found = SimpleNamespace(going=[])
     with locust(where, "-f", ROOT / "scenarios" / "locustfile.py", "--scenario", first) as found.page:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import socket
+import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any
 
 import gevent
 from locust import events
+from locust.dispatch import UsersDispatcher
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
@@ -21,6 +25,7 @@ from simulator.worlds.locust.session import session_of, set_session
 
 __all__ = ["Operator", "Schedule"]
 
+_LOG = logging.getLogger("fleetsim")
 _TO_WORKER, _TO_MASTER, _CARRIES = "fleetsim-worker", "fleetsim-master", "fleetsim-carries"
 _WATCH_S = 0.5
 _TELL_S = 5.0  # for those that are connected to say what they carry
@@ -28,21 +33,44 @@ _TELL_S = 5.0  # for those that are connected to say what they carry
 events.init_command_line_parser.add_listener(flags.add)
 
 
+class Settled(UsersDispatcher):
+    """Leaves operators where they are: a worker that comes while a run goes on has no part in it, and an operator who
+    moved there would leave a rollout to nobody."""
+
+    def add_worker(self, worker_node: Any) -> None:
+        """In the next run."""
+
+
 @events.init.add_listener
 def begin(environment: Environment, runner: Runner, **more: Any) -> None:
     """Take the roles that Locust has given this process."""
     set_session(environment)
-    said = environment.parsed_options
-    if said is not None and said.health:
-        health.answer(said.health)
+    environment.dispatcher_class = Settled
+    said: Any = environment.parsed_options
+    working = isinstance(runner, WorkerRunner)
+    if said.health and not (working and said.processes):  # of several processes their master answers
+        with _or_leave(f"--health {said.health}"):
+            health.answer(said.health)
     if not isinstance(runner, MasterRunner):
         _work(environment, runner)
-    if not isinstance(runner, WorkerRunner):
+    if working:
+        with _or_leave(f"--bind {said.bind}"):
+            host = socket.gethostbyname(said.bind or "localhost")
+        runner.send_message(_CARRIES, {"server": said.carry or "", "host": host})
+    else:
+        if said.headless:  # while a headless test goes on Locust heeds Ctrl-C alone
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         _master(environment, runner)
-    elif said is not None:
-        runner.send_message(
-            _CARRIES, {"server": said.carry or "", "host": socket.gethostbyname(said.bind or "localhost")}
-        )
+
+
+@contextlib.contextmanager
+def _or_leave(flag: str) -> Iterator[None]:
+    """Where the flag asks for what there is not, say so and end: nothing was started."""
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        _LOG.error("%s: %s", flag, getattr(error, "strerror", None) or error)
+        sys.exit(3)
 
 
 def _work(environment: Environment, runner: Runner) -> None:
@@ -100,6 +128,7 @@ def _master(environment: Environment, runner: Runner) -> None:
         shards = [who for who in present if not carries.get(who, {}).get("server")]
         workers.clear()
         workers.update(servers | {f"shard-{nth}": who for nth, who in enumerate(shards)})
+        environment.process_exit_code = 2  # what it ends with if it stops waiting for the run's end
         lead.begin(len(shards), {part: carries[who]["host"] for part, who in servers.items()})
 
     @environment.events.test_stopping.add_listener
@@ -132,7 +161,7 @@ def _watch(runner: MasterRunner, workers: dict[str, str], lead: Lead) -> None:
     """Notice the worker that takes part and is gone."""
     while True:
         gevent.sleep(_WATCH_S)
-        for part, name in workers.items():
+        for part, name in tuple(workers.items()):
             client = runner.clients.get(name)
             if client is None or client.state == STATE_MISSING:
                 lead.lost(part, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shlex
@@ -21,6 +20,7 @@ from locust.env import Environment
 
 from simulator.worlds.history import History
 from simulator.worlds.locust import flags, statistics
+from simulator.worlds.locust.lines import Lines
 from simulator.worlds.locust.session import session_of
 
 _LOG = logging.getLogger("fleetsim")
@@ -38,9 +38,11 @@ class Lead:
     ) -> None:
         self._environment, self._send, self._tell = environment, send, tell
         self._process: Any = None
+        self._lines: Any = None
         self._over = Event()
         self._traces: dict[str, Path] = {}  # where the record of each part goes
         self._records: dict[str, BinaryIO] = {}
+        self._there: set[str] = set()  # parts that were started, and have not ended
         self._gone: set[str] = set()
         self._heard = {
             "begun": self._begun,
@@ -62,6 +64,9 @@ class Lead:
 
     def begin(self, shards: int, carried: Mapping[str, str]) -> None:
         """Start the conductor of a run, so many shards of which workers start, and these servers, at these addresses."""
+        if self.running:  # somebody stopped waiting for its judgement
+            self._process.kill()
+            self._over.wait()
         said = flags.words(self._environment.parsed_options or Namespace())
         said += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
         command = shlex.join(["locust", *sys.argv[1:]])
@@ -73,7 +78,8 @@ class Lead:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             start_new_session=True,  # a terminal's Ctrl-C is for Locust alone
         )
-        self._process, self._over, self._traces, self._records, self._gone = process, Event(), {}, {}, set()
+        self._process, self._lines, self._over = process, Lines(process.stdin), Event()
+        self._traces, self._records, self._there, self._gone = {}, {}, set(), set()
         self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1
         gevent.spawn(self._read)
         gevent.spawn(self._complain)
@@ -99,15 +105,19 @@ class Lead:
     # ---- from the workers
 
     def hear(self, what: dict[str, Any]) -> None:
-        """What a part said, recorded, or how it ended."""
+        """What a part said, recorded, or how it ended; one of an earlier run has nothing to say to this one."""
         name = what["part"]
+        if what.pop("run") != self.run:
+            return
         if "said" in what:
-            self._raw(b'{"part":"%s","said":%s}\n' % (name.encode(), what["said"].strip()))
+            self._lines.put(b'{"part":"%s","said":%s}\n' % (name.encode(), what["said"].strip()))
         elif "record" in what:
             self._record(name, what["record"])
         else:
             if (record := self._records.pop(name, None)) is not None:
                 record.close()
+            if "died" in what:
+                self._there.discard(name)
             self._write(what)
 
     def _record(self, name: str, piece: bytes) -> None:
@@ -121,12 +131,7 @@ class Lead:
     # ---- to and from the conductor
 
     def _write(self, what: dict[str, Any]) -> None:
-        self._raw(orjson.dumps(what) + b"\n")
-
-    def _raw(self, line: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        self._lines.put(orjson.dumps(what) + b"\n")
 
     def _read(self) -> None:
         """Hear the conductor to its end."""
@@ -135,8 +140,12 @@ class Lead:
             self._heard.get(said.pop("event"), self._note)(said)
         code = self._process.wait()
         self.exit_code = code if code >= 0 else 4
+        self._lines.close()
         for record in self._records.values():
             record.close()
+        self._traces, self._records = {}, {}
+        for part in self._there:  # of a conductor that was killed
+            self._send(part, {"part": part, "do": "close"})
         session_of(self._environment).end()
         self._tell({"exit_code": self.exit_code})
         self._over.set()
@@ -152,7 +161,9 @@ class Lead:
     def _part(self, said: dict[str, Any]) -> None:
         if "trace" in (line := said.get("line", {})):
             self._traces[said["part"]] = Path(line["trace"])
-        self._send(said["part"], said)
+        elif said["do"] == "spawn":
+            self._there.add(said["part"])
+        self._send(said["part"], {**said, "run": self.run})
 
     def _steps(self, said: dict[str, Any]) -> None:
         statistics.merge(self._environment.stats, said["steps"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -16,12 +15,14 @@ import gevent
 import orjson
 from gevent import subprocess
 
+from simulator.worlds.locust.lines import Lines
+
 _RECORD_S = 1.0  # between two looks at what was recorded
 _PIECE = 1 << 19
 _END_S = 10.0
 
 Send = Callable[[dict[str, Any]], None]
-"""Takes what is for the conductor: `said` (JSON), `record` (bytes), or `died` and `words`; each with its `part`."""
+"""Takes what is for the conductor: `said` (JSON), `record` (bytes), or `died` and `words`; each with its `part` and `run`."""
 
 
 class Parts:
@@ -38,9 +39,9 @@ class Parts:
         """Do what the conductor wants done with a part."""
         name = what["part"]
         if what["do"] == "spawn":
-            self._parts[name] = _Part(name, self._send)
+            self._parts[name] = _Part(name, what["run"], self._send)
         elif what["do"] == "clock":
-            self._send({"part": name, "clock": _clock()})
+            self._send({"part": name, "run": what["run"], "clock": _clock()})
         elif (part := self._parts.get(name)) is not None:
             if what["do"] == "line":
                 part.write(what["line"])
@@ -60,34 +61,31 @@ def _clock() -> dict[str, Any]:
 
 
 class _Part:
-    def __init__(self, name: str, send: Send) -> None:
-        self._name, self._send = name, send
+    def __init__(self, name: str, run: int, send: Send) -> None:
+        self._send, self._who = send, {"part": name, "run": run}
         self._scratch = tempfile.TemporaryDirectory(prefix="fleetsim-")
         self._trace = Path(self._scratch.name) / "trace.arrow"
-        self._log = Path(self._scratch.name) / "log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "simulator.worlds.part"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-                start_new_session=True,
-            )
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "simulator.worlds.part"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            start_new_session=True,
+        )
+        self._lines = Lines(self._process.stdin)
         gevent.spawn(self._live)
 
     def write(self, line: dict[str, Any]) -> None:
         """One line to its stdin; nothing once it is gone. Its record goes to this worker's own disk."""
         if "trace" in line:
             line = {**line, "trace": str(self._trace)}
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(orjson.dumps(line) + b"\n")
-            self._process.stdin.flush()
+        self._lines.put(orjson.dumps(line) + b"\n")
 
     def close(self) -> None:
         """Close its stdin, which ends it; kill it when that does not."""
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.close()
+        self._lines.close()
         gevent.spawn_later(_END_S, self._kill)
 
     def _kill(self) -> None:
@@ -98,12 +96,18 @@ class _Part:
         """Carry what it says and records, until it has ended and all is told."""
         carrier = gevent.spawn(self._carry)
         for line in self._process.stdout:
-            self._send({"part": self._name, "said": line})
+            self._send({**self._who, "said": line})
         code = self._process.wait()
+        self._lines.close()
         carrier.join()
-        lines = self._log.read_text(errors="replace").splitlines()
-        self._send({"part": self._name, "died": code, "words": lines[-1] if lines else ""})
+        self._send({**self._who, "died": code, "words": self._last_words()})
         self._scratch.cleanup()
+
+    def _last_words(self) -> str:
+        with self._log as log:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").splitlines()
+        return lines[-1] if lines else ""
 
     def _carry(self) -> None:
         while not self._trace.exists() and self._process.poll() is None:
@@ -111,6 +115,7 @@ class _Part:
         if not self._trace.exists():
             return
         with self._trace.open("rb") as trace:
+            self._scratch.cleanup()  # both ends have it open: nothing stays behind whatever ends this process
             while self._process.poll() is None:
                 self._pour(trace)
                 gevent.sleep(_RECORD_S)
@@ -118,4 +123,4 @@ class _Part:
 
     def _pour(self, trace: BinaryIO) -> None:
         while piece := trace.read(_PIECE):
-            self._send({"part": self._name, "record": piece})
+            self._send({**self._who, "record": piece})

@@ -29,14 +29,17 @@ class Session:
         self._more.set()
 
     def claim(self) -> dict[str, Any] | None:
-        """A rollout that nobody in this process has taken, as soon as there is one; None when the run is over."""
+        """A rollout that is due and that nobody in this process has taken, as soon as there is one; None when the run is
+        over."""
         while not self.over:
-            for rollout in self.rollouts:
-                if rollout["name"] not in self._taken:
-                    self._taken.add(rollout["name"])
-                    return rollout
+            free = [rollout for rollout in self.rollouts if rollout["name"] not in self._taken]
+            first = min(free, key=lambda rollout: float(rollout["due"]), default=None)
+            wait_s = 1.0 if first is None else first["due"] - time.monotonic()
+            if first is not None and wait_s <= 0:
+                self._taken.add(first["name"])
+                return first
             self._more.clear()
-            self._more.wait(1.0)
+            self._more.wait(wait_s)
         return None
 
     def due(self) -> int:
