@@ -18,4 +18,4 @@ $bin/ruff check .
 $bin/ruff format --check .
 $bin/mypy
 $bin/lint-imports
-$bin/pytest -q "$@"
+$bin/pytest -q -n 2 --dist worksteal "$@"

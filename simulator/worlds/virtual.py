@@ -154,13 +154,16 @@ class _World:
         return Wires(mqtt, self._http)
 
     async def roll_out(self) -> None:
-        """What the operators do, at the same time."""
+        """What the operators do, at the same time; the first begins in this very turn."""
+        first, *others = self._scenario.rollouts
         async with asyncio.TaskGroup() as operators:
-            for one in self._scenario.rollouts:
+            for one in others:
                 operators.create_task(self._operate(one), name=f"operator of {one.rollout.name}")
+            await self._operate(first)
 
     async def _operate(self, one: Scenario) -> None:
-        await asyncio.sleep(one.operator().after)
+        if one.operator().after:
+            await asyncio.sleep(one.operator().after)
         spec, content = one.rollout, setting.artifact_bytes(one)
         artifact = self._storage.put(self._scenario.rollout.name, spec.version, content)
         rollout = self._parts.rollout(spec, artifact, setting.targets(one), begin_at=self._loop.time())
