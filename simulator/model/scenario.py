@@ -702,13 +702,26 @@ class Scenario(Part):
 
 
 def with_operators(scenario: Scenario, count: int | None) -> Scenario:
-    """The scenario with so many operators, each for a part of the targets. Raises ScenarioError where it names some."""
+    """The scenario with so many operators, each for a part of the targets; as it is where none are asked for. Raises
+    ScenarioError where it names some, and where one has nobody to roll out to."""
     if count is None:
+        for nth, one in enumerate(scenario.rollouts if scenario.operators else ()):
+            if _targets_of_all(one) < one.operator().part[0]:
+                raise ScenarioError(f"operators.{nth}: no device is left for it")
         return scenario
     if scenario.operators:
         raise ScenarioError(f"--operators {count}: {scenario.name} has {len(scenario.operators)} operators of its own")
+    if count > (targets := _targets_of_all(scenario)):
+        raise ScenarioError(f"--operators {count} is more than the {targets} targets")
     parts = tuple(Operator(part=(nth, count)) for nth in range(1, count + 1))
     return scenario.model_copy(update={"operators": parts})
+
+
+def _targets_of_all(scenario: Scenario) -> int:
+    """How many targets operators share among themselves, by the cohorts' sizes."""
+    wanted = scenario.rollout.cohorts
+    counts = scenario.fleet.cohort_counts().items()
+    return round(scenario.rollout.share * sum(count for name, count in counts if not wanted or name in wanted))
 
 
 def _no_such(what: str, name: str, known: list[str]) -> str:

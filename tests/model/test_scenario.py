@@ -363,6 +363,17 @@ def test_without_operators_there_is_the_one_rollout():
         with_operators(with_operators(made, 2), 3)
 
 
+def test_an_operator_has_somebody_to_roll_out_to():
+    fleet = {"devices": 10, "cohorts": [{"name": "a", "count": 2}, {"name": "b"}]}
+    made = Scenario(fleet=fleet, rollout={"cohorts": ["b"], "share": "50%"})
+    assert [len(one.targets()) for one in with_operators(made, 4).rollouts] == [1, 1, 1, 1]
+    with pytest.raises(ScenarioError, match="--operators 5 is more than the 4 targets"):
+        with_operators(made, 5)
+    named = Scenario(fleet=fleet, operators=[{"part": "2/3"}, {"cohorts": ["a"], "part": "3/3"}])
+    with pytest.raises(ScenarioError, match=r"operators\.1: no device is left for it"):
+        with_operators(named, None)
+
+
 @pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b", [1, 2, 3], 0.5])
 def test_a_part_that_is_none_is_refused(part):
     with pytest.raises(ValueError, match="is no part of a whole; write 1/3"):
