@@ -57,7 +57,7 @@ def streak(joined: Mask) -> Codes:
 
 def taken(values: npt.NDArray[Any], places: Codes, missing: int = -1) -> npt.NDArray[Any]:
     """The values at these places; `missing` where a place is -1."""
-    return np.where(places >= 0, np.append(values, missing)[places], missing)
+    return np.append(values, missing)[places]
 
 
 def rebound(values: Codes, joined: Mask) -> Mask:

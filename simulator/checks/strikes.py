@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace, View
@@ -27,5 +27,6 @@ def sights(trace: Trace, meant: Meant) -> View:
 def told(view: View, meant: Meant) -> View:
     """The events whose detail, as JSON, is meant; each distinct one is asked about once."""
     words = view.trace.words("detail")
-    codes = [code for code in np.unique(view["detail"]).tolist() if code >= 0 and meant(json.loads(words[code]))]
-    return view.only(np.isin(view["detail"], codes))
+    codes, which = np.unique(view["detail"], return_inverse=True)
+    so = [code >= 0 and meant(orjson.loads(words[code])) for code in codes.tolist()]
+    return view.only(np.array(so, bool)[which])

@@ -173,10 +173,10 @@ def _places(view: View, groups: Codes, span: np.int64) -> tuple[Codes, Codes]:
 
 def _groups(view: View, other: View, by: tuple[str, ...]) -> tuple[Codes, Codes]:
     """One number for each row of both views, the same where the values in these columns are."""
-    keys = np.zeros(len(view) + len(other), np.int64)
-    for column in by:
+    keys = np.concatenate([view[by[0]], other[by[0]]]).astype(np.int64)
+    for column in by[1:]:
         values = np.concatenate([view[column], other[column]]) + np.int64(1)
-        keys = keys * (values.max(initial=0) + 1) + values
+        keys = (keys + 1) * (values.max(initial=0) + 1) + values
     if keys.max(initial=0) >= _GROUPS_MAX // (len(view.trace) + 1):
         keys = np.unique(keys, return_inverse=True)[1]
     return keys[: len(view)], keys[len(view) :]

@@ -114,7 +114,7 @@ class Targets:
 
     def ended_as(self, *states: str) -> Mask:
         """Which targets' latest execution is in one of these states."""
-        return np.isin(self.state, [self._trace.code("status", state) for state in states])
+        return self._trace.among("status", self.state, states)
 
     def rollouts(self) -> dict[str, Mask]:
         """Rollout's name -> which targets are its own, in the order of the names' first appearance."""
