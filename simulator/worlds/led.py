@@ -59,22 +59,26 @@ class Led:
         self._join = Joined(began)
         reader = asyncio.StreamReader(limit=1 << 26)
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            said = orjson.loads(line)
-            if "stop" in said:
-                stop.reason = said["stop"]
-                stop.set()
-            elif (part := self._parts.get(said["part"])) is None:
-                continue
-            elif "clock" in said:
-                part.told_clock(said["clock"])
-            elif "died" in said:
-                part.died(said["died"], said["words"])
-            else:
-                part.heard(said["said"])
-        stop.set()
-        for part in self._parts.values():
-            part.died(-9, "its road to the conductor is gone")
+        try:
+            while line := await reader.readline():
+                self._attend(orjson.loads(line), stop)
+        finally:  # whatever ends the hearing: nobody could stop the run any more
+            stop.set()
+            for part in self._parts.values():
+                part.died(-9, "its road to the conductor is gone")
+
+    def _attend(self, said: dict[str, Any], stop: Stop) -> None:
+        if "stop" in said:
+            stop.reason = said["stop"]
+            stop.set()
+        elif (part := self._parts.get(said["part"])) is None:
+            return
+        elif "clock" in said:
+            part.told_clock(said["clock"])
+        elif "died" in said:
+            part.died(said["died"], said["words"])
+        else:
+            part.heard(said["said"])
 
     def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
         """One each worker."""

@@ -103,6 +103,8 @@ def _count(word: str) -> float:
 
 def at_load(scenario: Scenario, axis: Axis, load: float, *, unpaced: bool) -> Scenario:
     """The scenario at this load; over devices its fleet has that size already. Raises ScenarioError."""
+    if axis == "rates" and len(scenario.operators) > 1:
+        raise ScenarioError(f"--rates: the rollouts of {len(scenario.operators)} operators would have this rate each")
     changes: dict[str, Any] = {}
     if unpaced:
         changes = {name: RolloutSpec.model_fields[name].default for name in ("maximum_per_minute", *_HOLDS)}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from simulator.model.events import Kind
-from tests.worlds.running import ROOT, alive, children, latest, scenario, wait_for
+from tests.worlds.running import ROOT, alive, children, latest, scenario, start, wait_for
 
 HOST = "10.231.7.1"
 FILE = ROOT / "scenarios" / "locustfile.py"
@@ -184,6 +184,16 @@ def test_nothing_is_left_of_a_run_one_of_whose_processes_is_killed(tmp_path, who
     assert not list((tmp_path / "scratch").iterdir())
     if whom == "Locust":
         assert json.loads((latest(tmp_path).path / "manifest.json").read_text())["incomplete"] == ["interrupted"]
+
+
+def test_a_conductor_that_cannot_hear_any_more_ends_its_run(tmp_path):
+    conductor = start("run", scenario(tmp_path), "--out", tmp_path, "--led", 1, stdin=subprocess.PIPE)
+    assert json.loads(conductor.stdout.readline())["event"] == "begun"
+    conductor.stdin.write("no JSON\n")
+    conductor.stdin.flush()
+    assert conductor.wait(60) in (2, 4)
+    for pipe in (conductor.stdin, conductor.stdout, conductor.stderr):
+        pipe.close()
 
 
 def test_a_port_that_is_taken_ends_it_in_a_line(tmp_path):

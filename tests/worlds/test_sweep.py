@@ -356,6 +356,13 @@ def test_unpaced_takes_out_what_holds_offers_back():
     assert paced == RolloutSpec(size=4096, maximum_per_minute=420)
 
 
+def test_a_rate_is_not_given_to_several_operators_each():
+    made = virtual(operators=[{"part": "1/2"}, {"part": "2/2"}])
+    assert sweeping.at_load(made, "devices", 10, unpaced=False) == made
+    with pytest.raises(ScenarioError, match="--rates: the rollouts of 2 operators would have this rate each"):
+        sweeping.at_load(made, "rates", 7, unpaced=False)
+
+
 def test_memory_of_the_machine():
     limits.check_memory(1000, 5, "live", available=1 << 30)
     with pytest.raises(ScenarioError, match="100000 devices need about"):

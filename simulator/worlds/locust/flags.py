@@ -71,6 +71,18 @@ def add(parser: Any) -> None:
         parser.add_argument(*names, env_var=env_var, help=flag.text, include_in_web_ui=flag.form, **more)
 
 
+_FORM = {"scenario": "scenario", "num_users": "users", "run_time": "run-time"} | {
+    flag.name: flag.name for flag in FLAGS if flag.form and flag.name != "seed"
+}
+
+
+def changed(options: Namespace, before: Namespace) -> list[str]:
+    """The words of Locust's command line for what the start form has changed; the seed is always told."""
+    now = {word: getattr(options, name, None) for name, word in _FORM.items() if name in before}
+    then = {word: getattr(before, name) for name, word in _FORM.items() if name in before}
+    return [part for word, value in now.items() if value != then[word] for part in (f"--{word}", str(value))]
+
+
 def words(options: Namespace) -> list[str]:
     """The words of `fleetsim run` that say the same."""
     said = [str(options.scenario)]

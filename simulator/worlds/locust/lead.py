@@ -37,6 +37,7 @@ class Lead:
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._environment, self._send, self._tell = environment, send, tell
+        self._before = Namespace(**vars(environment.parsed_options or Namespace()))
         self._process: Any = None
         self._lines: Any = None
         self._over = Event()
@@ -67,9 +68,10 @@ class Lead:
         if self.running:  # somebody stopped waiting for its judgement
             self._process.kill()
             self._over.wait()
-        said = flags.words(self._environment.parsed_options or Namespace())
+        options = self._environment.parsed_options or Namespace()
+        said = flags.words(options)
         said += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
-        command = shlex.join(["locust", *sys.argv[1:]])
+        command = shlex.join(["locust", *sys.argv[1:], *flags.changed(options, self._before)])
         process = subprocess.Popen(  # while it starts others may have their turn
             [sys.executable, "-m", "simulator", "run", *said, "--led", str(shards), "--command", command],
             stdin=subprocess.PIPE,
