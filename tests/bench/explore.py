@@ -36,12 +36,12 @@ def one(name, scenario, seeds):
     judge_seed(scenario, 0)  # what the first run alone pays: imports
     rates = [seeds / cpu(lambda: [judge_seed(scenario, seed) for seed in range(seeds)])[0] for _ in range(ROUNDS)]
     done = again(scenario)
-    judging = min(cpu(judging.judged, done.trace, scenario, (), ())[0] for _ in range(ROUNDS))
+    judged = min(cpu(judging.judged, done.trace, scenario, (), ())[0] for _ in range(ROUNDS))
     rate, events = statistics.median(rates), len(done.trace)
-    run_us = (1 / rate - judging) / events * 1e6
+    run_us = (1 / rate - judged) / events * 1e6
     print(
         f"{name:<28} {rate:5.1f} runs/s/core ({min(rates):.1f} to {max(rates):.1f}), {rate / GOAL:.2f} of the goal; "
-        f"{events:,} events a run, {run_us:.0f} µs each to simulate and record; judging {judging * 1e3:.1f} ms a run"
+        f"{events:,} events a run, {run_us:.0f} µs each to simulate and record; judging {judged * 1e3:.1f} ms a run"
     )
     return rate
 
