@@ -103,8 +103,8 @@ KINDS: dict[str, Meaning] = {
         "The load generator's own health over the last interval.",
         {
             "detail": "JSON: process, cpu_share of one core, wait_share: how long its main thread was ready and had "
-            "none, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps, open_files, and unsent: how many offers are "
-            "due and not sent"
+            "none, rss_bytes; of our own, loop_lag_us: samples of 50 ms sleeps, open_files, and unsent: how many offers, "
+            "or a shard's attempts to connect, are due and not sent"
         },
     ),
     Kind.CLOCK: Meaning(

@@ -34,7 +34,10 @@ _HEALTH = {
     "wait_share": ("wait_share", "Share of the time in which the process was ready and had no core."),
     "rss_bytes": ("resident_bytes", "Resident memory."),
     "open_files": ("open_files", "Open files, sockets among them."),
-    "unsent": ("unsent_offers", "Offers that are due and have not been sent."),
+    "unsent": (
+        "unsent",
+        "Of the application offers, of a shard attempts to connect, that are due and have not been sent.",
+    ),
 }
 
 

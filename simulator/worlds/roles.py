@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from simulator.application import api as rollouts_api
 from simulator.application.drivers import Application
@@ -166,6 +166,20 @@ async def shard(part: Part) -> None:
         await work
 
 
+class Gate(asyncio.Semaphore):
+    """How many may connect at once; `waiting` is how many are due and held back."""
+
+    waiting = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for a turn."""
+        self.waiting += 1
+        try:
+            return await super().acquire()
+        finally:
+            self.waiting -= 1
+
+
 class _Roads:
     """Makes the devices' links; what devices can share, they share."""
 
@@ -173,7 +187,8 @@ class _Roads:
         self._fleet, self._config = part.scenario.fleet, part.config
         self._external = part.scenario.target.kind == "external"
         self._key = setting.run_key(part.scenario)
-        self._gate = asyncio.Semaphore(_CONNECTING)
+        self._gate = Gate(_CONNECTING)
+        part.health.unsent = lambda: self._gate.waiting
         self._sources: list[str | None] = part.config["sources"] or [None]
         self._tls = _tls(part)
         self._broker = _broker(part, self._tls)

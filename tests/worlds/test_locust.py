@@ -313,33 +313,6 @@ def test_a_shard_that_dies_ends_the_run_in_a_word(tmp_path):
     assert len(latest(tmp_path).trace.kind(Kind.BOOT)) > 0
 
 
-def test_a_worker_that_is_killed_is_missed_and_the_rest_of_the_record_kept(tmp_path):
-    cluster = Cluster(tmp_path, scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE))
-    for shard in ("shard-0", "shard-1"):
-        wait_for(lambda shard=shard: recorded(tmp_path, shard) > 8000, seconds=60)
-    cluster.workers[1].kill()
-    (code, said), (other, _), (killed, _) = cluster.ended()
-    assert (code, other, killed) == (4, 4, -signal.SIGKILL), said
-    assert "is gone" in said
-    run = latest(tmp_path)
-    assert "is gone" in json.loads((run.path / "manifest.json").read_text())["died"][0]
-    cold = run.trace.kind(Kind.BOOT).where("status", "cold")
-    assert set(cold["shard"].tolist()) == {10, 11}
-
-
-def test_a_worker_that_comes_late_takes_no_operator_from_his_rollout(tmp_path):
-    profiles = {"slow": {"install": {"fixed": "12s"}, "reboot": {"fixed": "100ms"}}}
-    operators = [{"part": f"{nth}/2", "pauseAfter": "8s", "pauseFor": "1s"} for nth in (1, 2)]
-    cluster = Cluster(tmp_path, scenario(tmp_path, fleet=SLOW, profiles=profiles, operators=operators), wraps=[()])
-    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
-    cluster.one_more()
-    codes = cluster.ended()
-    assert [code for code, _ in codes] == [0, 0, 0], codes
-    assert "(index 1) reported as ready" in codes[0][1]
-    told = Counter(latest(tmp_path).trace.kind(Kind.ROLLOUT).texts("status"))
-    assert (told["begin"], told["pause"], told["resume"]) == (2, 2, 2)
-
-
 def can(*words):
     """Whether this machine lets us."""
     return (
@@ -389,3 +362,32 @@ def test_workers_on_other_hosts_reach_the_masters_servers_and_record_by_their_ow
     cold = trace.kind(Kind.BOOT).where("status", "cold")
     assert Counter(cold["shard"].tolist()) == {10: 15, 11: 15}
     assert 0 < cold["t_us"].min() < cold["t_us"].max() < 60e6
+
+
+def test_a_worker_that_is_killed_is_missed_and_the_rest_of_the_record_kept(tmp_path, hosts):
+    host, wraps, _ = hosts
+    file = scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE)
+    cluster = Cluster(tmp_path, file, "--bind", host, host=host, wraps=wraps)
+    for shard in ("shard-0", "shard-1"):
+        wait_for(lambda shard=shard: recorded(tmp_path, shard) > 8000, seconds=60)
+    cluster.workers[1].kill()
+    (code, said), (other, _), (killed, _) = cluster.ended()
+    assert (code, other, killed) == (4, 4, -signal.SIGKILL), said
+    assert "is gone" in said
+    run = latest(tmp_path)
+    assert "is gone" in json.loads((run.path / "manifest.json").read_text())["died"][0]
+    cold = run.trace.kind(Kind.BOOT).where("status", "cold")
+    assert set(cold["shard"].tolist()) == {10, 11}
+
+
+def test_a_worker_that_comes_late_takes_no_operator_from_his_rollout(tmp_path):
+    profiles = {"slow": {"install": {"fixed": "12s"}, "reboot": {"fixed": "100ms"}}}
+    operators = [{"part": f"{nth}/2", "pauseAfter": "8s", "pauseFor": "1s"} for nth in (1, 2)]
+    cluster = Cluster(tmp_path, scenario(tmp_path, fleet=SLOW, profiles=profiles, operators=operators), wraps=[()])
+    wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
+    cluster.one_more()
+    codes = cluster.ended()
+    assert [code for code, _ in codes] == [0, 0, 0], codes
+    assert "(index 1) reported as ready" in codes[0][1]
+    told = Counter(latest(tmp_path).trace.kind(Kind.ROLLOUT).texts("status"))
+    assert (told["begin"], told["pause"], told["resume"]) == (2, 2, 2)

@@ -1,5 +1,6 @@
 """`fleetsim run --metrics`: what Prometheus is told is what the trace holds, and speaks of no device."""
 
+import asyncio
 import re
 import socket
 import time
@@ -13,6 +14,7 @@ from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
 from simulator.worlds.metrics import Known
 from simulator.worlds.progress import Now
+from simulator.worlds.roles import Gate
 from tests.worlds.running import fleetsim, latest, scenario, start, wait_for
 
 
@@ -89,6 +91,23 @@ def test_each_process_says_how_it_is(scraped):
         assert last["fleetsim_process_resident_bytes", process] > 1 << 20
         assert last["fleetsim_process_cpu_share", process] >= 0
         assert last["fleetsim_process_loop_lag_seconds", process] >= 0
+        assert last["fleetsim_process_open_files", process] > 2
+    counting = {name[1] for name in last if name[0] == "fleetsim_process_unsent"}
+    assert counting == {"application", "shard-0", "shard-1"}
+
+
+def test_who_waits_for_a_turn_to_connect_is_counted_as_unsent():
+    async def main():
+        gate = Gate(1)
+        await gate.acquire()
+        second = asyncio.ensure_future(gate.acquire())
+        await asyncio.sleep(0)
+        held = gate.waiting
+        gate.release()
+        await second
+        return held, gate.waiting
+
+    assert asyncio.run(main()) == (1, 0)
 
 
 def test_no_label_names_a_device(scraped):

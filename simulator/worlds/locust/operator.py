@@ -14,6 +14,7 @@ from locust.exception import StopUser
 from simulator.worlds.locust.session import session_of, set_session
 
 _LOOK_S = 0.5
+_RATE = 10.0  # operators that begin in a second, where nobody says
 
 
 class Operator(HttpUser):
@@ -84,5 +85,7 @@ class Schedule(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """(operators, how many of them a second)."""
         assert self.runner is not None
-        session = session_of(self.runner.environment)
-        return None if session.over else (session.due(), 10.0)
+        environment = self.runner.environment
+        session, options = session_of(environment), environment.parsed_options
+        rate = float((options and options.spawn_rate) or _RATE)
+        return None if session.over else (session.due(), rate)
