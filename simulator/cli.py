@@ -146,6 +146,7 @@ def _led(scenario: Scenario, out: Path, command: str, options: Options, workers:
         raise ScenarioError(f"{scenario.name}: Locust drives the live world; add --world live, or use fleetsim run")
     if not workers:
         raise ScenarioError(f"{scenario.name}: no worker is there for the devices, only some that carry servers")
+    options.apart = True
     repeat = f"{command} --seed {scenario.seed}"
     path, judgement = runs.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers, options.carried))
     numbers = _written(path, judgement)

@@ -61,7 +61,8 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
     here = target.own_broker and local(options.host("storage"))
     if target.bind_address and not here and not options.ifaddr:
         raise ScenarioError("target.bind_address: devices do not know their address; name it with --ifaddr")
-    return limits.sources(devices, options.ifaddr, loopback=here, ports=limits.ephemeral_ports())
+    sharing = -(-devices // options.processes) if options.apart and not here else devices
+    return limits.sources(sharing, options.ifaddr, loopback=here, ports=limits.ephemeral_ports())
 
 
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:

@@ -35,6 +35,7 @@ class Options:
     processes: int = 1
     pooled: bool = False
     ifaddr: list[str] = field(default_factory=list)
+    apart: bool = False  # shards may be on hosts of their own, which have source addresses of their own
     allow_remote: list[str] = field(default_factory=list)
     bind: str = LOOPBACK  # an address of this host: our servers listen there, and devices find them there
     broker_port: int = 0

@@ -69,3 +69,14 @@ session.end()
 print(session.claim())
 """)
     assert said == "['now', 'soon'] True\nNone\n"
+
+
+def test_a_workers_own_source_addresses_are_its_shards():
+    said = patched("""
+from simulator.worlds.locust.parts import here
+told = {"name": "shard-0", "sources": [None]}
+print(here(told, ["192.0.2.2"]), here(told, []), here({"command": "go"}, ["192.0.2.2"]))
+""")
+    assert said == (
+        "{'name': 'shard-0', 'sources': ['192.0.2.2']} {'name': 'shard-0', 'sources': [None]} {'command': 'go'}\n"
+    )

@@ -75,7 +75,9 @@ def _or_leave(flag: str) -> Iterator[None]:
 
 def _work(environment: Environment, runner: Runner) -> None:
     """Start shards for who leads, and hear of rollouts."""
-    parts = Parts(lambda what: runner.send_message(_TO_MASTER, what))
+    options = environment.parsed_options  # a worker's own, which a test's replace
+    sources = (options.ifaddr or ()) if options is not None and isinstance(runner, WorkerRunner) else ()
+    parts = Parts(lambda what: runner.send_message(_TO_MASTER, what), sources)
 
     def hear(environment: Environment, msg: Any, **more: Any) -> None:
         what = msg.data

@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,10 +26,10 @@ Send = Callable[[dict[str, Any]], None]
 
 
 class Parts:
-    """The parts of this worker, by name."""
+    """The parts of this worker, by name; `sources` are its host's addresses for the devices to bind, where it named some."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, sources: Sequence[str] = ()) -> None:
+        self._send, self._sources = send, tuple(sources)
         self._parts: dict[str, _Part] = {}
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Parts:
             self._send({"part": name, "run": what["run"], "clock": _clock()})
         elif (part := self._parts.get(name)) is not None:
             if what["do"] == "line":
-                part.write(what["line"])
+                part.write(here(what["line"], self._sources))
             else:
                 part.close()
 
@@ -52,6 +52,11 @@ class Parts:
         """End them all: the conductor is gone, or nobody needs them any more."""
         for part in self._parts.values():
             part.close()
+
+
+def here(line: dict[str, Any], sources: Sequence[str]) -> dict[str, Any]:
+    """What a part is told, with this host's own source addresses where they were named."""
+    return {**line, "sources": [*sources]} if sources and "sources" in line else line
 
 
 def _clock() -> dict[str, Any]:
