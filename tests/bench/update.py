@@ -66,6 +66,7 @@ async def fleet(kind, way, port, devices):
         tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, record, Dice(1, thing))))
     await told("connected")  # and the last `get` is answered
     record.flush()
+    batches.clear()
     gc.collect()
     memory = (resident_bytes() - before) / devices / 1024
     gc.freeze()
@@ -73,7 +74,8 @@ async def fleet(kind, way, port, devices):
     await told("ready")
     used = time.process_time() - cpu
     record.flush()
-    answered = sum(batch["kind"].to_pylist().count(Kind.ANSWER) for batch in batches)
+    rows = [row for batch in batches for row in batch.select(["kind", "job"]).to_pylist()]
+    answered = sum(row["kind"] == Kind.ANSWER and row["job"] is not None for row in rows)
     if answered != devices:
         sys.exit(f"{kind}: {answered} of {devices} updates were answered")
     for task in tasks:
