@@ -1,9 +1,9 @@
 #!/bin/sh
-# Everything the tests need, then all of them: an environment of its own, and mosquitto and chromium from Debian's packages.
+# Everything the tests need, then all of them: an environment of its own, and what Debian packages of the rest.
 set -eu
 cd "$(dirname "$0")/.."
 missing=""
-for package in mosquitto chromium; do
+for package in mosquitto chromium docker-compose; do
     PATH="$PATH:/usr/sbin" command -v "$package" >/dev/null || missing="$missing $package"
 done
 if [ -n "$missing" ]; then

@@ -136,6 +136,7 @@ def _both(first: Sink, second: Sink) -> Sink:
     def sink(batch: pa.RecordBatch) -> None:
         first(batch)
         second(batch)
+        signals.insist()
 
     return sink
 

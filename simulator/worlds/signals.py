@@ -5,14 +5,30 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
+_came = False
 
 
 def heed() -> None:
     """From now on both raise KeyboardInterrupt, also where a script's background job inherited SIGINT as ignored."""
+    global _came
+    _came = False
     for number in BOTH:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _came
+    _came = True
+    raise KeyboardInterrupt
+
+
+def insist() -> None:
+    """Raise KeyboardInterrupt where one came before: pyarrow swallows what is raised while it loads its parts."""
+    if _came:
+        raise KeyboardInterrupt
 
 
 @contextmanager

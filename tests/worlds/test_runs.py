@@ -1,11 +1,20 @@
 """What a run directory says of its run."""
 
+import contextlib
 import json
+import os
+import signal
 
+import pytest
 import yaml
 
+from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
-from simulator.worlds.runs import manifest_of
+from simulator.model.verdict import Verdict
+from simulator.trace.recorder import Recorder
+from simulator.worlds import signals, virtual
+from simulator.worlds.runs import manifest_of, run
+from simulator.worlds.stack import Options
 from tests.worlds.running import fleetsim
 
 
@@ -27,3 +36,27 @@ def test_a_report_that_cannot_be_written_is_said_in_a_line(tmp_path):
     code, _, err = fleetsim("report", run)
     assert code == 3
     assert err.splitlines() == [f"fleetsim: {run}/report.html: Is a directory"]
+
+
+@pytest.fixture
+def handlers():
+    before = {number: signal.getsignal(number) for number in signals.BOTH}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", signals.BOTH)
+def test_an_interrupt_that_a_library_swallows_ends_the_run_with_the_next_batch(tmp_path, monkeypatch, handlers, number):
+    def swallowing(scenario, sink):
+        record = Recorder(lambda: 0, sink)
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+        record(Kind.RUN)
+        record.flush()
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(virtual, "run", swallowing)
+    path, judgement = run(parse_scenario("{world: virtual}"), tmp_path, "", Options())
+    assert judgement.verdict is not Verdict.PASS
+    assert json.loads((path / "manifest.json").read_text())["incomplete"] == ["interrupted"]
