@@ -56,6 +56,10 @@ Key = Annotated[str | None, typer.Option(envvar="FLEETSIM_KEY", help="its key")]
 Insecure = Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not check certificates")]
 
 
+_NOT_SELF_TESTED = ("broker", "database", "storage", "fault", "operators", "metrics", "csv", "html", "junit",
+                    "check_determinism")  # fmt: skip
+
+
 @app.command()
 def run(
     scenario: ScenarioName,
@@ -159,6 +163,9 @@ def _self_tested(flags: Mapping[str, Any]) -> int:
     """Measure what this machine can drive, and print it; the exit code."""
     from simulator.worlds import selftest
 
+    if given := next((name for name in _NOT_SELF_TESTED if flags[name]), None):
+        flag = f"--{given.replace('_', '-')}"
+        raise ScenarioError(f"{flag}: --self-test drives the devices alone, against a null backend; leave {flag} out")
     options, silent = _options(flags), flags["as_json"] or flags["quiet"]
     tell = _say_nothing if silent else partial(print, flush=True)
     ramp = flags["ramp"] or f"{selftest.RAMP * options.processes}/s"

@@ -44,6 +44,14 @@ def test_a_person_gets_a_table_and_a_sentence(tmp_path):
     assert "\n  bound by  nothing yet: 5 devices" in out
 
 
+@pytest.mark.parametrize("words", [("--broker", "mosquitto"), ("--fault", "F5-herd"), ("--check-determinism",)])
+def test_what_would_mean_nothing_is_refused(tmp_path, words):
+    code, out, err = fleetsim("run", scenario(tmp_path), "--self-test", "-c", 5, *words)
+    assert (code, out) == (3, "")
+    said = "--self-test drives the devices alone, against a null backend"
+    assert err == f"fleetsim: {words[0]}: {said}; leave {words[0]} out\n"
+
+
 def test_more_devices_than_files_are_refused_before_the_start(tmp_path):
     code, out, err = fleetsim("run", scenario(tmp_path), "--self-test", "-c", 100_000_000)
     assert code == 3
