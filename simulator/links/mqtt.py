@@ -32,10 +32,11 @@ from simulator.links.base import MqttOptions
 from simulator.model.errors import LinkError, PeerError
 
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
-_PING = PingReqPacket().write()
+_PING, _BYE = PingReqPacket().write(), DisconnectPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
 _puback = partial(struct.Struct("!HH").pack, 0x4002)  # MQTT 5 3.4.2.1: success needs no more than the packet id
 _DRAIN_S = 1.0  # how long a broker may take to close
+_HELD = 64  # packets that wait for the end of the loop's turn
 
 
 class LeanDelivery:
@@ -53,7 +54,7 @@ class LeanDelivery:
         """PUBACK, once."""
         wire, self._wire = self._wire, None
         if wire is not None and self.packet_id is not None:
-            wire.puback(self.packet_id)
+            wire.send(_puback(self.packet_id))
 
 
 class _Wire(asyncio.Protocol):
@@ -76,7 +77,8 @@ class _Wire(asyncio.Protocol):
     def __init__(self, link: LeanMqtt) -> None:
         self._link = link
         self.wheel = _wheel()
-        self._rest = self._held = b""
+        self._rest = b""
+        self._held: list[bytes] = []
         self.alive = self.paused = self.stalled = self.pinged = False
         self.sent = 0  # when something was sent last, in turns of the wheel
         self.transport: asyncio.Transport | None = None
@@ -116,28 +118,23 @@ class _Wire(asyncio.Protocol):
         self._link.wake_writer()
 
     def send(self, data: bytes) -> None:
-        """Write, if the connection still is; a stalled one holds it back."""
+        """Write, together with what else is said in this turn of the loop, if the connection still is."""
         if not self.alive:
             return
-        if self._held:
-            data, self._held = self._held + data, b""
-        if self.stalled:
-            self._held = data
-        else:
-            assert self.transport is not None
-            self.transport.write(data)
-            self.sent = self.wheel.turn
-
-    def puback(self, packet_id: int) -> None:
-        """Acknowledge together with what is sent next, or at the end of the loop's turn: a report often follows."""
         if not self._held:
             self.wheel.hold(self)
-        self._held += _puback(packet_id)
+        self._held.append(data)
+        if len(self._held) >= _HELD:
+            self.flush()
 
     def flush(self) -> None:
-        """Write what is held back, unless the connection is stalled."""
-        if self._held:
-            self.send(b"")
+        """Write what is held, unless the connection is stalled."""
+        if self._held and self.alive and not self.stalled:
+            assert self.transport is not None
+            data = b"".join(self._held)
+            self._held.clear()
+            self.transport.write(data)
+            self.sent = self.wheel.turn
 
     def end(self, reason: str) -> None:
         """Cut the connection, once, and tell the link."""
@@ -221,7 +218,7 @@ class LeanMqtt:
         self._window = answer.receive_max
         keep_alive = o.keep_alive_s if answer.server_keep_alive is None else answer.server_keep_alive
         if keep_alive:
-            _wheel().watch(wire, max(1, keep_alive * 3 // 4))
+            wire.wheel.watch(wire, max(1, keep_alive * 3 // 4))
         if answer.session_present:
             for data in (self._unacked or {}).values():
                 wire.send(bytes((data[0] | _DUP,)) + data[1:])  # MQTT 5 4.4.0-1
@@ -242,13 +239,13 @@ class LeanMqtt:
             )
             for pattern in filters
         ]
-        packet = SubscribePacket(self._fresh_id(), wanted).write()
+        timer = wire.wheel.loop.call_later(
+            self._options.connect_timeout_s, wire.end, "the broker did not answer a SUBSCRIBE"
+        )
         try:
-            async with asyncio.timeout(self._options.connect_timeout_s):
-                answer = await self._ask(wire, packet)
-        except TimeoutError:
-            wire.end("no SUBACK")
-            raise LinkError("the broker did not answer a SUBSCRIBE") from None
+            answer = await self._ask(wire, SubscribePacket(self._fresh_id(), wanted).write())
+        finally:
+            timer.cancel()
         assert isinstance(answer, SubAckPacket)
         for pattern, reason in zip(filters, answer.reason_codes, strict=True):
             if int(reason) >= 0x80:
@@ -259,7 +256,7 @@ class LeanMqtt:
         """Hand the message over; waits for the receive maximum and for a full socket. Raises LinkError."""
         wire = self._require()
         while wire.paused or (qos and self._unacked is not None and len(self._unacked) >= self._window):
-            self._room = asyncio.get_running_loop().create_future()
+            self._room = wire.wheel.loop.create_future()
             try:
                 await self._room
             finally:
@@ -327,13 +324,18 @@ class LeanMqtt:
         wire = self._wire
         if wire is not None and wire.alive:
             assert wire.transport is not None
-            wire.send(DisconnectPacket().write())
+            wire.send(_BYE)
+            wire.flush()
             wire.alive = False
             self.lost(wire, "closed")
             # the broker closes: were we to do it, its PUBACKs would meet a reset, which costs it what it has not read
-            wire.gone = asyncio.get_running_loop().create_future()
-            await asyncio.wait([wire.gone], timeout=_DRAIN_S)
-            wire.transport.abort()
+            wire.gone = wire.wheel.loop.create_future()
+            timer = wire.wheel.loop.call_later(_DRAIN_S, wire.transport.abort)
+            try:
+                await wire.gone
+            finally:
+                timer.cancel()
+                wire.transport.abort()
 
     # ---- what the wire tells
 
@@ -381,7 +383,7 @@ class LeanMqtt:
     # ---- within
 
     async def _ask(self, wire: _Wire, data: bytes) -> ConnAckPacket | SubAckPacket:
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answer = wire.wheel.loop.create_future()
         wire.send(data)
         try:
             return await self._answer
@@ -425,7 +427,7 @@ def _connect_packet(o: MqttOptions) -> bytes:
 
 
 class _Wheel:
-    """What the wires of one loop share: one timer a second for all keep-alives, one call a turn for all PUBACKs.
+    """What the wires of one loop share: one timer a second for all keep-alives, one call a turn for all that is said.
 
     A wire is pinged when it has sent nothing for its interval, and cut when the ping was not answered by the next.
     """

@@ -8,6 +8,7 @@ Usage: python -m tests.bench.link [CONNECTIONS]
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -84,6 +85,13 @@ DEVICES = {
 }
 
 
+def failed(task):
+    """A device that fails would be waited for forever; runs close to one another run out of ports."""
+    if not task.cancelled() and task.exception() is not None:
+        print(f"a device failed: {task.exception()}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 async def fleet(make, port, connections):
     """Connect all and say so; then, from the parent's word until every device has finished, CPU is counted. The
     connections stay until the parent closes our stdin."""
@@ -96,6 +104,7 @@ async def fleet(make, port, connections):
     for i in range(connections):
         options = MqttOptions("127.0.0.1", port, f"d{i}", f"d{i}", thing_password("k", f"d{i}"), gate=gate)
         tasks.append(asyncio.ensure_future(make(options, f"d{i}", connected, finished, over)))
+        tasks[-1].add_done_callback(failed)
     await connected.complete.wait()
     gc.collect()
     memory = (resident_bytes() - before) / connections / 1024
@@ -129,7 +138,8 @@ async def serve(link, connections):
 def measure(kind, server, connections):
     words = [sys.executable, "-m", "tests.bench.link", "child", kind, str(server.port), str(connections)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
+        if process.stdout.readline() != "ready\n":
+            sys.exit(f"{kind}: not all devices are connected")
         before = cpu_s(server.pid)
         process.stdin.write("go\n")
         process.stdin.flush()
