@@ -52,7 +52,7 @@ def children_cpu():
 
 
 def main() -> None:
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     for profile in ("wifi", "flaky"):
         for name, way in (("an hour", HOUR), ("at once", AT_ONCE)):
             one(f"{profile}, {name}", parse_scenario(SCENARIO.format(profile=profile, swarm=0, **way)), seeds)
