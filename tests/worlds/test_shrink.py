@@ -108,6 +108,26 @@ def test_the_command_leaves_a_scenario_that_fails_alone(tmp_path):
     assert "S11-true-success" in text
 
 
+LATE = {
+    "world": "virtual",
+    "fleet": {"devices": 20, "profile": "wifi", "ramp": "2s"},
+    "rollout": {"size": "4KiB", "timeoutConfig": {"inProgressTimeout": "20s"}},
+    "faults": [{"fault": "F9-cut", "share": "30%"}, {"fault": "F4-broker-killed", "at": "1s", "for": "2m"}],
+    "thresholds": {"converged": ">= 95%"},
+}
+
+
+def test_a_server_that_must_be_killed_stays_and_what_needs_no_fault_is_left_without(left):
+    found = shrink.shrink(rundir.open_run(left(LATE)))
+    assert [fault.fault for fault in found.scenario.faults] == ["F4-broker-killed"]
+    assert found.scenario.faults[0].times is None
+    mishaps = {"worn": {"mishaps": {"install": {"error": "100%"}}}}
+    needless = {**LATE, "fleet": {**LATE["fleet"], "profile": "worn"}, "profiles": mishaps}
+    found = shrink.shrink(rundir.open_run(left(needless)))
+    assert found.scenario.faults == ()
+    assert len(found.scenario.fleet.present) == 1
+
+
 def test_what_cannot_be_shrunk_is_said(tmp_path):
     (tmp_path / "good.yaml").write_text(yaml.safe_dump({"world": "virtual", "fleet": {"devices": 3}}))
     fleetsim("run", tmp_path / "good.yaml", "--out", tmp_path / "out")
