@@ -190,7 +190,9 @@ def text(summary: dict[str, Any], report: str) -> str:
         lines += [f"    {name}: {spelled(part)}" for name, part in parts]
     lines += [f"  {fault['fault']}: {struck(fault)}" for fault in summary["faults"]]
     times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
-    lines.append(f"  converged after  {times}" + (f"  ({summary['stuck']:,} stuck)" if summary["stuck"] else ""))
+    lines.append(
+        f"  converged after  {times}" + (f"  ({summary['stuck']:,} never converged)" if summary["stuck"] else "")
+    )
     lines += ["", f"  {'step':<14}{'count':>10}" + "".join(f"{h:>11}" for h in QUANTILES)]
     for name, q in summary["phases_s"].items():
         lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{seconds(q[h]):>11}" for h in QUANTILES))

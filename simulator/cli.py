@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulator import __version__
 from simulator.model.errors import FleetsimError, PartDied, ScenarioError
 from simulator.model.quantity import many, share
 from simulator.worlds.nopandas import hide_pandas
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # what a verb needs is imported when it is called: the others
     from simulator.model.scenario import Scenario
     from simulator.worlds.stack import Options
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ScenarioName = Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")]
 RunPath = Annotated[Path, typer.Argument(help="a run directory")]
@@ -58,6 +59,19 @@ Insecure = Annotated[bool, typer.Option(envvar="FLEETSIM_INSECURE", help="do not
 
 _NOT_SELF_TESTED = ("broker", "database", "storage", "fault", "operators", "metrics", "csv", "html", "junit",
                     "check_determinism")  # fmt: skip
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"fleetsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def fleetsim(
+    version: Annotated[bool, typer.Option("--version", help="print it", callback=_version, is_eager=True)] = False,
+) -> None:
+    """What holds for every verb."""
 
 
 @app.command()
@@ -121,6 +135,7 @@ def run(
         raise typer.Exit(differs is not None)
     from simulator.worlds import runs
 
+    copies = _copies(html=html, junit=junit, csv=csv)
     carriers = dict(one.split("=", 1) for one in carried or ())
     options = _options({**flags, "processes": processes if led is None else led, "carried": carriers})
     if led is not None:
@@ -131,14 +146,23 @@ def run(
     repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
     path, judgement = runs.run(loaded, out, repeat, options, quiet=quiet)
     _report(path, judgement, as_json=as_json, quiet=quiet)
-    for name, copy in (
-        ("report.html", html),
-        ("junit.xml", junit),
-        ("devices.csv", csv and Path(f"{csv}_devices.csv")),
-    ):
-        if copy:
-            shutil.copyfile(path / name, copy)
+    for name, copy in copies.items():
+        shutil.copyfile(path / name, copy)
     raise typer.Exit(judgement.exit_code)
+
+
+def _copies(*, html: Path | None, junit: Path | None, csv: str | None) -> dict[str, Path]:
+    """Which of a run's files are also wanted where. Raises ScenarioError, before anything runs, for a place that there
+    is not."""
+    wanted = (
+        ("--html", "report.html", html),
+        ("--junit", "junit.xml", junit),
+        ("--csv", "devices.csv", csv and Path(f"{csv}_devices.csv")),
+    )
+    for flag, _, place in wanted:
+        if place and not place.parent.is_dir():
+            raise ScenarioError(f"{flag}: there is no directory {place.parent}; make it, or name another")
+    return {name: place for _, name, place in wanted if place}
 
 
 def _led(scenario: Scenario, out: Path, command: str, options: Options, workers: int) -> int:
@@ -393,12 +417,24 @@ def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operato
     from simulator.worlds.shipped import find
 
     path = find(word)
-    scenario = load_scenario(path, laid)
+    try:
+        scenario = load_scenario(path, laid)
+    except ScenarioError as error:
+        raise _of_flag(error, laid) from None
     try:
         runs.sensible(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
     return with_operators(runs.with_faults(scenario, faults), operators)
+
+
+def _of_flag(error: ScenarioError, laid: Mapping[str, Any]) -> ScenarioError:
+    """The same error; where a flag is at fault, its own and not the file's."""
+    for key in laid:
+        _, found, said = str(error).partition(f": {key}: ")
+        if found:
+            return ScenarioError(f"--{_LAID[key].replace('_', '-')}: {said}")
+    return error
 
 
 def _without(words: list[str], flag: str) -> list[str]:

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from simulator import __version__
 from simulator.model.scenario import load_scenario
 from tests.worlds.running import ROOT, fleetsim, latest, start, wait_for
 
@@ -201,6 +202,26 @@ def test_an_interrupted_virtual_run_stays_readable(tmp_path, number):
     assert "interrupted" in out
     assert "Traceback" not in err
     assert len(latest(tmp_path / "r").trace) > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--ramp", "5"), "--ramp: '5' is not a ramp; write 200/s (devices a second) or 30s (all within)"),
+        (("--world", "vritual"), "--world: Input should be 'live' or 'virtual'"),
+        (("--html", "nowhere/r.html"), "--html: there is no directory nowhere; make it, or name another"),
+        (("--csv", "nowhere/r"), "--csv: there is no directory nowhere; make it, or name another"),
+        (("--junit", "nowhere/r.xml"), "--junit: there is no directory nowhere; make it, or name another"),
+    ],
+)
+def test_a_wrong_flag_is_named_itself_before_anything_runs(tmp_path, words, said):
+    code, out, err = fleetsim("run", written(tmp_path), *words, "--out", tmp_path / "r")
+    assert (code, out, err) == (3, "", f"fleetsim: {said}\n")
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_version_is_told():
+    assert fleetsim("--version") == (0, f"fleetsim {__version__}\n", "")
 
 
 def test_overrides_reach_the_scenario(tmp_path):

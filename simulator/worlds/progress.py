@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -87,8 +88,15 @@ class Live:
 
     def _draw(self, text: str) -> None:
         if self._on:
-            self._stream.write(f"\r{text}\x1b[K")
+            self._stream.write(f"\r{text[: self._columns()]}\x1b[K")
             self._stream.flush()
+
+    def _columns(self) -> int | None:
+        """How much has room: what goes on in the next row would stay there."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns - 1
+        except OSError:  # no terminal
+            return None
 
     def clear(self) -> None:
         """Take the line away."""
