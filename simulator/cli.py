@@ -4,6 +4,7 @@ not PASS, 3 nothing was started, 4 a part of ours died."""
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -209,7 +210,7 @@ def _self_tested(flags: Mapping[str, Any]) -> int:
 def explore(
     scenario: ScenarioName,
     seeds: Annotated[int, typer.Option(envvar="FLEETSIM_SEEDS", min=1, help="how many")] = 1000,
-    first_seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_SEED", min=0)] = None,
+    first_seed: Annotated[int | None, typer.Option(envvar="FLEETSIM_FIRST_SEED", min=0, max=2**62)] = None,
     processes: Annotated[int, typer.Option(envvar="FLEETSIM_PROCESSES", min=1, help="for the runs")] = 1,
     out: Annotated[Path | None, typer.Option(envvar="FLEETSIM_OUT", help="not runs/explore/SCENARIO")] = None,
     as_json: Annotated[bool, typer.Option("--json", envvar="FLEETSIM_JSON", help="print JSON alone")] = False,
@@ -669,6 +670,9 @@ _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 def main() -> None:
     """Obey the command line: our own errors become one clear message and exit code 3. Raises KeyboardInterrupt."""
     hide_pandas()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may have no ✓
     try:
         code = app(standalone_mode=False)
     except PartDied as error:
@@ -680,10 +684,11 @@ def main() -> None:
     except BrokenPipeError:
         code = 2
     except OSError as error:
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error.filename is None and not full:
             raise
-        print(f"fleetsim: {error.filename}: {error.strerror}", file=sys.stderr)
-        code = 4 if error.errno == errno.ENOSPC else 3
+        print(f"fleetsim: {error.filename or 'it could not be written'}: {error.strerror}", file=sys.stderr)
+        code = 4 if full else 3
     except Exception as error:  # typer's usage errors carry their own text
         show = getattr(error, "show", None)
         if show is None:

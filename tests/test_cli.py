@@ -1,9 +1,11 @@
 """The command line as its users meet it: codes, messages, files, and which setting outweighs which."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import jsonschema
 import pytest
@@ -209,15 +211,41 @@ def test_an_interrupted_virtual_run_stays_readable(tmp_path, number):
     [
         (("--ramp", "5"), "--ramp: '5' is not a ramp; write 200/s (devices a second) or 30s (all within)"),
         (("--world", "vritual"), "--world: Input should be 'live' or 'virtual'"),
+        (
+            ("--world", "live", "--broker", "mqtt://[::1"),
+            "target.broker: 'mqtt://[::1' is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST",
+        ),
+        (
+            ("--world", "live", "--storage", "http://[::1/x"),
+            "target.artifact_url: 'http://[::1/x' is no http:// or https:// URL",
+        ),
+        (("--world", "live", "--ifaddr", "192.0.2.1"), "--ifaddr 192.0.2.1: Cannot assign requested address"),
+        (
+            ("--world", "live", "--bind", "::1"),
+            "--bind ::1: name one IPv4 address of this machine, by which devices will find it",
+        ),
         (("--html", "nowhere/r.html"), "--html: there is no directory nowhere; make it, or name another"),
         (("--csv", "nowhere/r"), "--csv: there is no directory nowhere; make it, or name another"),
         (("--junit", "nowhere/r.xml"), "--junit: there is no directory nowhere; make it, or name another"),
     ],
 )
 def test_a_wrong_flag_is_named_itself_before_anything_runs(tmp_path, words, said):
-    code, out, err = fleetsim("run", written(tmp_path), *words, "--out", tmp_path / "r")
+    code, out, err = fleetsim("run", written(tmp_path), *words, "--out", tmp_path / "r", "--quiet")
     assert (code, out, err) == (3, "", f"fleetsim: {said}\n")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_terminal_without_the_marks_gets_others(tmp_path):
+    code, out, err = fleetsim("run", written(tmp_path), "--out", tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert code == 0, out + err
+    assert "? L2-convergence" in out
+
+
+def test_a_file_that_may_not_grow_is_said_in_4(tmp_path):
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))
+    code, _, err = fleetsim("run", written(tmp_path), "--out", tmp_path / "r", "--quiet", preexec_fn=limit)
+    assert (code, err.splitlines()[-1]) == (4, "fleetsim: it could not be written: File too large")
+    assert "Traceback" not in err
 
 
 def test_the_version_is_told():

@@ -41,7 +41,7 @@ PartOf = Annotated[tuple[int, int], *_unit(quantity.part, ["1/3"])]
 class Part(BaseModel):
     """Every block of a scenario: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 # ---- what a device is like
@@ -69,6 +69,10 @@ class Distribution(Part):
             raise ValueError("give exactly one of fixed, uniform, normal, lognormal, exponential, quantiles")
         if self.quantiles is not None and not _growing(self.quantiles):
             raise ValueError("quantiles are at least two pairs (share, value), both growing, from share 0 to 1")
+        if self.uniform is not None and self.uniform[0] > self.uniform[1]:
+            raise ValueError("the lower bound is more than the upper")
+        if self.lognormal is not None and not 0 <= self.lognormal[1] <= 10:
+            raise ValueError("sigma is a number from 0 to 10, of the logarithm")
         if self.max is not None and self.min > self.max:
             raise ValueError("min is more than max")
         if self.fixed is not None and not self.min <= self.fixed <= (self.fixed if self.max is None else self.max):
@@ -267,7 +271,7 @@ class Cohort(Part):
 class Fleet(Part):
     """The devices: how many, how they are called, how fast they come."""
 
-    devices: int = Field(100, ge=1)
+    devices: int = Field(100, ge=1, le=100_000_000)
     thing: str = Field("device-%i", description="%i is the index")
     client_id: str = Field("%u", description="%i is the index, %u the thing")
     username: str = Field("%u", description="%u is the thing, %c the client id; for an external broker")
@@ -423,7 +427,9 @@ _SEGMENT = r"^[A-Za-z0-9_.+~@-]+$"  # it stands in the paths of URLs
 class Words(Part):
     """Blocks that speak AWS Jobs' words: camelCase in the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class RateIncrease(Words):
@@ -584,7 +590,7 @@ class Fault(Part):
         default_factory=dict, alias="with", description="the fault's own settings"
     )
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     @property
     def from_the_start(self) -> bool:
@@ -615,7 +621,7 @@ class Scenario(Part):
 
     name: str = "unnamed"
     description: str = ""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**63)
     world: Literal["live", "virtual"] = "live"
     fleet: Fleet = Fleet()
     profiles: dict[str, Profile] = Field(default_factory=dict)
@@ -774,6 +780,8 @@ def parse_scenario(
     """The same, from text."""
     try:
         data = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ScenarioError(f"{where}: its blocks are nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

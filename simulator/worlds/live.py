@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -33,7 +32,15 @@ from simulator.worlds.children import Clock
 from simulator.worlds.desk import Desk
 from simulator.worlds.health import cpu_s, resident_bytes, wait_share, waited_s
 from simulator.worlds.progress import Now
-from simulator.worlds.stack import Options, Stack, listen_address, refuse_no_address, refuse_remote
+from simulator.worlds.stack import (
+    Options,
+    Stack,
+    broker_address,
+    listen_address,
+    refuse_no_address,
+    refuse_remote,
+    split,
+)
 from simulator.worlds.stages import Outcome, Stop, conduct
 
 _POLL_S = 0.1
@@ -49,6 +56,8 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
         raise ScenarioError("target.kind external needs a target.broker URL, such as mqtt://host:1883")
     if target.kind == "external" and target.artifact_url is None:
         raise ScenarioError("target.kind external needs target.artifact_url: where devices find the new software")
+    if not target.own_broker:
+        broker_address(target.broker, options)
     if target.artifact_url is not None:
         refuse_remote("target.artifact_url", _host(target.artifact_url), options)
     if options.metrics is not None:
@@ -81,7 +90,7 @@ def _refuse_stalling_what_cannot(scenario: Scenario, options: Options) -> None:
 
 def _host(url: str) -> str:
     """An http URL's host. Raises ScenarioError for anything else."""
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ScenarioError(f"target.artifact_url: {url!r} is no http:// or https:// URL")
     return parts.hostname
@@ -101,8 +110,13 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
     epoch = time.time() - time.monotonic()
     stop = Stop()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        signals.note()
+        stop.set()
+
     for number in signals.BOTH:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
         world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)

@@ -13,20 +13,24 @@ _came = False
 
 def heed() -> None:
     """From now on both raise KeyboardInterrupt, also where a script's background job inherited SIGINT as ignored."""
-    global _came
-    _came = False
     for number in BOTH:
         signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _came
-    _came = True
+    note()
     raise KeyboardInterrupt
 
 
+def note() -> None:
+    """One came."""
+    global _came
+    _came = True
+
+
 def insist() -> None:
-    """Raise KeyboardInterrupt where one came before: pyarrow swallows what is raised while it loads its parts."""
+    """Raise KeyboardInterrupt where one came before: a live run may have been about to end, and pyarrow swallows what
+    is raised while it loads its parts."""
     if _came:
         raise KeyboardInterrupt
 

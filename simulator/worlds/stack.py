@@ -7,11 +7,12 @@ import ipaddress
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from simulator import __version__
 from simulator.backend.mosquitto import Mosquitto
@@ -83,9 +84,17 @@ def listen_address(key: str, text: str, options: Options) -> tuple[str, int]:
     return host, int(port)
 
 
+def split(url: str) -> SplitResult:
+    """A URL's parts; none of one that is not a URL at all."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # of a bracket that is not closed
+        return SplitResult("", "", "", "", "")
+
+
 def broker_address(url: str, options: Options) -> dict[str, Any]:
     """A broker's URL as the links want it. Raises ScenarioError for a bad one, or one that is not allowed."""
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ScenarioError(
             f"target.broker: {url!r} is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST"
@@ -108,13 +117,21 @@ def broker_address(url: str, options: Options) -> dict[str, Any]:
 
 
 def refuse_no_address(options: Options) -> None:
-    """Raise ScenarioError for a --bind that is no one address."""
+    """Raise ScenarioError for a --bind that is no one address, and for an --ifaddr that this machine has not."""
     try:
-        whole = ipaddress.ip_address(options.bind).is_unspecified
+        whole = ipaddress.IPv4Address(options.bind).is_unspecified
     except ValueError:
         whole = True
     if whole:
-        raise ScenarioError(f"--bind {options.bind}: name one address of this machine, by which devices will find it")
+        raise ScenarioError(
+            f"--bind {options.bind}: name one IPv4 address of this machine, by which devices will find it"
+        )
+    for source in [] if options.apart else options.ifaddr:  # of other hosts each has its own
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as made:
+                made.bind((source, 0))
+        except (OSError, OverflowError) as error:
+            raise ScenarioError(f"--ifaddr {source}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _database(name: str) -> Path | None:

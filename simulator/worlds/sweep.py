@@ -133,6 +133,7 @@ def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None]
         tell(f"  {done + 1} of {len(turns)}: {plan.spelled(load)}{f', time {nth + 1}' if nth else ''}")
         try:
             ended = _one(plan, held, load, nth, measure, tell, quiet=quiet)
+            signals.insist()
         except KeyboardInterrupt:
             ended = "interrupted"
         except PartDied as error:

@@ -84,6 +84,18 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one(text, s
     ("text", "said"),
     [
         ("run_time: 5x", "s.yaml:1: run_time: '5x' is not a duration; write 30s, 5m or 1h30m"),
+        ("seed: 9223372036854775808", "s.yaml:1: seed: Input should be less than 9223372036854775808"),
+        ("fleet: {devices: 1000000000}", "s.yaml:1: fleet.devices: Input should be less than or equal to 100000000"),
+        ("rollout: {maximumPerMinute: .inf}", "s.yaml:1: rollout.maximumPerMinute: Input should be a finite number"),
+        (
+            "profiles: {slow: {install: {uniform: [30s, 5s]}}}",
+            "s.yaml:1: profiles.slow.install: the lower bound is more than the upper",
+        ),
+        (
+            "profiles: {slow: {install: {lognormal: [3s, 500]}}}",
+            "s.yaml:1: profiles.slow.install: sigma is a number from 0 to 10, of the logarithm",
+        ),
+        ("x: " + "[" * 5000, "s.yaml: its blocks are nested too deeply"),
         ("run_time: .inf", "s.yaml:1: run_time: inf is not a duration; write 30s, 5m or 1h30m"),
         ("rollout:\n  size: 16K", "s.yaml:2: rollout.size: '16K' is not a size; write 16KiB or 32MB"),
         (

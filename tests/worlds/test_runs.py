@@ -39,7 +39,8 @@ def test_a_report_that_cannot_be_written_is_said_in_a_line(tmp_path):
 
 
 @pytest.fixture
-def handlers():
+def handlers(monkeypatch):
+    monkeypatch.setattr(signals, "_came", False)
     before = {number: signal.getsignal(number) for number in signals.BOTH}
     yield
     for number, handler in before.items():

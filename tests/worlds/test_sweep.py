@@ -11,7 +11,7 @@ from reports.capacity import FIELDS
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import RolloutSpec
 from simulator.model.verdict import Finding, Judgement, Verdict
-from simulator.worlds import health, limits, runs
+from simulator.worlds import health, limits, runs, signals
 from simulator.worlds import sweep as sweeping
 from simulator.worlds.stack import Options
 from tests.test_cli import written
@@ -122,7 +122,7 @@ def test_another_scenario_does_not_go_on_there(done, tmp_path):
         (("--devices", "10", "--repeat", "0"), "repeat"),
         (("--devices", "10", "--link", "rope"), "--link rope"),
         (("--devices", "10", "--out", "/proc/none/x"), "/proc/none"),
-        (("--devices", "10", "--run-time", "soon"), "run_time"),
+        (("--devices", "10", "--run-time", "soon"), "--run-time: 'soon' is not a duration"),
     ],
     ids=str,
 )
@@ -301,6 +301,20 @@ def test_a_limit_of_the_machine_ends_the_sweep_with_what_to_change(tmp_path, mon
     with pytest.raises(ScenarioError, match="ask for fewer devices"):  # nothing was started
         run_(plan((5000,)), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_signal_in_a_loads_last_moments_keeps_it_and_begins_no_other(tmp_path, monkeypatch):
+    real = runs.run
+    monkeypatch.setattr(signals, "_came", False)
+
+    def ending(*words, **options):
+        ended = real(*words, **options)
+        monkeypatch.setattr(signals, "_came", True)
+        return ended
+
+    monkeypatch.setattr(runs, "run", ending)
+    made = run_(plan(), tmp_path / "r")
+    assert ([p["load"] for p in made["points"]], made["ended"]) == ([5], "at 5 devices: interrupted")
 
 
 def test_a_part_that_dies_ends_the_sweep_and_its_point_is_run_again(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from locust.dispatch import UsersDispatcher
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
+from simulator.worlds import signals
 from simulator.worlds.locust import flags, health, tab
 from simulator.worlds.locust.lead import Lead
 from simulator.worlds.locust.operator import Operator, Schedule
@@ -58,8 +59,9 @@ def begin(environment: Environment, runner: Runner, **more: Any) -> None:
             host = socket.gethostbyname(said.bind or "localhost")
         runner.send_message(_CARRIES, {"server": said.carry or "", "host": host})
     else:
-        if said.headless:  # while a headless test goes on Locust heeds Ctrl-C alone
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if said.headless:  # Locust heeds Ctrl-C alone, and not where a script's background job inherited it as ignored
+            for number in signals.BOTH:
+                signal.signal(number, signal.default_int_handler)
         _master(environment, runner)
 
 
@@ -104,6 +106,7 @@ def _work(environment: Environment, runner: Runner) -> None:
 
 def _master(environment: Environment, runner: Runner) -> None:
     """Lead a run with each test."""
+    said: Any = environment.parsed_options
     carries: dict[str, dict[str, str]] = {}  # worker -> server and host; nothing: a shard
     workers: dict[str, str] = {}  # part -> the worker that has it
 
@@ -136,6 +139,9 @@ def _master(environment: Environment, runner: Runner) -> None:
     @environment.events.test_stopping.add_listener
     @environment.events.quitting.add_listener
     def stop(**more: Any) -> None:
+        if said.headless:  # it ends now, and a second signal ends it no sooner
+            for number in signals.BOTH:
+                signal.signal(number, signal.SIG_IGN)
         lead.finish("interrupted")
 
     @environment.events.quit.add_listener
