@@ -26,6 +26,9 @@ def main() -> None:
     except KeyboardInterrupt:  # of a verb that had started something
         print("fleetsim: interrupted", file=sys.stderr)
         sys.exit(2)
+    finally:  # how it ended is known: a signal in the interpreter's own last moments changes nothing
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

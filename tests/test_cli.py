@@ -248,6 +248,21 @@ def test_a_file_that_may_not_grow_is_said_in_4(tmp_path):
     assert "Traceback" not in err
 
 
+LAST_MOMENT = """
+import atexit, os, signal
+from simulator import __main__, cli
+cli.main = lambda: None
+for number in (signal.SIGINT, signal.SIGTERM):
+    atexit.register(os.kill, os.getpid(), number)
+__main__.main()
+"""
+
+
+def test_a_signal_after_the_end_does_not_change_how_it_ended():
+    done = subprocess.run([sys.executable, "-c", LAST_MOMENT], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_version_is_told():
     assert fleetsim("--version") == (0, f"fleetsim {__version__}\n", "")
 
