@@ -20,6 +20,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     from simulator import cli
+    from simulator.worlds import signals
 
     try:
         cli.main()
@@ -27,8 +28,7 @@ def main() -> None:
         print("fleetsim: interrupted", file=sys.stderr)
         sys.exit(2)
     finally:  # how it ended is known: a signal in the interpreter's own last moments changes nothing
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        signals.ignore()
 
 
 if __name__ == "__main__":

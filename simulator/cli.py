@@ -189,7 +189,7 @@ def _self_tested(flags: Mapping[str, Any]) -> int:
     from simulator.worlds import selftest
 
     if given := next((name for name in _NOT_SELF_TESTED if flags[name]), None):
-        flag = f"--{given.replace('_', '-')}"
+        flag = _flag(given)
         raise ScenarioError(f"{flag}: --self-test drives the devices alone, against a null backend; leave {flag} out")
     options, silent = _options(flags), flags["as_json"] or flags["quiet"]
     tell = _say_nothing if silent else partial(print, flush=True)
@@ -358,7 +358,10 @@ def serve(
     from simulator.worlds.shipped import find
 
     laid = _laid(flags)
-    loaded = load_scenario(find(scenario), laid) if scenario else parse_scenario("{name: serve}", "serve", laid)
+    if scenario:
+        loaded = load_scenario(find(scenario), laid, _FLAGS)
+    else:
+        loaded = parse_scenario("{name: serve}", "serve", laid, flags=_FLAGS)
     raise typer.Exit(serving(loaded, _options(flags)))
 
 
@@ -381,6 +384,11 @@ def mosquitto(
     print(directory / "mosquitto.conf")
 
 
+def _flag(name: str) -> str:
+    """A parameter's name, as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
 _LAID = {
     "fleet.devices": "devices",
     "fleet.ramp": "ramp",
@@ -392,6 +400,7 @@ _LAID = {
     "target.database": "database",
     "target.artifact_url": "storage",
 }
+_FLAGS = {key: _flag(name) for key, name in _LAID.items()}
 
 
 def _laid(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -418,24 +427,12 @@ def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operato
     from simulator.worlds.shipped import find
 
     path = find(word)
-    try:
-        scenario = load_scenario(path, laid)
-    except ScenarioError as error:
-        raise _of_flag(error, laid) from None
+    scenario = load_scenario(path, laid, _FLAGS)
     try:
         runs.sensible(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
     return with_operators(runs.with_faults(scenario, faults), operators)
-
-
-def _of_flag(error: ScenarioError, laid: Mapping[str, Any]) -> ScenarioError:
-    """The same error; where a flag is at fault, its own and not the file's."""
-    for key in laid:
-        _, found, said = str(error).partition(f": {key}: ")
-        if found:
-            return ScenarioError(f"--{_LAID[key].replace('_', '-')}: {said}")
-    return error
 
 
 def _without(words: list[str], flag: str) -> list[str]:

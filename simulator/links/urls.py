@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Collection
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from simulator.model.errors import LinkError
 from simulator.model.io import Request
@@ -23,6 +23,14 @@ def local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def parts_of(url: str) -> SplitResult:
+    """A URL's parts; all of them empty where it is no URL at all."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # of a bracket that is not closed
+        return SplitResult("", "", "", "", "")
 
 
 def refuse_unmeant(host: str, hosts: Collection[str] | None) -> None:

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -427,9 +427,7 @@ _SEGMENT = r"^[A-Za-z0-9_.+~@-]+$"  # it stands in the paths of URLs
 class Words(Part):
     """Blocks that speak AWS Jobs' words: camelCase in the file."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
 class RateIncrease(Words):
@@ -590,7 +588,7 @@ class Fault(Part):
         default_factory=dict, alias="with", description="the fault's own settings"
     )
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(populate_by_name=True)
 
     @property
     def from_the_start(self) -> bool:
@@ -756,13 +754,16 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def load_scenario(path: Path, overrides: dict[str, Any] | None = None) -> Scenario:
-    """Read a scenario file; `overrides` are dotted keys laid over it. Raises ScenarioError naming file, line and key."""
+def load_scenario(
+    path: Path, overrides: dict[str, Any] | None = None, flags: Mapping[str, str] | None = None
+) -> Scenario:
+    """Read a scenario file; `overrides` are dotted keys laid over it, each by the flag that `flags` tells of
+    it. Raises ScenarioError naming file, line and key, or the flag."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from None
-    return parse_scenario(text, str(path), overrides, default_name=path.stem)
+    return parse_scenario(text, str(path), overrides, default_name=path.stem, flags=flags)
 
 
 def located(path: Path, error: ScenarioError) -> ScenarioError:
@@ -775,7 +776,11 @@ def located(path: Path, error: ScenarioError) -> ScenarioError:
 
 
 def parse_scenario(
-    text: str, where: str = "scenario", overrides: dict[str, Any] | None = None, default_name: str = "unnamed"
+    text: str,
+    where: str = "scenario",
+    overrides: dict[str, Any] | None = None,
+    default_name: str = "unnamed",
+    flags: Mapping[str, str] | None = None,
 ) -> Scenario:
     """The same, from text."""
     try:
@@ -797,7 +802,8 @@ def parse_scenario(
         return Scenario.model_validate(data)
     except ValidationError as error:
         node = yaml.compose(text, Loader=_Loader)
-        raise ScenarioError("\n".join(_explain(e, node, where) for e in error.errors())) from None
+        given = {key: flag for key, flag in (flags or {}).items() if key in (overrides or {})}
+        raise ScenarioError("\n".join(_explain(e, node, where, given) for e in error.errors())) from None
 
 
 def _lay(data: dict[str, Any], path: list[str], value: Any) -> None:
@@ -808,7 +814,7 @@ def _lay(data: dict[str, Any], path: list[str], value: Any) -> None:
     data[last] = value
 
 
-def _explain(error: Any, node: Any, where: str) -> str:
+def _explain(error: Any, node: Any, where: str, flags: Mapping[str, str]) -> str:
     path = [str(p) for p in error["loc"] if p != "[key]" and not str(p).startswith("function-")]
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and (key := re.match(r"([a-zA-Z_]\w*(?:\.\w+)*): ", text)):
@@ -824,6 +830,8 @@ def _explain(error: Any, node: Any, where: str) -> str:
     elif error["type"] in ("model_type", "dict_type"):
         keys = _keys_of(path)
         text = "write a block of keys" + (f", such as {', '.join(keys[:4])}" if keys else " and values")
+    if flag := flags.get(".".join(path)):
+        return f"{flag}: {text}"
     line = _line(node, path)
     return f"{where}:{line}: {'.'.join(path)}: {text}" if line else f"{where}: {'.'.join(path) or 'scenario'}: {text}"
 

@@ -20,7 +20,7 @@ from simulator.links.asgi import serve
 from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
 from simulator.links.loop import run_live
-from simulator.links.urls import local
+from simulator.links.urls import local, parts_of
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KILLED, Kind
 from simulator.model.io import Request
@@ -39,7 +39,6 @@ from simulator.worlds.stack import (
     listen_address,
     refuse_no_address,
     refuse_remote,
-    split,
 )
 from simulator.worlds.stages import Outcome, Stop, conduct
 
@@ -90,7 +89,7 @@ def _refuse_stalling_what_cannot(scenario: Scenario, options: Options) -> None:
 
 def _host(url: str) -> str:
     """An http URL's host. Raises ScenarioError for anything else."""
-    parts = split(url)
+    parts = parts_of(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ScenarioError(f"target.artifact_url: {url!r} is no http:// or https:// URL")
     return parts.hostname

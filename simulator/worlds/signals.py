@@ -17,6 +17,12 @@ def heed() -> None:
         signal.signal(number, _interrupt)
 
 
+def ignore() -> None:
+    """From now on both change nothing: what remains is the end."""
+    for number in BOTH:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     note()
     raise KeyboardInterrupt

@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from simulator import __version__
 from simulator.backend.mosquitto import Mosquitto
-from simulator.links.urls import local, refuse_unmeant
+from simulator.links.urls import local, parts_of, refuse_unmeant
 from simulator.model.errors import LinkError, PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds import setting
@@ -84,17 +84,9 @@ def listen_address(key: str, text: str, options: Options) -> tuple[str, int]:
     return host, int(port)
 
 
-def split(url: str) -> SplitResult:
-    """A URL's parts; none of one that is not a URL at all."""
-    try:
-        return urlsplit(url)
-    except ValueError:  # of a bracket that is not closed
-        return SplitResult("", "", "", "", "")
-
-
 def broker_address(url: str, options: Options) -> dict[str, Any]:
     """A broker's URL as the links want it. Raises ScenarioError for a bad one, or one that is not allowed."""
-    parts = split(url)
+    parts = parts_of(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ScenarioError(
             f"target.broker: {url!r} is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST"

@@ -60,7 +60,7 @@ def begin(environment: Environment, runner: Runner, **more: Any) -> None:
         runner.send_message(_CARRIES, {"server": said.carry or "", "host": host})
     else:
         if said.headless:  # Locust heeds Ctrl-C alone, and not where a script's background job inherited it as ignored
-            for number in signals.BOTH:
+            for number in signals.BOTH:  # Python's own handler: gevent prints a traceback of what another raises
                 signal.signal(number, signal.default_int_handler)
         _master(environment, runner)
 
@@ -140,8 +140,7 @@ def _master(environment: Environment, runner: Runner) -> None:
     @environment.events.quitting.add_listener
     def stop(**more: Any) -> None:
         if said.headless:  # it ends now, and a second signal ends it no sooner
-            for number in signals.BOTH:
-                signal.signal(number, signal.SIG_IGN)
+            signals.ignore()
         lead.finish("interrupted")
 
     @environment.events.quit.add_listener
