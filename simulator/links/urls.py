@@ -40,13 +40,16 @@ def refuse_unmeant(host: str, hosts: Collection[str] | None) -> None:
 
 
 def redirected(request: Request, status: int, location: str | None) -> Request | None:
-    """The request that a response asks for; None where it is no redirect.
+    """The request that a response asks for; None where it is no redirect. Raises LinkError for one to what is no URL.
 
     RFC 9110 15.4: 303 asks with GET; an Authorization header stays with its own host.
     """
     if status not in _REDIRECTS or location is None:
         return None
-    url, headers = urljoin(request.url, location), request.headers
+    try:
+        url, headers = urljoin(request.url, location), request.headers
+    except ValueError:
+        raise LinkError(f"redirected to what is no URL: {location!r}") from None
     if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
         headers = tuple((name, value) for name, value in headers if name != "authorization")
     if status == 303 and request.method != "HEAD":

@@ -147,6 +147,8 @@ async def five_redirects_are_followed_and_no_more(road: Road) -> None:
     for path in ("/moved/6", "/round"):
         with pytest.raises(LinkError, match="redirects"):
             await link.request(road.get(path))
+    with pytest.raises(LinkError, match="redirected to what is no URL"):
+        await link.request(road.get("/nowhere"))
     await link.close()
 
 

@@ -39,6 +39,8 @@ def page(request: Request) -> Response:
         return _whole(302, b"elsewhere", ("location", f"/moved/{left}" if left else "/hello"))
     if path == "/away":
         return _whole(302, b"", ("location", "http://device.invalid/hello"))
+    if path == "/nowhere":
+        return _whole(302, b"", ("location", "http://[::1/hello"))
     if path == "/round":
         return _whole(307, b"", ("location", "/round"))
     if path == "/echo":
