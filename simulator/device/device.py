@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -192,7 +193,8 @@ class Device:
         """Stay on until the power goes; why it went."""
         try:
             async with asyncio.timeout(0 if self._off else None) as self._power:
-                await self._powered()
+                if self._off:
+                    await self._go_dark()
                 await self._stay_connected(due)
         except TimeoutError:
             if not self._off:
@@ -216,15 +218,14 @@ class Device:
             if self._power is not None:
                 self._power.reschedule(self._loop.time())
 
-    async def _powered(self) -> None:
-        """Go no further in the turn in which the power went."""
-        if self._off:
-            await self._loop.create_future()
+    async def _go_dark(self) -> None:
+        """Go no further: the power's timeout ends whoever waits here, in the turn in which the power went."""
+        await self._loop.create_future()
 
     async def _cut_power(self) -> None:
-        """Switch off, and go no further: the power's timeout ends whoever waits here."""
+        """Switch off, and go no further."""
         self._power_off("power-cut")
-        await self._loop.create_future()
+        await self._go_dark()
 
     def _retire(self) -> None:
         active = self._agent.flash.active
@@ -271,7 +272,8 @@ class Device:
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
             signals = await session.hear(None if until == _NEVER else until)
-            await self._powered()  # what arrives with the loss of power is not heard, and the broker keeps it
+            if self._off:  # what arrives with the loss of power is not heard, and the broker keeps it
+                await self._go_dark()
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return
@@ -503,7 +505,8 @@ class Device:
         assert execution is not None
         artifact = execution.artifact
         try:
-            await self._powered()
+            if self._off:
+                await self._go_dark()
             fetched = await self._fetch()
             if fetched:
                 self._heed(markers(fetched.head))
@@ -633,10 +636,13 @@ class Device:
     def _mishap(self, stage: Stage) -> str | None:
         """How this stage goes wrong, by the profile or by a marker in the software; None where it does not."""
         way: str | None = self._draws.mishap(stage)
-        mark = None if way else next((mark for mark in self._agent.flash.marks if mark.stage == stage), None)
-        way = mark.way if mark else way
+        cause = None
+        for mark in () if way else self._agent.flash.marks:
+            if mark.stage == stage:
+                way, cause = mark.way, mark.text
+                break
         if way is not None:
-            self._note_mishap(stage, way, mark.text if mark else None)
+            self._note_mishap(stage, way, cause)
         return way
 
     def _note_mishap(self, stage: Stage, way: str, cause: str | None) -> None:
@@ -644,7 +650,8 @@ class Device:
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
-        await self._powered()
+        if self._off:
+            await self._go_dark()
         way = self._mishap(stage)
         if way == "slow":
             seconds *= self._spec.profile.slow_factor
@@ -682,9 +689,9 @@ class Device:
 
     def _enter(self, phase: Phase) -> None:
         """Move to another phase, by the table, and record how long the last one took."""
-        left = self._agent.move(phase)
-        span_us = None if left is Phase.IDLE else self._since(self._entered)
-        self._entered = self._loop.time()
+        left, now = self._agent.move(phase), self._loop.time()
+        span_us = None if left is Phase.IDLE else round((now - self._entered) * 1e6)
+        self._entered = now
         self._record(Kind.PHASE, self._thing, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
         if self._spec.harm is not None and (act := self._spec.harm.at_phase(phase)):
             self._power_off(act)
@@ -705,8 +712,11 @@ class Device:
         )
 
     def _note_piece(self, piece: Piece) -> None:
-        detail = {"offset": piece.offset, "etag": piece.etag} | ({"error": piece.error} if piece.error else {})
-        detail |= {"retry_after_s": piece.retry_after_s} if piece.retry_after_s else {}
+        detail: dict[str, object] = {"offset": piece.offset, "etag": piece.etag}
+        if piece.error:
+            detail["error"] = piece.error
+        if piece.retry_after_s:
+            detail["retry_after_s"] = piece.retry_after_s
         self._record(
             Kind.DOWNLOAD,
             self._thing,
@@ -718,7 +728,7 @@ class Device:
         )
 
 
-async def run_device(
+def run_device(
     spec: DeviceSpec,
     dialect: DeviceDialect,
     wires: Wires,
@@ -726,8 +736,8 @@ async def run_device(
     dice: Dice,
     due: float | None = None,
     made: type[Device] = Device,
-) -> None:
-    """Run one device until cancelled. `due` is when it should have started (the loop's clock); `made` is how it was
-    built."""
+) -> Coroutine[Any, Any, None]:
+    """One device, to be run until cancelled. `due` is when it should have started (the loop's clock); `made` is how it
+    was built."""
     device = made(spec, dialect, wires, record, dice)
-    await device.live(asyncio.get_running_loop().time() if due is None else due)
+    return device.live(asyncio.get_running_loop().time() if due is None else due)

@@ -119,7 +119,7 @@ class AtlasDevice:
     """What a device says and hears; implements `DeviceDialect`. `address` is told with the initial state: a backend
     may bind URLs to it. `known` is an artifact whose hash need not be announced."""
 
-    __slots__ = ("_address", "_credential", "_example", "_known", "_thing", "_topics")
+    __slots__ = ("_address", "_credential", "_example", "_known", "_thing", "_topics", "answers")
     wake_at: float | None = None
 
     def __init__(
@@ -136,13 +136,9 @@ class AtlasDevice:
         self._known = known
         self._topics = topics
         self._example = variant == EXAMPLE
+        self.answers = not self._example  # in the page's own code nobody answers the device
         self._credential = credential
         self._address = address
-
-    @property
-    def answers(self) -> bool:
-        """In the page's own code nobody answers the device."""
-        return not self._example
 
     def open(self, initial: Progress, now: float) -> Step:
         """Subscribe before anything is asked, report the initial state, ask for the desired one."""

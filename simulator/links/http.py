@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -22,14 +21,23 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class _Connection(asyncio.Protocol):
-    """A socket, and the exchange that has it now; `request` is sent as soon as it is open."""
+    """A socket, and the exchange that has it now; `request` is sent as soon as it is open, which `opening` sees to."""
 
-    __slots__ = ("body", "place", "request", "transport")
+    __slots__ = ("body", "opening", "place", "request", "transport")
 
     def __init__(self, place: _Place, request: bytes) -> None:
         self.place, self.request = place, request
+        self.opening: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport | None = None
         self.body: LeanBody | None = None
+
+    def abort(self) -> None:
+        """Cut it, open or not."""
+        self.body = None
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -77,6 +85,7 @@ class LeanBody:
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         connection: _Connection,
         free: list[_Connection] | None,
         head: bool,
@@ -89,13 +98,13 @@ class LeanBody:
         self._connection: _Connection | None = connection
         self._free = free  # where the connection goes when it can be used again
         self._head, self._bound = head, bound
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)  # until the end: they know one another
         self._chunks: deque[bytes] = deque()
         self._received = self._unread = 0
         self._complete = self._paused = False
         self._error: LinkError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop
         self._deadline = loop.time() + timeout_s
         self._timer = loop.call_later(min(connect_s, timeout_s), self._expire, connect_s, timeout_s)
         connection.body = self
@@ -123,10 +132,12 @@ class LeanBody:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self.headers[_lowered(name)] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """The head has arrived."""
+        if self._parser is None:  # of what nobody asked for
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self.headers = {}
@@ -163,10 +174,11 @@ class LeanBody:
             return
         self._complete = True
         self._timer.cancel()
+        parser, self._parser = self._parser, None
         connection, self._connection = self._connection, None
         if connection is not None and connection.transport is not None:
             connection.body = None
-            if self._free is not None and not self._head and self._parser.should_keep_alive():
+            if self._free is not None and not self._head and parser.should_keep_alive():
                 if self._paused:
                     connection.transport.resume_reading()
                 self._free.append(connection)
@@ -180,11 +192,10 @@ class LeanBody:
             return
         self._error = TransferError(why, received=self._received) if self.status else LinkError(why)
         self._timer.cancel()
+        self._parser = None
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.body = None
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.abort()
         self._wake()
 
     def _expire(self, connect_s: float, timeout_s: float) -> None:
@@ -209,34 +220,33 @@ class LeanBody:
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            await self._news()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = self._chunks
-        while True:
-            while chunks:
-                chunk = chunks.popleft()
-                self._unread -= len(chunk)
-                if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
-                    self._paused = False
-                    self._connection.transport.resume_reading()
-                yield chunk
+    def __aiter__(self) -> LeanBody:
+        return self
+
+    async def __anext__(self) -> bytes:  # a generator would cost more: the loop keeps a list of them
+        while not self._chunks:
             if self._error is not None:
                 raise self._error
             if self._complete:
-                return
-            await self._wait()
+                raise StopAsyncIteration
+            await self._news()
+        chunk = self._chunks.popleft()
+        self._unread -= len(chunk)
+        if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
+            self._paused = False
+            self._connection.transport.resume_reading()
+        return chunk
 
-    async def _wait(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class LeanHttp:
@@ -250,9 +260,15 @@ class LeanHttp:
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> LeanBody:
         """Send the request and wait for the head, past redirects. Raises LinkError."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         for _ in range(REDIRECTS_MAX + 1):
-            body = await self._exchange(request, bound, deadline - asyncio.get_running_loop().time())
+            body = self._exchange(loop, request, bound, deadline - loop.time())
+            try:
+                await body.head()
+            except BaseException:
+                body.close()
+                raise
             onward = redirected(request, body.status, body.headers.get("location"))
             if onward is None:
                 return body
@@ -260,33 +276,24 @@ class LeanHttp:
             request = onward
         raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
-    async def _exchange(self, request: Request, bound: int, timeout_s: float) -> LeanBody:
+    def _exchange(self, loop: asyncio.AbstractEventLoop, request: Request, bound: int, timeout_s: float) -> LeanBody:
         o, place = self.options, _place(request.url)
         refuse_unmeant(place[1], o.hosts)
         data = _spelled(request, o)
         free = self._free.setdefault(place, []) if o.pooled else None
         idle = _usable(free)
         connection = idle or _Connection(place, data)
-        limits = bound, o.connect_timeout_s, timeout_s
-        body = LeanBody(connection, free, request.method == "HEAD", *limits)
-        connecting = None
+        body = LeanBody(loop, connection, free, request.method == "HEAD", bound, o.connect_timeout_s, timeout_s)
         if idle is None:
-            connecting = asyncio.get_running_loop().create_task(self._connect(connection, body))
+            connection.opening = loop.create_task(self._open(loop, connection, body))
         elif idle.transport is not None:
             idle.transport.write(data)
-        try:
-            await body.head()
-        except BaseException:
-            body.close()
-            if connecting is not None:
-                connecting.cancel()
-            raise
         return body
 
-    async def _connect(self, connection: _Connection, body: LeanBody) -> None:
+    async def _open(self, loop: asyncio.AbstractEventLoop, connection: _Connection, body: LeanBody) -> None:
         o, (scheme, host, port) = self.options, connection.place
         try:
-            await asyncio.get_running_loop().create_connection(
+            await loop.create_connection(
                 lambda: connection,
                 host,
                 port,
@@ -311,6 +318,11 @@ class LeanHttp:
         self._free.clear()
 
 
+@functools.lru_cache(maxsize=256)
+def _lowered(name: bytes) -> str:
+    return name.decode("latin-1").lower()
+
+
 @functools.lru_cache(maxsize=1024)
 def _origin(scheme: str, netloc: str) -> _Place:
     parts = SplitResult(scheme, netloc, "", "", "")
@@ -332,8 +344,7 @@ def _spelled(request: Request, options: HttpOptions) -> bytes:
     lines = [
         f"{request.method} {path or '/'}{'?' if query else ''}{query} HTTP/1.1",
         f"host: {netloc.rpartition('@')[2]}",
-        *[f"{name}: {value}" for name, value in options.headers],
-        *[f"{name}: {value}" for name, value in request.headers],
+        *[f"{name}: {value}" for name, value in options.headers + request.headers],
     ]
     if request.body or request.method in ("POST", "PUT"):
         lines.append(f"content-length: {len(request.body)}")
