@@ -26,7 +26,7 @@ from simulator.model.events import KINDS, Kind
 from simulator.model.scenario import Profile, Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace.reader import Trace, View, first_difference, in_order
-from simulator.trace.recorder import Record, Recorder
+from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.trace.rundir import Run, folder
 from simulator.worlds import judging, replay, setting, virtual
 from simulator.worlds.replay import Difference, Likeness
@@ -88,12 +88,12 @@ def record_tape(scenario: Scenario, thing: str, until_s: float | None) -> tuple[
 
         return listening
 
+    def counted(clock: Callable[[], int], sink: Sink) -> Recorder:
+        recorders.append(Recorder(clock, sink))
+        return recorders[0]
+
     class Overheard(Nemesis):
         """Its turns are on the tape."""
-
-        def __init__(self, scenario: Scenario, record: Recorder) -> None:
-            super().__init__(scenario, record)
-            recorders.append(record)
 
         def switch(self, nth: int, on: bool) -> None:
             tapings[0].turn(nth, on)
@@ -101,7 +101,9 @@ def record_tape(scenario: Scenario, thing: str, until_s: float | None) -> tuple[
 
     began = time.perf_counter()
     with contextlib.suppress(TimeLimit):  # as far as it was recorded
-        virtual.run(scenario, batches.append, virtual.Parts(road=taped, nemesis=Overheard), until_s=until_s)
+        virtual.run(
+            scenario, batches.append, virtual.Parts(road=taped, nemesis=Overheard, recorder=counted), until_s=until_s
+        )
     took_s = round(time.perf_counter() - began, 3)
     trace = Trace(in_order(batches))
     own = _own(trace, thing)
@@ -176,7 +178,7 @@ def perform(scenario: Scenario, ordinal: int, began_us: int, others: Callable[[T
     async def main(loop: VirtualLoop) -> str:
         recorders.append(Recorder(lambda: loop.now_us, batches.append))
         await asyncio.sleep(began_us / 1e6)
-        return await _perform(alone, others, recorders[0])
+        return await _perform(alone, others, recorders[0].record)
 
     began = time.perf_counter()
     try:

@@ -117,7 +117,8 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
     for number in signals.BOTH:
         loop.add_signal_handler(number, end)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
-        record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        record = recorder.record
         world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
         attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))
         try:
@@ -125,7 +126,7 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
                 return await conduct(world, scenario, _staged(record, world.now, desk), stop)
         finally:
             attending.cancel()
-            record.flush()
+            recorder.flush()
 
 
 def _staged(record: Record, now: Now, desk: Desk) -> Record:
@@ -161,7 +162,7 @@ class _World:
         scenario: Scenario,
         options: Options,
         stack: Stack,
-        record: Recorder,
+        record: Record,
         desk: Desk,
         sources: list[str | None],
     ) -> None:

@@ -36,12 +36,14 @@ _FLUSH_S = 0.5
 class Part:
     """What every role is given: its configuration, the scenario, the record, and the line to the conductor."""
 
-    def __init__(self, config: dict[str, Any], record: Recorder, tally: Tally, watched: Watched | None = None) -> None:
-        self.config, self.record = config, record
+    def __init__(
+        self, config: dict[str, Any], recorder: Recorder, tally: Tally, watched: Watched | None = None
+    ) -> None:
+        self.config, self.recorder, self.record = config, recorder, recorder.record
         self._tally, self._watched = tally, watched
         self.scenario = Scenario.model_validate(config["scenario"])
         self.epoch: float = config["epoch"]
-        self.health = Health(config["name"], record, self.tell)
+        self.health = Health(config["name"], self.record, self.tell)
         self.go = asyncio.Event()
         self.switch: Callable[[int, bool], None] = lambda nth, on: None  # hears of faults
 
@@ -52,7 +54,7 @@ class Part:
 
     def flush(self) -> None:
         """Write what was recorded, and tell the conductor what it counts."""
-        self.record.flush()
+        self.recorder.flush()
         self.tell("progress", **self._tally.take())
         if self._watched is not None:
             if took := self._watched.steps.take():
@@ -109,8 +111,8 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
             if watched is not None:
                 watched(batch)
 
-        record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
-        part = Part(config, record, tally, watched)
+        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
+        part = Part(config, recorder, tally, watched)
         logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))
         chores = [asyncio.ensure_future(_flush(part)), asyncio.ensure_future(part.health.watch())]

@@ -161,7 +161,7 @@ async def shard(part: Part) -> None:
     await part.go.wait()
     fleet = run_fleet(scenario, mine, roads.road, part.record, nemesis, epoch=part.epoch)
     async with _running(fleet) as work:
-        part.record.flush()
+        part.recorder.flush()
         gc.freeze()
         await work
 

@@ -180,13 +180,13 @@ async def _driven(stack: Stack, null: Child, shards: list[Child], load: Load, pa
     await warm.wait()  # what the first flush of a record loads is no device's
     fleet, pids = stack.scenario.fleet, stack.pids()
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
-        record = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
         empty = sum(resident_bytes(shard.pid) for shard in shards)
-        record(Kind.STAGE, phase="ramp")
+        recorder.record(Kind.STAGE, phase="ramp")
         for shard in shards:
             shard.send({"command": "go"})
         await asyncio.sleep(length(fleet.ramp, fleet.devices))
-        record(Kind.STAGE, phase="rollout")
+        recorder.record(Kind.STAGE, phase="rollout")
         null.send({"command": "go"})
         await asyncio.sleep(load.lead_s)
         began_us, before = _now_us(zero_ns), {name: cpu_s(pid) for name, pid in pids.items()}
@@ -195,7 +195,7 @@ async def _driven(stack: Stack, null: Child, shards: list[Child], load: Load, pa
         grown = sum(resident_bytes(shard.pid) for shard in shards) - empty
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(drained.wait(), _DRAIN_S)
-        record.flush()
+        recorder.flush()
     used = {name: after[name] - before[name] for name in pids}
     return Counts((began_us, ended_us), used, grown, said["due"], said["sent"], said["updates"])
 

@@ -35,7 +35,7 @@ from simulator.model.events import Kind
 from simulator.model.io import Request, Response
 from simulator.model.scenario import Deed, Profile, Scenario
 from simulator.model.update import State
-from simulator.trace.recorder import Recorder, Sink
+from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.worlds import setting
 from simulator.worlds.stages import Outcome, conduct
 
@@ -54,6 +54,7 @@ class Parts:
     application: Callable[..., Application] = Application
     nemesis: Callable[..., Nemesis] = Nemesis
     road: Callable[[Road], Road] = field(default=lambda road: road)
+    recorder: Callable[..., Recorder] = Recorder
 
 
 def run(scenario: Scenario, sink: Sink, parts: Parts | None = None, *, until_s: float | None = None) -> Outcome:
@@ -63,9 +64,10 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None, *, until_s: 
     recorders: list[Recorder] = []
 
     async def main(loop: VirtualLoop) -> Outcome:
-        recorders.append(Recorder(lambda: loop.now_us, sink))
-        world = _World(scenario, recorders[0], parts or Parts())
-        return await conduct(world, scenario, recorders[0])
+        made = parts or Parts()
+        recorder = made.recorder(lambda: loop.now_us, sink)
+        recorders.append(recorder)
+        return await conduct(_World(scenario, recorder.record, made), scenario, recorder.record)
 
     try:
         return run_virtual(main, until_s=until_s)
@@ -75,7 +77,7 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None, *, until_s: 
 
 
 class _World:
-    def __init__(self, scenario: Scenario, record: Recorder, parts: Parts) -> None:
+    def __init__(self, scenario: Scenario, record: Record, parts: Parts) -> None:
         self._scenario, self._record, self._parts = scenario, record, parts
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []

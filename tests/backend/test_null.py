@@ -29,7 +29,7 @@ EPOCH = time.time() - time.monotonic()
 def driven(profile, *, variant="atlas", credential=False, pooled=False, rate=100, seconds=0.5, devices=4):
     """(the null backend, the trace) of devices that were offered updates for a while."""
     batches = []
-    record = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
+    recorder = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
 
     async def run():
         server = NullBackend(AtlasReplica(variant=variant), CONTENTS, EPOCH)
@@ -39,7 +39,7 @@ def driven(profile, *, variant="atlas", credential=False, pooled=False, rate=100
             spec = DeviceSpec(thing, profile, Software("1", "urn:1", "0" * 64), 1 << 20, EPOCH)
             dialect = AtlasDevice(thing, variant=variant, credential=credential)
             wires = Wires(LeanMqtt(MqttOptions("127.0.0.1", port, thing, thing, "secret")), http)
-            tasks.append(asyncio.ensure_future(run_device(spec, dialect, wires, record, Dice(1, thing))))
+            tasks.append(asyncio.ensure_future(run_device(spec, dialect, wires, recorder.record, Dice(1, thing))))
         await server.offer(rate, seconds)
         async with asyncio.timeout(20):
             while server.updates < server.sent:  # noqa: ASYNC110
@@ -52,7 +52,7 @@ def driven(profile, *, variant="atlas", credential=False, pooled=False, rate=100
         return server
 
     server = run_live(run)
-    record.flush()
+    recorder.flush()
     return server, Trace(encoded(batches))
 
 

@@ -109,10 +109,10 @@ def served(main, make=HeldDatabase, storage=None, credential=False, events=None)
         leaves = Leaves(storage or Storage("http://s", b"k"), ttl_s=60, credential=credential)
         dialect = AtlasReplica()
         replica = Replica(dialect, mint=leaves.mint, grant=leaves.grant)
-        record = Recorder(lambda: 0, lambda batch: None)
+        recorder = Recorder(lambda: 0, lambda batch: None)
 
         def note(kind, thing="", **columns):
-            record(kind, thing, **columns)
+            recorder.record(kind, thing, **columns)
             if events is not None:
                 events.append((loop.time(), kind, columns.get("status")))
 
@@ -124,7 +124,7 @@ def served(main, make=HeldDatabase, storage=None, credential=False, events=None)
         try:
             return await main(service, link, database)
         finally:
-            record.flush()
+            recorder.flush()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
@@ -284,7 +284,9 @@ def test_a_database_that_fails_ends_the_service_with_its_reason_and_nothing_is_a
     async def main(loop):
         link, dialect = ScriptedLink(), AtlasReplica()
         replica = Replica(dialect, mint=lambda *_: None, grant=lambda *_: None)
-        service = BackendService(link, dialect, replica, FullDatabase(), Recorder(lambda: 0, lambda batch: None), 0.0)
+        service = BackendService(
+            link, dialect, replica, FullDatabase(), Recorder(lambda: 0, lambda batch: None).record, 0.0
+        )
         link.say("state/d/update", reported(1))
         with pytest.raises(PartDied, match="full"):
             await service.run(asyncio.Event())

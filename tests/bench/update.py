@@ -48,11 +48,11 @@ async def fleet(kind, way, port, devices):
     """CPU of an update in µs and memory of an idle device in KiB; between them, a line each way says what goes on."""
     make_mqtt, make_http = LINKS[kind]
     batches = []
-    record = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
+    recorder = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
     gate = asyncio.Semaphore(64)
     http = make_http(HttpOptions())
-    record(Kind.RUN)
-    record.flush()  # what this loads is not a device's
+    recorder.record(Kind.RUN)
+    recorder.flush()  # what this loads is not a device's
     gc.collect()
     before = resident_bytes()
     tasks = []
@@ -63,9 +63,11 @@ async def fleet(kind, way, port, devices):
             thing, PROFILES[way], Software("1", "urn:1", "0" * 64), 1 << 20, time.time() - time.monotonic()
         )
         wires = Wires(make_mqtt(options), http)
-        tasks.append(asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, record, Dice(1, thing))))
+        tasks.append(
+            asyncio.ensure_future(run_device(spec, AtlasDevice(thing), wires, recorder.record, Dice(1, thing)))
+        )
     await told("connected")  # and the last `get` is answered
-    record.flush()
+    recorder.flush()
     batches.clear()
     gc.collect()
     memory = (resident_bytes() - before) / devices / 1024
@@ -73,7 +75,7 @@ async def fleet(kind, way, port, devices):
     cpu = time.process_time()
     await told("ready")
     used = time.process_time() - cpu
-    record.flush()
+    recorder.flush()
     rows = [row for batch in batches for row in batch.select(["kind", "job"]).to_pylist()]
     answered = sum(row["kind"] == Kind.ANSWER and row["job"] is not None for row in rows)
     if answered != devices:

@@ -11,7 +11,7 @@ from simulator.trace.reader import in_order, read_stream
 from simulator.trace.recorder import BATCH_EVENTS, SCHEMA, Recorder, StreamFile
 
 
-def recorder(batches, shard=0, step_us=1):
+def made(batches, shard=0, step_us=1):
     return Recorder(itertools.count(0, step_us).__next__, batches.append, shard=shard)
 
 
@@ -21,10 +21,10 @@ def rows(batches):
 
 def test_each_event_gets_the_time_and_the_next_number():
     batches = []
-    record = recorder(batches, shard=7, step_us=10)
+    recorder = made(batches, shard=7, step_us=10)
     for _ in range(3):
-        record(Kind.RUN)
-    record.flush()
+        recorder.record(Kind.RUN)
+    recorder.flush()
     assert [(r["t_us"], r["shard"], r["seq"]) for r in rows(batches)] == [(0, 7, 1), (10, 7, 2), (20, 7, 3)]
 
 
@@ -32,10 +32,10 @@ def test_every_column_comes_back_as_it_was_given():
     given = {"job": "j", "status": "sent", "phase": "idle", "version": "1", "digest": "d", "doc": 2, "size": 3,
              "span_us": 4, "detail": "é ✓", "token": "r1"}  # fmt: skip
     batches = []
-    record = recorder(batches)
-    record(Kind.OFFER, "device-0", **given)
-    record(Kind.RUN)
-    record.flush()
+    recorder = made(batches)
+    recorder.record(Kind.OFFER, "device-0", **given)
+    recorder.record(Kind.RUN)
+    recorder.flush()
     full, empty = rows(batches)
     assert full == {"t_us": 0, "shard": 0, "seq": 1, "kind": "offer", "thing": "device-0", **given}
     assert {name for name, value in empty.items() if value is None} == set(given)
@@ -44,40 +44,40 @@ def test_every_column_comes_back_as_it_was_given():
 
 def test_members_of_enumerations_are_plain_text():
     batches = []
-    record = recorder(batches)
-    record(Kind.EXECUTION, "a", status=State.SUCCEEDED, phase=Phase.IDLE)
-    record.flush()
+    recorder = made(batches)
+    recorder.record(Kind.EXECUTION, "a", status=State.SUCCEEDED, phase=Phase.IDLE)
+    recorder.flush()
     assert [(r["status"], r["phase"]) for r in rows(batches)] == [("SUCCEEDED", "idle")]
 
 
 def test_batches_are_handed_on_when_full_and_a_flush_of_nothing_is_nothing():
     batches = []
-    record = recorder(batches)
-    record.flush()
+    recorder = made(batches)
+    recorder.flush()
     for _ in range(BATCH_EVENTS + 1):
-        record(Kind.RUN)
+        recorder.record(Kind.RUN)
     assert [batch.num_rows for batch in batches] == [BATCH_EVENTS]
-    record.flush()
-    record.flush()
+    recorder.flush()
+    recorder.flush()
     assert [batch.num_rows for batch in batches] == [BATCH_EVENTS, 1]
 
 
 def test_an_unregistered_kind_is_refused_by_name():
-    record = recorder([])
-    record(Kind.RUN)
-    record("ruhn")
+    recorder = made([])
+    recorder.record(Kind.RUN)
+    recorder.record("ruhn")
     with pytest.raises(ValueError, match="ruhn"):
-        record.flush()
+        recorder.flush()
 
 
 def stream(path, *batches_of, close=True):
     """A stream file with batches of these sizes; unclosed as a killed process leaves it."""
     file = StreamFile(path)
-    record = Recorder(itertools.count().__next__, file)
+    recorder = Recorder(itertools.count().__next__, file)
     for events in batches_of:
         for _ in range(events):
-            record(Kind.PHASE, "device-1", job="j", status="idle")
-        record.flush()
+            recorder.record(Kind.PHASE, "device-1", job="j", status="idle")
+        recorder.flush()
     if close:
         file.close()
     return path

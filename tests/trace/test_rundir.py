@@ -18,10 +18,10 @@ MANIFEST = {"scenario": {"name": "s"}, "complete": True}
 def part(path, shard, times, kind="run"):
     """One recorder's stream below a run directory."""
     with StreamFile(path / "parts" / f"part-{shard}.arrow") as stream:
-        record = Recorder(iter(times).__next__, stream, shard=shard)
+        recorder = Recorder(iter(times).__next__, stream, shard=shard)
         for _ in times:
-            record(kind)
-            record.flush()
+            recorder.record(kind)
+            recorder.flush()
 
 
 def left(root, *, collected=True):

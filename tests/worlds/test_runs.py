@@ -50,11 +50,11 @@ def handlers(monkeypatch):
 @pytest.mark.parametrize("number", signals.BOTH)
 def test_an_interrupt_that_a_library_swallows_ends_the_run_with_the_next_batch(tmp_path, monkeypatch, handlers, number):
     def swallowing(scenario, sink):
-        record = Recorder(lambda: 0, sink)
+        recorder = Recorder(lambda: 0, sink)
         with contextlib.suppress(BaseException):
             os.kill(os.getpid(), number)
-        record(Kind.RUN)
-        record.flush()
+        recorder.record(Kind.RUN)
+        recorder.flush()
         raise AssertionError("not reached")
 
     monkeypatch.setattr(virtual, "run", swallowing)

@@ -62,14 +62,15 @@ def test_more_devices_than_files_are_refused_before_the_start(tmp_path):
 def recorded(work, seconds):
     """(the trace of a shard that does this work, in a loop of its own, the loop's own counts)."""
     batches, began = [], time.monotonic_ns()
-    record = Recorder(lambda: (time.monotonic_ns() - began) // 1000, batches.append, shard=10)
+    recorder = Recorder(lambda: (time.monotonic_ns() - began) // 1000, batches.append, shard=10)
 
     async def shard():
-        record(Kind.STAGE, phase="ramp")
+        recorder.record(Kind.STAGE, phase="ramp")
         for thing in ("device-0", "device-1"):
-            record(Kind.CONNECT, thing, status="new", span_us=0)
+            recorder.record(Kind.CONNECT, thing, status="new", span_us=0)
         tasks = [
-            asyncio.ensure_future(task) for task in (Health("shard-0", record, lambda *a, **k: None).watch(), work())
+            asyncio.ensure_future(task)
+            for task in (Health("shard-0", recorder.record, lambda *a, **k: None).watch(), work())
         ]
         await asyncio.sleep(seconds)
         for task in tasks:
@@ -77,7 +78,7 @@ def recorded(work, seconds):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     run_live(shard)
-    record.flush()
+    recorder.flush()
     return Trace(encoded(batches)), Counts((0, round(seconds * 1e6)), {"shard-0": seconds, "null": 0.1}, 0, 10, 10, 0)
 
 
@@ -111,10 +112,10 @@ def reversed_in(made):
 )
 def test_deltas_that_did_not_go_out_and_devices_that_did_not_come_do_not_count(due, sent, said):
     batches = []
-    record = Recorder(lambda: 1, batches.append)
-    record(Kind.CONNECT, "device-0", status="new", span_us=0)
-    record(Kind.CONNECT, "device-0", status="new", span_us=0)
-    record.flush()
+    recorder = Recorder(lambda: 1, batches.append)
+    recorder.record(Kind.CONNECT, "device-0", status="new", span_us=0)
+    recorder.record(Kind.CONNECT, "device-0", status="new", span_us=0)
+    recorder.flush()
     counts = Counts((0, 1_000_000), {"null": 0.1, "shard-0": 0.2}, 0, due, sent, sent)
     found = judged(Trace(encoded(batches)), parse_scenario(SMALL), counts)
     assert found.reasons[0] == "devices connected: 0.5, allowed 1"

@@ -8,10 +8,10 @@ from simulator.worlds.underway import Underway, Updates
 def recorded(*events):
     """What a process that recorded (t_us, kind, thing, columns) tells."""
     told, clock = Underway(), iter(event[0] for event in events)
-    record = Recorder(lambda: next(clock), told)
+    recorder = Recorder(lambda: next(clock), told)
     for _, kind, thing, columns in events:
-        record(kind, thing, **columns)
-    record.flush()
+        recorder.record(kind, thing, **columns)
+    recorder.flush()
     return told
 
 
