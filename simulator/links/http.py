@@ -21,13 +21,13 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class _Connection(asyncio.Protocol):
-    """A socket, and the exchange that has it now; `request` is sent as soon as it is open, which `opening` sees to."""
+    """A socket, and the exchange that has it now; `request` is sent as soon as it is open, for which `opening` waits."""
 
     __slots__ = ("body", "opening", "place", "request", "transport")
 
     def __init__(self, place: _Place, request: bytes) -> None:
         self.place, self.request = place, request
-        self.opening: asyncio.Task[None] | None = None
+        self.opening: asyncio.Task[Any] | None = None
         self.transport: asyncio.Transport | None = None
         self.body: LeanBody | None = None
 
@@ -263,8 +263,10 @@ class LeanHttp:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for _ in range(REDIRECTS_MAX + 1):
-            body = self._exchange(loop, request, bound, deadline - loop.time())
+            connection, body = self._exchange(loop, request, bound, deadline - loop.time())
             try:
+                if connection.transport is None:
+                    await self._open(loop, connection, body)
                 await body.head()
             except BaseException:
                 body.close()
@@ -276,22 +278,23 @@ class LeanHttp:
             request = onward
         raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
-    def _exchange(self, loop: asyncio.AbstractEventLoop, request: Request, bound: int, timeout_s: float) -> LeanBody:
+    def _exchange(
+        self, loop: asyncio.AbstractEventLoop, request: Request, bound: int, timeout_s: float
+    ) -> tuple[_Connection, LeanBody]:
         o, place = self.options, _place(request.url)
         refuse_unmeant(place[1], o.hosts)
         data = _spelled(request, o)
         free = self._free.setdefault(place, []) if o.pooled else None
-        idle = _usable(free)
-        connection = idle or _Connection(place, data)
+        connection = _usable(free) or _Connection(place, data)
         body = LeanBody(loop, connection, free, request.method == "HEAD", bound, o.connect_timeout_s, timeout_s)
-        if idle is None:
-            connection.opening = loop.create_task(self._open(loop, connection, body))
-        elif idle.transport is not None:
-            idle.transport.write(data)
-        return body
+        if connection.transport is not None:
+            connection.transport.write(data)
+        return connection, body
 
     async def _open(self, loop: asyncio.AbstractEventLoop, connection: _Connection, body: LeanBody) -> None:
         o, (scheme, host, port) = self.options, connection.place
+        connection.opening = task = asyncio.current_task(loop)
+        assert task is not None
         try:
             await loop.create_connection(
                 lambda: connection,
@@ -301,7 +304,12 @@ class LeanHttp:
                 local_addr=(o.source, 0) if o.source else None,
             )
         except (OSError, UnicodeError) as error:
-            body.fail(f"{host}:{port}: {getattr(error, 'strerror', None) or error}")
+            raise LinkError(f"{host}:{port}: {getattr(error, 'strerror', None) or error}") from None
+        except asyncio.CancelledError:
+            if connection.body is not None or task.uncancel():  # by another than the exchange that has failed
+                raise
+        finally:
+            connection.opening = None
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""

@@ -204,6 +204,8 @@ async def a_refused_port_is_the_roads_fault(road: Road) -> None:
     with pytest.raises(LinkError) as refused:
         await link.request(Request("GET", url))
     assert not isinstance(refused.value, TransferError)
+    assert asyncio.current_task().cancelling() == 0  # whoever asked goes on
+    await asyncio.sleep(0)
     await link.close()
 
 
@@ -274,6 +276,8 @@ async def connecting_has_its_own_deadline_and_can_be_given_up(road: Road) -> Non
             await link.request(request, timeout_s=SOON_S)
         assert not isinstance(error.value, TransferError)
         assert 0.15 < loop.time() - began < 1.0
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0)
         asking = asyncio.ensure_future(road.make(HttpOptions()).request(request))
         await asyncio.sleep(0.05)
         asking.cancel()
