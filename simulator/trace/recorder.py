@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from simulator.model.events import COLUMNS, KINDS, SCHEMA_VERSION
@@ -47,13 +48,13 @@ class Recorder:
     """Appends events. `clock` gives whole microseconds since the run began; `shard` names this recorder. Rooms are given
     its `record`, for a bound method is called faster than an object."""
 
-    __slots__ = ("_clock", "_rows", "_seq", "_shard", "_sink")
+    __slots__ = ("_clock", "_done", "_rows", "_shard", "_sink")
 
     def __init__(self, clock: Callable[[], int], sink: Sink, *, shard: int = 0) -> None:
         self._clock = clock
         self._sink = sink
         self._shard = shard
-        self._seq = 0
+        self._done = 0  # events that the sink has
         self._rows: list[tuple[object, ...]] = []
 
     def record(
@@ -72,12 +73,9 @@ class Recorder:
         token: str | None = None,
     ) -> None:
         """Append one event, stamped now; a `Record`, which asks for names."""
-        self._seq = seq = self._seq + 1
         self._rows.append(
             (
                 self._clock(),
-                self._shard,
-                seq,
                 kind,
                 thing,
                 job,
@@ -98,21 +96,24 @@ class Recorder:
     @property
     def count(self) -> int:
         """How many events were recorded so far: the last one's `seq`."""
-        return self._seq
+        return self._done + len(self._rows)
 
     def flush(self) -> None:
         """Hand what was recorded so far to the sink."""
         if self._rows:
             rows, self._rows = self._rows, []
-            self._sink(columns(rows))
+            first, self._done = self._done + 1, self._done + len(rows)
+            self._sink(_columns(rows, self._shard, first))
 
 
-def columns(rows: list[tuple[object, ...]]) -> pa.RecordBatch:
-    """Rows, in the order of `COLUMNS`, as one batch. Raises ValueError for a kind that is not registered."""
-    by_column = list(zip(*rows, strict=True))
-    if unknown := set(by_column[3]) - KINDS.keys():
+def _columns(rows: list[tuple[object, ...]], shard: int, first: int) -> pa.RecordBatch:
+    """Rows, in the order of `COLUMNS` but for shard and sequence, as one batch. Raises ValueError for a kind that is not
+    registered."""
+    t_us, *others = zip(*rows, strict=True)
+    if unknown := set(others[0]) - KINDS.keys():
         raise ValueError(f"event kinds not in the registry: {sorted(unknown)}")
-    arrays = [pa.array(column, type=field.type) for column, field in zip(by_column, SCHEMA, strict=True)]
+    ours = np.full(len(rows), shard, np.int16), np.arange(first, first + len(rows))
+    arrays = [pa.array(column, type=field.type) for column, field in zip((t_us, *ours, *others), SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 

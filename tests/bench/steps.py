@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 import orjson
+import pyarrow as pa
 from locust.stats import RequestStats
 
-from simulator.model.events import COLUMNS
-from simulator.trace.recorder import BATCH_EVENTS, columns
+from simulator.trace.recorder import BATCH_EVENTS, SCHEMA
 from simulator.worlds.led import Joined
 from simulator.worlds.locust.statistics import merge
 from simulator.worlds.steps import Steps
@@ -26,7 +26,7 @@ def batches():
     """A second's events as shards record them: of each update those of a device, in the order of their kinds."""
     moves = [("downloading", "verifying"), ("verifying", "installing"), ("installing", "rebooting"),
              ("rebooting", "confirming"), ("confirming", "reporting"), ("reporting", "idle")]  # fmt: skip
-    rng, rows, names = np.random.default_rng(1), [], list(COLUMNS)
+    rng, rows = np.random.default_rng(1), []
     for nth in range(EVENTS // 14):
         job = f"rollout-1.device-{nth}.0"
         device = [
@@ -41,15 +41,9 @@ def batches():
             ("answer", {"status": "accepted", "job": job}),
         ]
         for kind, more in device:
-            row = dict.fromkeys(names) | {
-                "t_us": int(nth * 1e6 * 14 / EVENTS),
-                "shard": 10,
-                "seq": len(rows),
-                "kind": kind,
-            }
-            row |= {"thing": f"device-{nth}", "span_us": int(rng.lognormal(12, 2)), **more}
-            rows.append(tuple(row[name] for name in names))
-    return [columns(rows[at : at + BATCH_EVENTS]) for at in range(0, len(rows), BATCH_EVENTS)]
+            row = {"t_us": int(nth * 1e6 * 14 / EVENTS), "shard": 10, "seq": len(rows), "kind": kind}
+            rows.append(row | {"thing": f"device-{nth}", "span_us": int(rng.lognormal(12, 2)), **more})
+    return pa.Table.from_pylist(rows, schema=SCHEMA).to_batches(BATCH_EVENTS)
 
 
 def main() -> None:

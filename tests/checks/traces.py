@@ -1,8 +1,9 @@
 """Hand-written traces: a compact list of events becomes a Trace."""
 
-from simulator.model.events import COLUMNS
+import pyarrow as pa
+
 from simulator.trace.reader import Trace, in_order
-from simulator.trace.recorder import columns
+from simulator.trace.recorder import SCHEMA
 
 NEW, OLD = "n" * 64, "o" * 64
 
@@ -11,9 +12,8 @@ def trace(*events):
     """Events as (kind, thing, {column: value}), one microsecond apart."""
     rows = []
     for seq, (kind, thing, fields) in enumerate(events, 1):
-        row = {"t_us": seq, "shard": 0, "seq": seq, "kind": kind, "thing": thing, **fields}
-        rows.append(tuple(row.get(name) for name in COLUMNS))
-    return Trace(in_order([columns(rows)]) if rows else in_order([]))
+        rows.append({"t_us": seq, "shard": 0, "seq": seq, "kind": kind, "thing": thing, **fields})
+    return Trace(in_order([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)]))
 
 
 def update(thing="d-0", job="r.d-0.0", rollout="rollout-1", version="2", digest=NEW, doc=2, **changed):

@@ -18,16 +18,13 @@ from simulator.trace.reader import (
     timeline,
     write_parquet,
 )
-from simulator.trace.recorder import SCHEMA, columns
+from simulator.trace.recorder import SCHEMA
 
 
 def batch(*events):
     """Events as (t_us, shard, seq, kind, thing, {column: value}) in one batch."""
-    rows = []
-    for t_us, shard, seq, kind, thing, *more in events:
-        given = dict(zip(COLUMNS, (t_us, shard, seq, kind, thing), strict=False)) | (more[0] if more else {})
-        rows.append(tuple(given.get(name) for name in COLUMNS))
-    return columns(rows)
+    rows = [dict(zip(COLUMNS, event[:5], strict=False)) | (event[5] if event[5:] else {}) for event in events]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
 def trace(*events):

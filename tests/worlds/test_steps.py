@@ -4,8 +4,9 @@ import subprocess
 import sys
 import textwrap
 
-from simulator.model.events import COLUMNS
-from simulator.trace.recorder import columns
+import pyarrow as pa
+
+from simulator.trace.recorder import SCHEMA
 from simulator.worlds.steps import Joined, Steps
 from tests.worlds.running import ROOT
 
@@ -14,12 +15,11 @@ BEGAN = 1_700_000_000.5
 
 def batch(*events):
     """(t_us, kind, columns) as a recorder hands them on."""
-    names = list(COLUMNS)
-    rows = []
-    for nth, (t_us, kind, more) in enumerate(events):
-        row = dict.fromkeys(names) | {"t_us": t_us, "shard": 10, "seq": nth, "kind": kind, "thing": "d", **more}
-        rows.append(tuple(row[name] for name in names))
-    return columns(rows)
+    rows = [
+        {"t_us": t_us, "shard": 10, "seq": nth, "kind": kind, "thing": "d", **more}
+        for nth, (t_us, kind, more) in enumerate(events)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
 def taken(*events):
