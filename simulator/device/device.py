@@ -41,6 +41,7 @@ from simulator.model.update import Download, Phase, Progress, Status
 from simulator.trace.recorder import Record
 
 _NEVER = math.inf
+_BEGINS = (Reaction.START, Reaction.SUPERSEDE, Reaction.INSTALLED)
 _TRY_AGAIN = (429, 500)  # the replica's codes that say nothing about the request
 _DARK_S = 1.0  # no power cut is shorter: one at every start would let no virtual time pass
 _AGES_S = 1e9  # whatever a backend says of its leave, the record can hold it
@@ -349,16 +350,7 @@ class Device:
             span_us=None if expires is None else self._until(expires),
             detail=request.source,
         )
-        if reaction is Reaction.RUNNING:
-            self._download = request.download
-            if request.source == "get" and not request.download.needs_credential:
-                self._resolve(Leave(request.download.url))
-        elif reaction is Reaction.AGAIN:
-            self._repeats += 1
-            agent.flash.pending = agent.flash.unanswered
-            self._enter(Phase.REPORTING)
-            self._report_end()
-        elif reaction in (Reaction.START, Reaction.SUPERSEDE, Reaction.INSTALLED):
+        if reaction in _BEGINS:
             if agent.phase is not Phase.IDLE:
                 await self._supersede()
             self._download = request.download
@@ -368,6 +360,15 @@ class Device:
                 self._outcome(Status.SUCCESS)
             else:
                 self._start_work()
+        elif reaction is Reaction.RUNNING:
+            self._download = request.download
+            if request.source == "get" and not request.download.needs_credential:
+                self._resolve(Leave(request.download.url))
+        elif reaction is Reaction.AGAIN:
+            self._repeats += 1
+            agent.flash.pending = agent.flash.unanswered
+            self._enter(Phase.REPORTING)
+            self._report_end()
 
     async def _supersede(self) -> None:
         """A newer order: stop what is under way, and say so once."""

@@ -105,7 +105,7 @@ class Again(NamedTuple):
 class Transfer:
     """The state of one download over its requests."""
 
-    __slots__ = ("_artifact", "_bound", "_http", "_keep", "_record", "_size", "_terms", "partial")
+    __slots__ = ("_artifact", "_bound", "_http", "_keep", "_loop", "_record", "_size", "_terms", "partial")
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class Transfer:
         record: Callable[[Piece], None],
     ) -> None:
         self._http, self._artifact, self._terms = http, artifact, terms
+        self._loop = asyncio.get_running_loop()
         self._keep, self._record = keep, record
         self._bound = terms.bound if artifact.size_bytes is None else artifact.size_bytes
         self._afresh()
@@ -143,7 +144,7 @@ class Transfer:
             headers.append(("range", f"bytes={had.received}-"))
             if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
                 headers.append(("if-range", had.etag))
-        status, began, error, again = 0, asyncio.get_running_loop().time(), "", None
+        status, began, error, again = 0, self._loop.time(), "", None
         try:
             self._reach()
             request = Request("GET", leave.url, tuple(headers))
@@ -202,7 +203,7 @@ class Transfer:
 
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
-        loop, bandwidth = asyncio.get_running_loop(), self._terms.bandwidth
+        loop, bandwidth = self._loop, self._terms.bandwidth
         _, etag, received, hasher, head = self.partial
         due = loop.time()
         async for chunk in body:  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -70,6 +69,7 @@ class LeanBody:
         "_connection",
         "_deadline",
         "_error",
+        "_fields",
         "_free",
         "_head",
         "_loop",
@@ -80,6 +80,7 @@ class LeanBody:
         "_unread",
         "_waiter",
         "headers",
+        "on_header",
         "status",
     )
 
@@ -98,8 +99,10 @@ class LeanBody:
         self._connection: _Connection | None = connection
         self._free = free  # where the connection goes when it can be used again
         self._head, self._bound = head, bound
+        self._fields: dict[bytes, bytes] = {}
+        self.on_header = self._fields.__setitem__  # the parser tells one after the other
         self._parser: Any = httptools.HttpResponseParser(self)  # until the end: they know one another
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []  # never many
         self._received = self._unread = 0
         self._complete = self._paused = False
         self._error: LinkError | None = None
@@ -130,19 +133,16 @@ class LeanBody:
 
     # ---- what the parser tells
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self.headers[_lowered(name)] = value.decode("latin-1")
-
     def on_headers_complete(self) -> None:
         """The head has arrived."""
         if self._parser is None:  # of what nobody asked for
             return
         status = self._parser.get_status_code()
         if status < 200:
-            self.headers = {}
+            self._fields.clear()
             return
         self.status = status
+        self.headers = {_lowered(name): value.decode("latin-1") for name, value in self._fields.items()}
         if self._head:
             self._finish()
         self._wake()
@@ -232,7 +232,7 @@ class LeanBody:
             if self._complete:
                 raise StopAsyncIteration
             await self._news()
-        chunk = self._chunks.popleft()
+        chunk = self._chunks.pop(0)
         self._unread -= len(chunk)
         if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
             self._paused = False

@@ -73,7 +73,8 @@ class Recorder:
         token: str | None = None,
     ) -> None:
         """Append one event, stamped now; a `Record`, which asks for names."""
-        self._rows.append(
+        rows = self._rows
+        rows.append(
             (
                 self._clock(),
                 kind,
@@ -90,7 +91,7 @@ class Recorder:
                 token,
             )
         )
-        if len(self._rows) >= BATCH_EVENTS:
+        if len(rows) >= BATCH_EVENTS:
             self.flush()
 
     @property
