@@ -216,8 +216,7 @@ class AtlasDevice:
         if not url:
             return None
         leave = _part(body, "download")
-        desired = _part(body, "state", "desired", "software")
-        version = _text(wanted.get("version")) or _text(desired.get("version"))
+        version = _text(wanted.get("version")) or _text(_part(body, "state", "desired", "software").get("version"))
         expires = leave.get("expiresAt")
         sha256 = _text(leave.get("sha256")).lower() or None
         if sha256 is None and self._known is not None and same_place(self._known.url, url):
