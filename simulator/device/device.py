@@ -220,7 +220,7 @@ class Device:
                 self._power.reschedule(self._loop.time())
 
     async def _go_dark(self) -> None:
-        """Go no further: the power's timeout ends whoever waits here, in the turn in which the power went."""
+        """Go no further in the turn in which the power went: its timeout ends the conversation, which ends the work."""
         await self._loop.create_future()
 
     async def _cut_power(self) -> None:
@@ -651,7 +651,7 @@ class Device:
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
-        if self._off:
+        if self._off and stage != "reboot":  # a start goes on to its end
             await self._go_dark()
         way = self._mishap(stage)
         if way == "slow":

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from simulator.links.memory import MemoryMqtt
 from simulator.model.dice import Dice
 from simulator.model.events import Kind
 from simulator.model.update import Phase
@@ -35,6 +36,23 @@ def test_a_power_cut_at_any_phase_loses_nothing(at):
     assert (world.runs, len(world.of(Kind.COMMIT))) == ("2", 1)
     assert world.answered()[-1].status == "accepted"
     assert world.phase is Phase.IDLE
+
+
+def test_a_power_cut_while_the_device_says_goodbye_before_its_reboot_loses_nothing(monkeypatch):
+    async def cut(link):
+        await close(link)
+        if not worlds[0].of(Kind.BOOT, "power-cut"):
+            worlds[0].cut_power()
+
+    async def story(world):
+        worlds.append(world)
+        await updated(world)
+
+    worlds, close = [], MemoryMqtt.close
+    monkeypatch.setattr(MemoryMqtt, "close", cut)
+    world = play(story)
+    assert len(world.of(Kind.BOOT, "power-cut")) == 1
+    assert world.runs == "2"
 
 
 def test_a_download_goes_on_where_a_power_cut_left_it():
