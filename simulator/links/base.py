@@ -109,6 +109,15 @@ class Body(Protocol):
         """Let go of the connection, whatever is left unread."""
 
 
+async def whole(body: Body) -> Response:
+    """The response with its body, of which the connection is let go however that ends. Raises TransferError."""
+    try:
+        content = b"".join([chunk async for chunk in body])
+    finally:
+        body.close()
+    return Response(body.status, tuple(body.headers.items()), content)
+
+
 class HttpLink(Protocol):
     """One HTTP client. By default each `open` is a fresh connection, as devices do it."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
-from simulator.links.base import HttpOptions
+from simulator.links.base import HttpOptions, whole
 from simulator.links.urls import REDIRECTS_MAX, redirected, refuse_unmeant
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
@@ -36,7 +37,8 @@ class _Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
         elif self.opening is not None:
-            self.opening.cancel()
+            opening, self.opening = self.opening, None  # by which it knows who cancels it
+            opening.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -102,7 +104,7 @@ class LeanBody:
         self._fields: dict[bytes, bytes] = {}
         self.on_header = self._fields.__setitem__  # the parser tells one after the other
         self._parser: Any = httptools.HttpResponseParser(self)  # until the end: they know one another
-        self._chunks: list[bytes] = []  # never many
+        self._chunks: deque[bytes] = deque()
         self._received = self._unread = 0
         self._complete = self._paused = False
         self._error: LinkError | None = None
@@ -118,7 +120,7 @@ class LeanBody:
         """Bytes arrived."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._complete:
                 self.fail(f"not HTTP/1.1: {error}")
 
@@ -232,7 +234,7 @@ class LeanBody:
             if self._complete:
                 raise StopAsyncIteration
             await self._news()
-        chunk = self._chunks.pop(0)
+        chunk = self._chunks.popleft()
         self._unread -= len(chunk)
         if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
             self._paused = False
@@ -266,12 +268,12 @@ class LeanHttp:
             connection, body = self._exchange(loop, request, bound, deadline - loop.time())
             try:
                 if connection.transport is None:
-                    await self._open(loop, connection, body)
+                    await self._connect(loop, connection)
                 await body.head()
+                onward = redirected(request, body.status, body.headers.get("location"))
             except BaseException:
                 body.close()
                 raise
-            onward = redirected(request, body.status, body.headers.get("location"))
             if onward is None:
                 return body
             body.close()
@@ -291,10 +293,11 @@ class LeanHttp:
             connection.transport.write(data)
         return connection, body
 
-    async def _open(self, loop: asyncio.AbstractEventLoop, connection: _Connection, body: LeanBody) -> None:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, connection: _Connection) -> None:
         o, (scheme, host, port) = self.options, connection.place
         connection.opening = task = asyncio.current_task(loop)
         assert task is not None
+        cancelled = task.cancelling()
         try:
             await loop.create_connection(
                 lambda: connection,
@@ -306,16 +309,14 @@ class LeanHttp:
         except (OSError, UnicodeError) as error:
             raise LinkError(f"{host}:{port}: {getattr(error, 'strerror', None) or error}") from None
         except asyncio.CancelledError:
-            if connection.body is not None or task.uncancel():  # by another than the exchange that has failed
+            if connection.opening is not None or task.uncancel() > cancelled:  # by another than the exchange's timer
                 raise
         finally:
             connection.opening = None
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""
-        body = await self.open(request, bound=bound, timeout_s=timeout_s)
-        content = b"".join([chunk async for chunk in body])
-        return Response(body.status, tuple(body.headers.items()), content)
+        return await whole(await self.open(request, bound=bound, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """Close pooled connections."""
@@ -334,7 +335,9 @@ def _lowered(name: bytes) -> str:
 @functools.lru_cache(maxsize=1024)
 def _origin(scheme: str, netloc: str) -> _Place:
     parts = SplitResult(scheme, netloc, "", "", "")
-    return scheme, parts.hostname or "", parts.port or _PORTS[scheme]
+    if not parts.hostname:
+        raise ValueError(netloc)
+    return scheme, parts.hostname, parts.port or _PORTS[scheme]
 
 
 def _place(url: str) -> _Place:
@@ -358,7 +361,10 @@ def _spelled(request: Request, options: HttpOptions) -> bytes:
         lines.append(f"content-length: {len(request.body)}")
     if not options.pooled:
         lines.append("connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body
+    try:
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body
+    except UnicodeEncodeError:
+        raise LinkError(f"not an http URL: {request.url!r}") from None
 
 
 def _usable(free: list[_Connection] | None) -> _Connection | None:

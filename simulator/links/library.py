@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from simulator.links.base import HttpOptions, MqttOptions
+from simulator.links.base import HttpOptions, MqttOptions, whole
 from simulator.links.urls import REDIRECTS_MAX, redirected, refuse_unmeant
 from simulator.model.errors import LinkError, NotSimulated, PeerError, ScenarioError, TransferError
 from simulator.model.io import Request, Response
@@ -487,9 +487,7 @@ class LibraryHttp:
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""
-        body = await self.open(request, bound=bound, timeout_s=timeout_s)
-        content = b"".join([chunk async for chunk in body])
-        return Response(body.status, tuple(body.headers.items()), content)
+        return await whole(await self.open(request, bound=bound, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """Close the session and what it pooled."""

@@ -19,7 +19,7 @@ from simulator.broker.packets import (
     SubAck,
     Subscribe,
 )
-from simulator.links.base import MqttOptions
+from simulator.links.base import MqttOptions, whole
 from simulator.links.urls import REDIRECTS_MAX, redirected
 from simulator.model.errors import LinkError, PeerError, TransferError
 from simulator.model.io import Request, Response
@@ -413,9 +413,7 @@ class MemoryHttp:
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, whole."""
-        body = await self.open(request, bound=bound, timeout_s=timeout_s)
-        content = b"".join([chunk async for chunk in body])
-        return Response(body.status, tuple(body.headers.items()), content)
+        return await whole(await self.open(request, bound=bound, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """Nothing to close."""

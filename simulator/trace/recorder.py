@@ -54,7 +54,7 @@ class Recorder:
         self._clock = clock
         self._sink = sink
         self._shard = shard
-        self._done = 0  # events that the sink has
+        self._done = 0  # events handed on
         self._rows: list[tuple[object, ...]] = []
 
     def record(

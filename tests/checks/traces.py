@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from simulator.model.events import KINDS
 from simulator.trace.reader import Trace, in_order
 from simulator.trace.recorder import SCHEMA
 
@@ -12,6 +13,7 @@ def trace(*events):
     """Events as (kind, thing, {column: value}), one microsecond apart."""
     rows = []
     for seq, (kind, thing, fields) in enumerate(events, 1):
+        assert kind in KINDS, kind
         rows.append({"t_us": seq, "shard": 0, "seq": seq, "kind": kind, "thing": thing, **fields})
     return Trace(in_order([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)]))
 

@@ -1,0 +1,66 @@
+"""The lean HTTP link under cancellations, and what is no URL."""
+
+import asyncio
+import socket
+
+import pytest
+
+from simulator.links import http
+from simulator.links.base import HttpOptions
+from simulator.links.http import LeanHttp
+from simulator.links.loop import run_live
+from simulator.model.errors import LinkError
+from simulator.model.io import Request
+
+
+def test_a_cancellation_is_not_lost_where_all_was_answered_before_the_asker_could_go_on(monkeypatch):
+    def answered(connection):
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+        asking.cancel()
+
+    def opened(connection, transport):
+        made(connection, transport)
+        asyncio.get_running_loop().call_soon(answered, connection)
+
+    made, asking = http._Connection.connection_made, None
+    monkeypatch.setattr(http._Connection, "connection_made", opened)
+
+    async def main():
+        nonlocal asking
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            asking = asyncio.ensure_future(LeanHttp().request(Request("GET", url)))
+            await asyncio.wait([asking])
+        return asking.cancelled()
+
+    assert run_live(main)
+
+
+def test_who_was_cancelled_before_and_goes_on_still_learns_that_nobody_answers():
+    async def main():
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+            waiting = [socket.socket() for _ in range(4)]  # the backlog is full: who comes next is not answered
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(deaf.getsockname())
+            link = LeanHttp(HttpOptions(connect_timeout_s=0.1))
+            asyncio.current_task().cancel()
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                with pytest.raises(LinkError, match="did not answer"):
+                    await link.request(Request("GET", f"http://127.0.0.1:{deaf.getsockname()[1]}/"))
+            for one in waiting:
+                one.close()
+            return asyncio.current_task().cancelling()
+
+    assert run_live(main) == 1
+
+
+@pytest.mark.parametrize("url", ["https:///x", "http://", "http://127.0.0.1/\u20ac", "ftp://127.0.0.1/", "x"])
+def test_what_is_no_url_is_the_roads_fault(url):
+    async def main():
+        with pytest.raises(LinkError, match="not an http URL"):
+            await LeanHttp().request(Request("GET", url))
+
+    run_live(main)
