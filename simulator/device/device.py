@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -194,8 +193,7 @@ class Device:
         """Stay on until the power goes; why it went."""
         try:
             async with asyncio.timeout(0 if self._off else None) as self._power:
-                if self._off:
-                    await self._go_dark()
+                await self._powered()
                 await self._stay_connected(due)
         except TimeoutError:
             if not self._off:
@@ -219,14 +217,15 @@ class Device:
             if self._power is not None:
                 self._power.reschedule(self._loop.time())
 
-    async def _go_dark(self) -> None:
-        """Go no further in the turn in which the power went: its timeout ends the conversation, which ends the work."""
-        await self._loop.create_future()
+    async def _powered(self) -> None:
+        """Go no further in the turn in which the power went. A start goes on to its end: nobody would end its wait."""
+        if self._off and self._power is not None:
+            await self._loop.create_future()
 
     async def _cut_power(self) -> None:
-        """Switch off, and go no further."""
+        """Switch off, and go no further: the power's timeout ends whoever waits here."""
         self._power_off("power-cut")
-        await self._go_dark()
+        await self._loop.create_future()
 
     def _retire(self) -> None:
         active = self._agent.flash.active
@@ -273,8 +272,7 @@ class Device:
                 _NEVER if wake is None else wake - self._spec.epoch,
             )
             signals = await session.hear(None if until == _NEVER else until)
-            if self._off:  # what arrives with the loss of power is not heard, and the broker keeps it
-                await self._go_dark()
+            await self._powered()  # what arrives with the loss of power is not heard, and the broker keeps it
             if signals is None:
                 if self._loop.time() >= self._offline_at:
                     return
@@ -506,8 +504,7 @@ class Device:
         assert execution is not None
         artifact = execution.artifact
         try:
-            if self._off:
-                await self._go_dark()
+            await self._powered()
             fetched = await self._fetch()
             if fetched:
                 self._heed(markers(fetched.head))
@@ -638,10 +635,9 @@ class Device:
         """How this stage goes wrong, by the profile or by a marker in the software; None where it does not."""
         way: str | None = self._draws.mishap(stage)
         cause = None
-        for mark in () if way else self._agent.flash.marks:
-            if mark.stage == stage:
+        for mark in self._agent.flash.marks:
+            if way is None and mark.stage == stage:
                 way, cause = mark.way, mark.text
-                break
         if way is not None:
             self._note_mishap(stage, way, cause)
         return way
@@ -651,8 +647,7 @@ class Device:
 
     async def _sleep_stage(self, stage: Stage, seconds: float) -> str | None:
         """A stage's time, and what the profile makes go wrong in it; the way it went wrong and yet went on."""
-        if self._off and stage != "reboot":  # a start goes on to its end
-            await self._go_dark()
+        await self._powered()
         way = self._mishap(stage)
         if way == "slow":
             seconds *= self._spec.profile.slow_factor
@@ -729,7 +724,7 @@ class Device:
         )
 
 
-def run_device(
+async def run_device(
     spec: DeviceSpec,
     dialect: DeviceDialect,
     wires: Wires,
@@ -737,8 +732,8 @@ def run_device(
     dice: Dice,
     due: float | None = None,
     made: type[Device] = Device,
-) -> Coroutine[Any, Any, None]:
-    """One device, to be run until cancelled. `due` is when it should have started (the loop's clock); `made` is how it
-    was built."""
+) -> None:
+    """Run one device until cancelled. `due` is when it should have started (the loop's clock); `made` is how it was
+    built."""
     device = made(spec, dialect, wires, record, dice)
-    return device.live(asyncio.get_running_loop().time() if due is None else due)
+    await device.live(asyncio.get_running_loop().time() if due is None else due)

@@ -11,7 +11,7 @@ from typing import Any
 
 from simulator.faults.harm import Harm, Saw
 from simulator.faults.rules import Fate, Packet, Trouble
-from simulator.links.base import Body, Delivery, HttpLink, MqttLink
+from simulator.links.base import Body, Delivery, HttpLink, MqttLink, whole
 from simulator.model.errors import LinkError, PeerError, TransferError
 from simulator.model.io import Request, Response
 
@@ -321,9 +321,7 @@ class FaultyHttp:
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The whole response."""
-        body = await self.open(request, bound=bound, timeout_s=timeout_s)
-        content = b"".join([chunk async for chunk in body])
-        return Response(body.status, tuple(body.headers.items()), content)
+        return await whole(await self.open(request, bound=bound, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """As the link below does it."""

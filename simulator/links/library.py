@@ -467,7 +467,11 @@ class LibraryHttp:
                 raise LinkError(f"{request.url}: {error}") from None
             except TimeoutError:
                 raise LinkError(f"no response within {timeout_s:g} s") from None
-            onward = redirected(request, response.status, response.headers.get("location"))
+            try:
+                onward = redirected(request, response.status, response.headers.get("location"))
+            except LinkError:
+                response.close()
+                raise
             if onward is None:
                 return LibraryBody(response, bound, deadline, timeout_s)
             response.close()

@@ -113,7 +113,7 @@ def _columns(rows: list[tuple[object, ...]], shard: int, first: int) -> pa.Recor
     t_us, *others = zip(*rows, strict=True)
     if unknown := set(others[0]) - KINDS.keys():
         raise ValueError(f"event kinds not in the registry: {sorted(unknown)}")
-    ours = np.full(len(rows), shard, np.int16), np.arange(first, first + len(rows))
+    ours = np.full(len(rows), shard), np.arange(first, first + len(rows))
     arrays = [pa.array(column, type=field.type) for column, field in zip((t_us, *ours, *others), SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 

@@ -18,7 +18,7 @@ import orjson
 from simulator.broker.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
 from simulator.dialects.atlas import AtlasReplica, CredentialRequest, GetRequest, UpdateRequest
 from simulator.fleet.pacer import due
-from simulator.links.base import Body, MqttOptions, Wires
+from simulator.links.base import Body, MqttOptions, Wires, whole
 from simulator.links.memory import MemoryMqtt
 from simulator.links.tape import Event, Lost, Mouth, Refused
 from simulator.model.errors import LinkError, TransferError
@@ -400,8 +400,7 @@ class _Storage:
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, whole."""
-        body = await self.open(request, bound=bound, timeout_s=timeout_s)
-        return Response(body.status, tuple(body.headers.items()), b"".join([chunk async for chunk in body]))
+        return await whole(await self.open(request, bound=bound, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """Nothing to close."""
