@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from simulator.application.gates import Gate, aborting, gates
 from simulator.application.pace import Pace
@@ -32,26 +33,26 @@ class WrongState(FleetsimError):
     """The rollout cannot do that now: it is paused already, or not paused, or has ended."""
 
 
-class Offer(NamedTuple):
+class Offer(Struct, frozen=True):
     """Offer this execution now; it was due at `due` (the clock of `now`)."""
 
     execution: Execution
     due: float
 
 
-class Pending(NamedTuple):
+class Pending(Struct, frozen=True):
     """Nothing to offer until `wake_at` (None: until an outcome comes)."""
 
     wake_at: float | None
 
 
-class Done(NamedTuple):
+class Done(Struct, frozen=True):
     """Every target has ended."""
 
     reason: str
 
 
-class Moved(NamedTuple):
+class Moved(Struct, frozen=True):
     """News of the rollout: begin, wave, pause, resume, abort or end; `size` counts its targets, or the wave's."""
 
     status: str
@@ -59,7 +60,7 @@ class Moved(NamedTuple):
     reason: str = ""
 
 
-class Changed(NamedTuple):
+class Changed(Struct, frozen=True):
     """News of an execution; `span` is in seconds since it was offered, None where it never was."""
 
     thing: str
@@ -69,7 +70,7 @@ class Changed(NamedTuple):
     reason: str = ""
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True):
     """One target's latest execution."""
 
     job: str

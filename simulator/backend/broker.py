@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import mqtt5
+from msgspec.structs import replace
 
 from simulator.broker import packets as p
 from simulator.broker.core import Broker, Output
@@ -91,7 +92,7 @@ class _Client(asyncio.Protocol):
             self._limit_s = message.keep_alive_s * 1.5
             if not message.client_id:  # MQTT 5 3.1.3-6
                 self.assigned_id = f"auto-{secrets.token_hex(8)}"
-                message = message._replace(client_id=self.assigned_id)
+                message = replace(message, client_id=self.assigned_id)
         elif isinstance(packet, mqtt5.SubscribePacket) and packet.subscription_id is not None:
             self.dismiss(_NO_IDENTIFIERS, "a subscription identifier")
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from simulator.dialects.atlas import (
     AtlasReplica,
@@ -25,7 +27,7 @@ _TOKENS = 4  # of each kind: who says something again must not be forgotten over
 _DESIRED, _RUNNING, _REPORTED = "desired", "running", "reported"  # kinds of requests
 
 
-class Row(NamedTuple):
+class Row(Struct, frozen=True):
     """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got, and
     what they were of: a change of what is desired, a word of RUNNING, or all else that is reported."""
 
@@ -37,7 +39,7 @@ class Row(NamedTuple):
     tokens: tuple[tuple[str, int, str], ...]
 
 
-class Note(NamedTuple):
+class Note(Struct, frozen=True):
     """An event for the record."""
 
     kind: str
@@ -45,7 +47,7 @@ class Note(NamedTuple):
     columns: dict[str, Any]
 
 
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True):
     """What to commit, and what to send and record once it is committed."""
 
     row: Row | None
@@ -129,7 +131,7 @@ class Replica:
         token = self._checked(request)
         for said in row.tokens:
             if said[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
-                self.rows[row.thing] = row._replace(tokens=_remembering(row.tokens, said))
+                self.rows[row.thing] = replace(row, tokens=_remembering(row.tokens, said))
                 # who did not hear the answer cannot know that anybody heard the delta
                 delta, told = self._delta(row, now) if said[2] == _DESIRED else ((), ())
                 return Decision(None, (self._dialect.accepted(request, said[1], now), *delta), told)
@@ -220,7 +222,7 @@ class Replica:
         software = row.desired.get("software")
         if request.status is not Status.SUCCESS or software is None or row.reported.get("software") == software:
             return Decision(None, (), ())
-        changed = row._replace(version=row.version + 1, reported={**row.reported, "software": software})
+        changed = replace(row, version=row.version + 1, reported={**row.reported, "software": software})
         return self._committing(changed, None, request, now)
 
     # ---- get, credentials

@@ -170,9 +170,9 @@ class BackendService:
     async def _answer(self, decision: Decision, answered: Callable[[], None]) -> None:
         """Only now: it is committed. A lost connection leaves the request unacknowledged, to come again."""
         deltas = False
-        for kind, thing, columns in decision.notes:
-            self._record(kind, thing, **columns)
-            deltas |= kind == Kind.SENT_DELTA
+        for note in decision.notes:
+            self._record(note.kind, note.thing, **note.columns)
+            deltas |= note.kind == Kind.SENT_DELTA
         try:
             for output in decision.outputs:
                 assert isinstance(output, Publish)

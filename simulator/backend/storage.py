@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Request, Response
@@ -20,7 +22,7 @@ class ArtifactConflict(ScenarioError):
     """Other bytes are there under this name and version."""
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """What an artifact is, without its bytes."""
 
     path: str
@@ -28,7 +30,7 @@ class Known(NamedTuple):
     sha256: str
 
 
-class Stored(NamedTuple):
+class Stored(Struct, frozen=True):
     """An artifact as the storage keeps it."""
 
     path: str
@@ -42,7 +44,7 @@ class Stored(NamedTuple):
         return Known(self.path, len(self.content), self.sha256)
 
 
-class Served(NamedTuple):
+class Served(Struct, frozen=True):
     """What was served to whom, for the record."""
 
     thing: str
@@ -144,7 +146,7 @@ class Storage(Signer):
         if stored is None:
             return self._refuse(404, "no such artifact", path)
         if request.method == "HEAD":  # RFC 9110 14.2: a range is for GET alone
-            return _ranged(stored, {})._replace(body=b""), Served(thing, 200, 0, stored.sha256, stored.path)
+            return replace(_ranged(stored, {}), body=b""), Served(thing, 200, 0, stored.sha256, stored.path)
         response = _ranged(stored, dict(request.headers))
         return response, Served(thing, response.status, len(response.body), stored.sha256, stored.path)
 

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from msgspec.structs import replace
+
 from simulator.broker.packets import (
     ConnAck,
     Connect,
@@ -173,7 +175,7 @@ class Broker:
         out.append((conn, ConnAck(0, old is not None)))
         if session.inflight:  # MQTT 5 4.4.0-1: resend, in order, with DUP; within the quota, as all else
             fresh = [message for message in session.queue or () if message.packet_id is None]
-            session.queue = deque([*(m._replace(dup=True) for m in session.inflight.values()), *fresh])
+            session.queue = deque([*(replace(m, dup=True) for m in session.inflight.values()), *fresh])
         self._drain(session, out)
 
     def _leave(self, conn: Conn, session: _Session, now: float, out: list[Output]) -> None:
@@ -213,7 +215,7 @@ class Broker:
     def _route(self, packet: Publish, sender: str, out: list[Output]) -> None:
         if packet.retain:
             if packet.payload:
-                self._retained[packet.topic] = packet._replace(dup=False, packet_id=None)
+                self._retained[packet.topic] = replace(packet, dup=False, packet_id=None)
             else:
                 self._retained.pop(packet.topic, None)
         reached: dict[str, Filter] = {}
@@ -306,7 +308,7 @@ class Broker:
                 codes.append(NOT_AUTHORIZED)
                 continue
             if option.qos > 1:
-                option = option._replace(qos=1)
+                option = replace(option, qos=1)
             known = self._add(session, option, pattern, shared)
             codes.append(option.qos)
             if not shared and (option.retain_handling == 0 or (option.retain_handling == 1 and not known)):
@@ -359,4 +361,4 @@ class Broker:
 
 def _both(a: Filter, b: Filter) -> Filter:
     """What two overlapping subscriptions of one client come to."""
-    return a._replace(qos=max(a.qos, b.qos), retain_as_published=a.retain_as_published or b.retain_as_published)
+    return replace(a, qos=max(a.qos, b.qos), retain_as_published=a.retain_as_published or b.retain_as_published)

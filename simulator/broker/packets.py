@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Connect(NamedTuple):
+class Connect(Struct, frozen=True):
     """Open a session; `session_expiry_s` 0 ends it with the connection. `will` is published when the client vanishes."""
 
     client_id: str
@@ -18,14 +18,14 @@ class Connect(NamedTuple):
     will: Publish | None = None
 
 
-class ConnAck(NamedTuple):
+class ConnAck(Struct, frozen=True):
     """The broker's answer to Connect; `code` 0 is success."""
 
     code: int = 0
     session_present: bool = False
 
 
-class Filter(NamedTuple):
+class Filter(Struct, frozen=True):
     """One topic filter and its options."""
 
     pattern: str
@@ -35,35 +35,35 @@ class Filter(NamedTuple):
     retain_handling: int = 0
 
 
-class Subscribe(NamedTuple):
+class Subscribe(Struct, frozen=True):
     """Ask for these filters."""
 
     packet_id: int
     filters: tuple[Filter, ...]
 
 
-class SubAck(NamedTuple):
+class SubAck(Struct, frozen=True):
     """Granted QoS or a refusal (0x80 and above) for each filter."""
 
     packet_id: int
     codes: tuple[int, ...]
 
 
-class Unsubscribe(NamedTuple):
+class Unsubscribe(Struct, frozen=True):
     """Take these filters back."""
 
     packet_id: int
     patterns: tuple[str, ...]
 
 
-class UnsubAck(NamedTuple):
+class UnsubAck(Struct, frozen=True):
     """0, or 0x11 where there was no such subscription."""
 
     packet_id: int
     codes: tuple[int, ...]
 
 
-class Publish(NamedTuple):
+class Publish(Struct, frozen=True):
     """An application message, in either direction."""
 
     topic: str
@@ -74,18 +74,18 @@ class Publish(NamedTuple):
     packet_id: int | None = None
 
 
-class PubAck(NamedTuple):
+class PubAck(Struct, frozen=True):
     """Responsibility for the message was taken, or refused (`code` 0x80 and above)."""
 
     packet_id: int
     code: int = 0
 
 
-class Ping(NamedTuple):
+class Ping(Struct, frozen=True):
     """A sign of life; answered with the same."""
 
 
-class Disconnect(NamedTuple):
+class Disconnect(Struct, frozen=True):
     """The end of a connection, and why. 0x04 from a client asks for its will to be published; its
     `session_expiry_s`, where given, replaces that of its Connect."""
 

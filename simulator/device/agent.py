@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from simulator.dialects.base import UpdateRequested
 from simulator.model.marker import Marker
@@ -13,7 +16,7 @@ from simulator.model.update import MOVES, Artifact, Execution, Phase, Progress, 
 _REMEMBERED_JOBS = 8
 
 
-class Software(NamedTuple):
+class Software(Struct, frozen=True):
     """What a slot holds: `digest` is the sha256, in hex, of the bytes that really stand there."""
 
     version: str
@@ -21,7 +24,7 @@ class Software(NamedTuple):
     digest: str
 
 
-class Partial(NamedTuple):
+class Partial(Struct, frozen=True):
     """A download so far: `hasher` has seen the first `received` bytes of `artifact`, all under one `etag`, and `head`
     the first few of them."""
 
@@ -78,8 +81,8 @@ class UpdateAgent:
         execution = request.execution
         if execution.artifact.version:
             return request
-        artifact = execution.artifact._replace(version=self.flash.active.version)
-        return request._replace(execution=replace(execution, artifact=artifact))
+        artifact = replace(execution.artifact, version=self.flash.active.version)
+        return replace(request, execution=replace(execution, artifact=artifact))
 
     def consider(self, request: UpdateRequested) -> Reaction:
         """What to do about this desired state; START, SUPERSEDE and INSTALLED make it the one under way."""
@@ -121,7 +124,7 @@ class UpdateAgent:
 
     def adopt(self, url: str) -> None:
         """What is desired runs already: from now on it is known by the URL that it is desired by."""
-        self.flash.active = self.flash.active._replace(url=url)
+        self.flash.active = replace(self.flash.active, url=url)
 
     def commit(self, software: Software) -> None:
         """The inactive slot is written whole and marked to be tried."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import orjson
+from msgspec.structs import replace
 
 from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
 from simulator.device.download import DownloadFailed, Leave, Piece, Terms, Transfer, download
@@ -286,7 +287,7 @@ class Device:
         if not again or self._opening is None:
             self._opening = self._agent.initial()
             if lie:
-                self._opening = self._opening._replace(version=f"{self._opening.version}-lie")
+                self._opening = replace(self._opening, version=f"{self._opening.version}-lie")
         initial = self._opening  # atlas command: the same id on resend
         began = self._loop.time()
         await self._session.perform(self._session.dialect.open(initial, self._session.wall()))
@@ -419,7 +420,7 @@ class Device:
                 await self._cut_power()
             elif way == "lie":
                 turned = Status.FAILURE if pending.status is Status.SUCCESS else Status.SUCCESS
-                self._agent.flash.pending = pending = pending._replace(status=turned)
+                self._agent.flash.pending = pending = replace(pending, status=turned)
         elif resend.attempts is not None and self._sent >= resend.attempts:
             self._record(
                 Kind.ANSWER, self._thing, job=pending.job, status="given-up", span_us=self._since(self._first_sent)

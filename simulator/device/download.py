@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from simulator.device.agent import Partial
 from simulator.links.base import HttpLink
@@ -24,14 +25,14 @@ class DownloadFailed(Exception):
     """The download cannot succeed; the text is the reason that the device reports."""
 
 
-class Leave(NamedTuple):
+class Leave(Struct, frozen=True):
     """Where to download from, and the Authorization header's value if one is needed."""
 
     url: str
     authorization: str = ""
 
 
-class Piece(NamedTuple):
+class Piece(Struct, frozen=True):
     """How one request went, for the record. `status` is 0 where no response came; `error` is why it was not enough;
     `retry_after_s` is how long the storage asked to be left alone."""
 
@@ -44,7 +45,7 @@ class Piece(NamedTuple):
     retry_after_s: float = 0.0
 
 
-class Terms(NamedTuple):
+class Terms(Struct, frozen=True):
     """The conditions of a download: bytes per second (0: no limit), the bound where no size was announced,
     seconds for one request, when to give up after failures that brought nothing new, and for how many seconds yet
     nothing can be reached."""
@@ -94,7 +95,7 @@ async def download(
             permission = await leave(True)
 
 
-class Again(NamedTuple):
+class Again(Struct, frozen=True):
     """Why another request is needed; `refused` asks for fresh leave first."""
 
     reason: str
@@ -204,7 +205,8 @@ class Transfer:
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
         loop, bandwidth = self._loop, self._terms.bandwidth
-        _, etag, received, hasher, head = self.partial
+        now = self.partial
+        etag, received, hasher, head = now.etag, now.received, now.hasher, now.head
         due = loop.time()
         async for chunk in body:  # type: ignore[attr-defined]
             self._reach()

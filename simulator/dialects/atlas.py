@@ -8,9 +8,10 @@ of a wire. The variant `atlas-example` is the page's own code: the device publis
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from simulator.dialects.base import (
     Answered,
@@ -352,7 +353,7 @@ class AtlasProbe:
 # ---- the replica's side
 
 
-class UpdateRequest(NamedTuple):
+class UpdateRequest(Struct, frozen=True):
     """Somebody asks for a change of a thing's document. `state` is what the request carried, as it came."""
 
     thing: str
@@ -364,14 +365,14 @@ class UpdateRequest(NamedTuple):
     reason: str = ""
 
 
-class GetRequest(NamedTuple):
+class GetRequest(Struct, frozen=True):
     """Somebody asks for the thing's document."""
 
     thing: str
     token: Any = None
 
 
-class CredentialRequest(NamedTuple):
+class CredentialRequest(Struct, frozen=True):
     """A device asks for leave to download the artifact of `job`."""
 
     thing: str
@@ -379,7 +380,7 @@ class CredentialRequest(NamedTuple):
     token: Any = None
 
 
-class Completion(NamedTuple):
+class Completion(Struct, frozen=True):
     """`atlas-example`: the device's own word that a job ended."""
 
     thing: str
@@ -387,7 +388,7 @@ class Completion(NamedTuple):
     status: Status
 
 
-class Malformed(NamedTuple):
+class Malformed(Struct, frozen=True):
     """A request that is no JSON object; `name` is the topic's, so that the answer finds its way."""
 
     thing: str

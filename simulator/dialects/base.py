@@ -5,7 +5,9 @@ Cores take `now` in Unix seconds where it goes on the wire; `wake_at` is in the 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from simulator.model.io import Inbound, Step
 from simulator.model.update import Download, Execution, Outcome, Progress
@@ -13,7 +15,7 @@ from simulator.model.update import Download, Execution, Outcome, Progress
 # ---- signals: what a dialect tells the device's session
 
 
-class UpdateRequested(NamedTuple):
+class UpdateRequested(Struct, frozen=True):
     """The desired software differs from the reported one. `doc` is the document's version, where there is one;
     `source` is "delta" or "get"."""
 
@@ -23,13 +25,13 @@ class UpdateRequested(NamedTuple):
     source: str
 
 
-class InSync(NamedTuple):
+class InSync(Struct, frozen=True):
     """The replica answered `get`, and nothing is desired that is not reported."""
 
     doc: int | None
 
 
-class Answered(NamedTuple):
+class Answered(Struct, frozen=True):
     """The replica answered the report with this client token. `code` is None when it was accepted."""
 
     token: str
@@ -39,7 +41,7 @@ class Answered(NamedTuple):
     message: str = ""
 
 
-class CredentialGranted(NamedTuple):
+class CredentialGranted(Struct, frozen=True):
     """A temporary credential for `job`: the value of an Authorization header, until `expires_at` (Unix seconds)."""
 
     job: str
@@ -47,7 +49,7 @@ class CredentialGranted(NamedTuple):
     expires_at: float | None
 
 
-class CredentialRefused(NamedTuple):
+class CredentialRefused(Struct, frozen=True):
     """No credential for `job`, and why."""
 
     job: str
@@ -58,7 +60,7 @@ class CredentialRefused(NamedTuple):
 # ---- signals of the application's side
 
 
-class OfferAnswered(NamedTuple):
+class OfferAnswered(Struct, frozen=True):
     """The replica answered the desired state of `job`, whose request had the client token `token`. `code` is None when
     it was accepted, as version `doc` of the document."""
 
@@ -70,7 +72,7 @@ class OfferAnswered(NamedTuple):
     token: str | None = None
 
 
-class Reported(NamedTuple):
+class Reported(Struct, frozen=True):
     """The replica accepted a report: this thing says it runs `version`; `outcome` where it speaks of an update."""
 
     thing: str

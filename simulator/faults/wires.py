@@ -9,6 +9,8 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from simulator.faults.harm import Harm, Saw
 from simulator.faults.rules import Fate, Packet, Trouble
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink, whole
@@ -316,7 +318,7 @@ class FaultyHttp:
             return _Canned(trouble.answer)
         if trouble.without:
             headers = tuple(header for header in request.headers if header[0] not in trouble.without)
-            request = request._replace(headers=headers)
+            request = replace(request, headers=headers)
         return _FaultyBody(await self._link.open(request, bound=bound, timeout_s=timeout_s), trouble)
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from simulator.broker.core import Broker
 from simulator.broker.packets import (
     ConnAck,
@@ -116,7 +118,8 @@ class MemoryDelivery:
 
     def __init__(self, link: MemoryMqtt, packet: Publish) -> None:
         self._link: MemoryMqtt | None = link
-        self.topic, self.payload, self.qos, self.retain, self.dup, self.packet_id = packet
+        self.topic, self.payload, self.qos, self.retain = packet.topic, packet.payload, packet.qos, packet.retain
+        self.dup, self.packet_id = packet.dup, packet.packet_id
 
     def ack(self) -> None:
         """PUBACK, once."""
@@ -227,7 +230,7 @@ class MemoryMqtt:
         self.up = True
         if answer.session_present:
             for packet in list((self._unacked or {}).values()):
-                self.fabric.submit(self, packet._replace(dup=True))
+                self.fabric.submit(self, replace(packet, dup=True))
         else:
             self._unacked = None
         return answer.session_present

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Struct
+from msgspec.structs import astuple, replace
+
 from simulator.broker.packets import ConnAck, Connect, Disconnect, Filter, Packet, PubAck, Publish, SubAck, Subscribe
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.memory import Client, MemoryHttp, MemoryMqtt
@@ -21,37 +24,37 @@ SAYS, ANSWERED, HEARS = "says", "answered", "hears"
 """What the device said; what came of it at once, within the same call; what came by itself."""
 
 
-class Refused(NamedTuple):
+class Refused(Struct, frozen=True):
     """An attempt to connect that found nobody, and why."""
 
     reason: str
 
 
-class Cut(NamedTuple):
+class Cut(Struct, frozen=True):
     """The device cut its connection."""
 
 
-class Lost(NamedTuple):
+class Lost(Struct, frozen=True):
     """The connection ended from the other side, and why."""
 
     reason: str
 
 
-class Exchange(NamedTuple):
+class Exchange(Struct, frozen=True):
     """An HTTP request, and its response or why none came."""
 
     request: Request
     answer: Response | str
 
 
-class Turn(NamedTuple):
+class Turn(Struct, frozen=True):
     """The scenario's nth fault began or ended."""
 
     nth: int
     on: bool
 
 
-class End(NamedTuple):
+class End(Struct, frozen=True):
     """The device was switched off: the tape's last event."""
 
 
@@ -185,7 +188,7 @@ class _Ear:
 
 def _unsigned(packet: Packet) -> Packet:
     """Without its password, which no record holds."""
-    return packet._replace(password=None) if isinstance(packet, Connect) else packet
+    return replace(packet, password=None) if isinstance(packet, Connect) else packet
 
 
 # ---- playing
@@ -340,9 +343,8 @@ def _said(entry: Entry) -> str:
     event: Any = entry.event
     if isinstance(event, Exchange):
         event = event.request
-    words = [
-        w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in event if w not in (None, b"", ())
-    ]
+    told = [field for field in astuple(event) if field not in (None, b"", ())]
+    words = [field.decode("utf-8", "replace") if isinstance(field, bytes) else str(field) for field in told]
     text = f"{entry.t_us / 1e6:.6f} s, {type(event).__name__} {' '.join(words)}".rstrip()
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
@@ -357,14 +359,16 @@ _EVENTS: dict[str, Callable[..., Event]] = {
 def to_json(entry: Entry, artifact: bytes) -> list[Any]:
     """A row of texts and numbers. Bytes become text one by one (ISO 8859-1), those of the artifact two places in it."""
     *when, event = entry
-    fields: list[Any] = list(event)
+    fields = list(astuple(event))
     if isinstance(event, Publish):
         fields[1] = event.payload.decode("latin-1")
     elif isinstance(event, Subscribe):
-        fields[1] = [list(wanted) for wanted in event.filters]
+        fields[1] = [astuple(wanted) for wanted in event.filters]
     elif isinstance(event, Exchange):
-        request, answer = event
-        fields = [*request[:3], answer if isinstance(answer, str) else [*answer[:2], _body(answer.body, artifact)]]
+        request, answer = event.request, event.answer
+        fields = [request.method, request.url, request.headers, answer]
+        if isinstance(answer, Response):
+            fields[-1] = [answer.status, answer.headers, _body(answer.body, artifact)]
     return [*when, type(event).__name__, *fields]
 
 

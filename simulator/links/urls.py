@@ -7,6 +7,8 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from msgspec.structs import replace
+
 from simulator.model.errors import LinkError
 from simulator.model.io import Request
 
@@ -54,4 +56,4 @@ def redirected(request: Request, status: int, location: str | None) -> Request |
         headers = tuple((name, value) for name, value in headers if name != "authorization")
     if status == 303 and request.method != "HEAD":
         return Request("GET", url, headers)
-    return request._replace(url=url, headers=headers)
+    return replace(request, url=url, headers=headers)

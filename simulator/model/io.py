@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True):
     """An MQTT application message that arrived. `retain` is set on one sent because it was retained."""
 
     topic: str
@@ -14,7 +16,7 @@ class Message(NamedTuple):
     retain: bool = False
 
 
-class Publish(NamedTuple):
+class Publish(Struct, frozen=True):
     """Send this application message."""
 
     topic: str
@@ -23,7 +25,7 @@ class Publish(NamedTuple):
     retain: bool = False
 
 
-class Subscribe(NamedTuple):
+class Subscribe(Struct, frozen=True):
     """Subscribe to these topic filters at one QoS, and go on only when the broker has answered."""
 
     filters: tuple[str, ...]
@@ -31,7 +33,7 @@ class Subscribe(NamedTuple):
     no_local: bool = False
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """An HTTP request. Header names are lower case."""
 
     method: str
@@ -40,7 +42,7 @@ class Request(NamedTuple):
     body: bytes = b""
 
 
-class Response(NamedTuple):
+class Response(Struct, frozen=True):
     """A whole HTTP response. Header names are lower case."""
 
     status: int
@@ -56,7 +58,7 @@ Output = Publish | Subscribe | Request
 Inbound = Message | Response
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     """What a core answers: what to send, in order, and what it understood (its signals)."""
 
     outputs: tuple[Output, ...] = ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class Artifact(NamedTuple):
+class Artifact(Struct, frozen=True):
     """Immutable bytes. `url` is stable; `size_bytes` and `sha256` (hex) are None where nobody told them."""
 
     version: str
@@ -22,7 +22,7 @@ def same_place(url: str, other: str) -> bool:
     return url.partition("?")[0] == other.partition("?")[0]
 
 
-class Download(NamedTuple):
+class Download(Struct, frozen=True):
     """Leave to download, minted for one thing and a while; never stored, never compared.
 
     `expires_at` is in Unix seconds. With `needs_credential` the URL is plain and the device asks for a
@@ -34,8 +34,7 @@ class Download(NamedTuple):
     needs_credential: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """One thing's turn in a rollout; `id` is the job id on the wire, the same on every resend."""
 
     id: str
@@ -70,7 +69,7 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.IN_PROGRESS)
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """News of one execution: RUNNING (IN_PROGRESS) or an end. Learned from messages only."""
 
     thing: str
@@ -87,7 +86,7 @@ def plain(reason: str) -> str:
     return _VARYING.sub("…", reason)
 
 
-class Progress(NamedTuple):
+class Progress(Struct, frozen=True):
     """What a device reports: the version and URL that run now and, when it speaks of an update, its job."""
 
     version: str

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from simulator.broker.core import Broker
 from simulator.broker.packets import (
@@ -91,12 +92,12 @@ def test_receive_maximum_holds_back_until_acknowledged():
 def test_what_is_sent_again_keeps_to_the_receive_maximum_and_comes_before_the_rest():
     broker = connected("a")
     kept = Connect("b", clean_start=False, session_expiry_s=60)
-    broker.receive("b", kept._replace(receive_max=4), 0)
+    broker.receive("b", replace(kept, receive_max=4), 0)
     subscribe(broker, "b", "t")
     for n in range(6):
         broker.receive("a", Publish("t", b"%d" % n, 1, packet_id=1), 0)
     for conn in ("b2", "b3"):  # taken over, and before everything was sent again, once more
-        out = broker.receive(conn, kept._replace(receive_max=2), 0)
+        out = broker.receive(conn, replace(kept, receive_max=2), 0)
         assert [(p.payload, p.packet_id, p.dup) for _, p in out if isinstance(p, Publish)] == [
             (b"0", 1, True), (b"1", 2, True)]  # fmt: skip
     got = []

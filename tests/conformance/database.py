@@ -33,7 +33,7 @@ async def kept(make: Make, batch: Sequence[Row]) -> list[Row]:
 
 def held(make: Make) -> list[Row]:
     database = make()
-    rows = sorted(database.load())
+    rows = sorted(database.load(), key=lambda row: row.thing)
     database.close()
     return rows
 

@@ -127,7 +127,8 @@ async def a_refusal_is_an_answer_with_a_body(road: Road) -> None:
     response = await link.request(road.get("/forbidden"))
     assert (response.status, response.body) == (403, b'{"error":"expired"}')
     assert (await link.request(road.get("/nothing-here"))).status == 404
-    assert (await link.request(road.get("/empty")))[::2] == (204, b"")
+    nothing = await link.request(road.get("/empty"))
+    assert (nothing.status, nothing.body) == (204, b"")
     await link.close()
 
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
 from simulator.dialects.base import UpdateRequested
@@ -117,11 +118,12 @@ def test_a_commit_fills_the_inactive_slot_and_ends_the_download():
 def test_what_runs_is_known_by_the_url_that_it_is_desired_by():
     made = agent()
     made.adopt("u1?signed")
-    assert made.flash.active == OLD._replace(url="u1?signed")
+    assert made.flash.active == replace(OLD, url="u1?signed")
 
 
 def test_reports_name_what_runs_under_tokens_of_their_own():
     made = agent(Phase.REPORTING, job="j", reports=7)
     assert made.initial() == Progress("1", "u1", token="r8")
     assert made.progress(Status.FAILURE, "why") == Progress("1", "u1", "j", Status.FAILURE, "reporting", "why", "r9")
-    assert made.progress(Status.SUCCESS, claimed=NEW)[:2] == ("2", "u2")
+    claim = made.progress(Status.SUCCESS, claimed=NEW)
+    assert (claim.version, claim.url) == ("2", "u2")

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.device.agent import Partial
 from simulator.device.download import DownloadFailed, Leave, Terms, download
@@ -89,7 +90,7 @@ def test_a_refused_url_is_asked_for_anew():
 def kept(received=400, etag='"e"', **artifact):
     """What an earlier attempt left in flash."""
     content = CONTENT[:received]
-    return Partial(Artifact("2", "stable", len(CONTENT), SHA)._replace(**artifact), etag, received, sha(content))
+    return Partial(replace(Artifact("2", "stable", len(CONTENT), SHA), **artifact), etag, received, sha(content))
 
 
 def test_goes_on_where_a_power_cut_left_it():
@@ -153,7 +154,7 @@ def test_a_retry_after_that_is_no_number_is_none():
 
 
 def test_what_brings_something_new_is_no_failure_of_the_budget():
-    cuts = [part(n)._replace(body=CONTENT[n : n + 100]) for n in range(400, 900, 100)]
+    cuts = [replace(part(n), body=CONTENT[n : n + 100]) for n in range(400, 900, 100)]
     done, _, _ = fetch([CUT, *cuts, part(900)], attempts=2)
     assert done.hasher.hexdigest() == SHA
     with pytest.raises(DownloadFailed):

@@ -2,10 +2,20 @@
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from simulator.backend.replica import Limits, Replica
 from simulator.broker.topics import matches
-from simulator.dialects.atlas import EXAMPLE, TOPICS, AtlasApplication, AtlasDevice, AtlasReplica, Topics, completion
+from simulator.dialects.atlas import (
+    EXAMPLE,
+    TOPICS,
+    AtlasApplication,
+    AtlasDevice,
+    AtlasReplica,
+    Completion,
+    Topics,
+    completion,
+)
 from simulator.dialects.base import (
     Answered,
     CredentialGranted,
@@ -183,7 +193,7 @@ def test_the_desired_state_on_the_wire_is_as_the_page_has_it():
 def test_accepted_and_delta_of_one_update_carry_the_same_version():
     pair = connected()
     for job in ("j1", "j2"):
-        pair.offer(job, NEW._replace(version=job))
+        pair.offer(job, replace(NEW, version=job))
         assert pair.bodies("update/accepted")[-1]["version"] == pair.bodies("update/delta")[-1]["version"]
     assert pair.bodies("update/delta")[-1]["version"] == 3
 
@@ -467,8 +477,8 @@ def test_the_default_dialect_takes_no_text_for_an_end():
 @pytest.mark.parametrize(
     ("payload", "read"),
     [
-        (b"jobID:j1 SUCCESS", ("d", "j1", Status.SUCCESS)),
-        (b"jobID:a b FAILURE", ("d", "a b", Status.FAILURE)),
+        (b"jobID:j1 SUCCESS", Completion("d", "j1", Status.SUCCESS)),
+        (b"jobID:a b FAILURE", Completion("d", "a b", Status.FAILURE)),
         (b"jobID:j1 RUNNING", None),
         (b"jobID: SUCCESS", None),
         (b"jobID:j1SUCCESS", None),

@@ -1,5 +1,7 @@
 """Applications with one bug each: the named check finds it, and without the bug all pass."""
 
+from msgspec.structs import replace
+
 from simulator.application.drivers import Application
 from simulator.application.rollout import Changed, Rollout
 from simulator.model.update import State
@@ -73,7 +75,7 @@ class Credulous(Rollout):
     """Takes RUNNING for a success."""
 
     def observe(self, outcome, now):
-        return super().observe(outcome._replace(state=State.SUCCEEDED), now)
+        return super().observe(replace(outcome, state=State.SUCCEEDED), now)
 
 
 def test_s8_an_application_that_takes_any_word_for_a_success():
@@ -127,7 +129,7 @@ class Changeable(Application):
     """Records another artifact at each second look at an execution."""
 
     def _note_change(self, news, artifact):
-        super()._note_change(news, artifact._replace(sha256="0" * 64) if news.state.ended else artifact)
+        super()._note_change(news, replace(artifact, sha256="0" * 64) if news.state.ended else artifact)
 
 
 def test_s9_an_application_that_changes_the_artifact_of_a_job():
@@ -141,9 +143,9 @@ class Scatterbrained(Application):
 
     async def _perform(self, step):
         outputs = tuple(
-            o._replace(topic=o.topic.replace("device-", "device-1")) if hasattr(o, "topic") else o for o in step.outputs
+            replace(o, topic=o.topic.replace("device-", "device-1")) if hasattr(o, "topic") else o for o in step.outputs
         )
-        await super()._perform(step._replace(outputs=outputs))
+        await super()._perform(replace(step, outputs=outputs))
 
 
 def test_s23_an_application_that_offers_to_others():

@@ -1,6 +1,7 @@
 """Brokers with one bug each: the named check finds it, and without the bug all pass."""
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.broker.core import NOT_AUTHORIZED, TAKEN_OVER, Broker
 from simulator.broker.packets import ConnAck, Connect, Disconnect, PubAck, Publish
@@ -74,7 +75,7 @@ class Generous(Lax):
         if isinstance(packet, Publish):  # to the replica, which answers in the same turn
             thing = packet.topic.split("/")[1]
             if packet.topic.endswith("/delta") and (old := self.old.pop(thing, None)):
-                out += [(old, packet._replace(qos=0, packet_id=None)), (old, Disconnect(TAKEN_OVER))]
+                out += [(old, replace(packet, qos=0, packet_id=None)), (old, Disconnect(TAKEN_OVER))]
         return out
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.backend.replica import Decision, Replica
 from simulator.backend.storage import Storage
@@ -141,7 +142,7 @@ class Busy(Storage):
         self.asked[served.thing] += 1
         if self.asked[served.thing] > 2:
             return response, served
-        return Response(503, (("content-length", "0"),), b""), served._replace(status=503, size=0)
+        return Response(503, (("content-length", "0"),), b""), replace(served, status=503, size=0)
 
 
 UNREACHABLE = {"profile": "unlucky", "profiles": {"unlucky": {"mishaps": {"connect": {"error": "60%"}}}}}
@@ -173,13 +174,13 @@ class Weary(Storage):
 
     def serve(self, request, now, address=""):
         _, served = super().serve(request, now, address)
-        return Response(503, (("content-length", "0"),), b""), served._replace(status=503, size=0)
+        return Response(503, (("content-length", "0"),), b""), replace(served, status=503, size=0)
 
 
 def test_l1_a_device_that_asks_for_ever(monkeypatch):
     made = scenario(devices=3, run_time="30m")
     passes(made, storage=Weary)  # they give up, and say so
-    monkeypatch.setattr(device, "Terms", lambda *terms: Terms(*terms)._replace(retry=Backoff(attempts=None)))
+    monkeypatch.setattr(device, "Terms", lambda *terms: replace(Terms(*terms), retry=Backoff(attempts=None)))
     assert fails("L1-terminal", made, storage=Weary) == THREE
 
 

@@ -1,6 +1,7 @@
 """Replicas, and a database, with one bug each: the named check finds it, and without the bug all pass."""
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.backend.database import MemoryDatabase
 from simulator.backend.replica import Decision, Limits, Replica
@@ -16,7 +17,7 @@ class Skipping(Replica):
 
     def _committing(self, row, answer, request, now, *more):
         if "desired" in (getattr(request, "state", None) or {}):
-            row = row._replace(version=row.version + 1)
+            row = replace(row, version=row.version + 1)
         return super()._committing(row, answer, request, now, *more)
 
 
@@ -61,7 +62,7 @@ class Mistaken(Replica):
     """Publishes its deltas under the job before."""
 
     def _committing(self, row, answer, request, now, *more):
-        return super()._committing(row._replace(job="r.device-0.7"), answer, request, now, *more)
+        return super()._committing(replace(row, job="r.device-0.7"), answer, request, now, *more)
 
 
 @pytest.mark.parametrize(("bug", "things"), [(Mute, {"device-1"}), (Talkative, THREE), (Mistaken, THREE)])
@@ -77,7 +78,7 @@ class Forgetful(Replica):
     def _get(self, request, now):
         decision = super()._get(request, now)
         row = self.rows[request.thing]
-        self.rows[request.thing] = row._replace(version=max(0, row.version - 2))
+        self.rows[request.thing] = replace(row, version=max(0, row.version - 2))
         return decision
 
 
@@ -129,7 +130,7 @@ def test_l6_a_replica_without_fresh_urls(bug):
 
 def borrowed(dialect, mint, **more):
     """A replica that signs every URL in the name of device-0."""
-    return Replica(dialect, mint=lambda url, row, now: mint(url, row._replace(thing="device-0"), now), **more)
+    return Replica(dialect, mint=lambda url, row, now: mint(url, replace(row, thing="device-0"), now), **more)
 
 
 def test_s23_a_backend_that_gives_one_devices_url_to_another():
@@ -146,7 +147,7 @@ class Amnesiac(Replica):
 
     def _update(self, request, now):
         if row := self.rows.get(request.thing):
-            self.rows[request.thing] = row._replace(tokens=())
+            self.rows[request.thing] = replace(row, tokens=())
         return super()._update(request, now)
 
 
@@ -160,7 +161,7 @@ class Renumbering(Replica):
         if not again:
             return decision
         version = self.rows[request.thing].version + 1
-        return decision._replace(outputs=(self._dialect.accepted(request, version, now),))
+        return replace(decision, outputs=(self._dialect.accepted(request, version, now),))
 
 
 class TwoFaced(Replica):
@@ -171,7 +172,7 @@ class TwoFaced(Replica):
         if request.thing != "device-1" or decision.row is None:
             return decision
         no = self._dialect.rejected(request, 409, "version conflict", now)
-        return decision._replace(outputs=(*decision.outputs, no))
+        return replace(decision, outputs=(*decision.outputs, no))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ class Obliging(Replica):
     """Asks for no version, whatever was required."""
 
     def _update(self, request, now):
-        return super()._update(request._replace(version=None), now)
+        return super()._update(replace(request, version=None), now)
 
 
 class Polite(Replica):
@@ -203,7 +204,7 @@ class Contrary(Replica):
     """Takes any version that is required for another one."""
 
     def _update(self, request, now):
-        return super()._update(request if request.version is None else request._replace(version=-1), now)
+        return super()._update(request if request.version is None else replace(request, version=-1), now)
 
 
 @pytest.mark.parametrize("bug", [Obliging, Polite, Contrary])
@@ -232,7 +233,7 @@ class Counting(Replica):
 
     def refuse(self, request, code, message, now):
         if row := self.rows.get(request.thing):
-            self.rows[request.thing] = row._replace(version=row.version + 1)
+            self.rows[request.thing] = replace(row, version=row.version + 1)
         return super().refuse(request, code, message, now)
 
 
@@ -262,7 +263,7 @@ class Greedy(Replica):
 
     def _update(self, request, now):
         if request.thing == "device-1":
-            request = request._replace(state={**request.state, "desired": {"blob": "x" * 9000}})
+            request = replace(request, state={**request.state, "desired": {"blob": "x" * 9000}})
             self._limits, held = Limits(document_max=1 << 20), self._limits
             try:
                 return super()._update(request, now)
@@ -282,7 +283,7 @@ class Taciturn(Replica):
 
     def _update(self, request, now):
         decision = super()._update(request, now)
-        return decision._replace(outputs=()) if request.thing == "device-1" and not request.status else decision
+        return replace(decision, outputs=()) if request.thing == "device-1" and not request.status else decision
 
 
 class Aloof(Replica):
@@ -292,7 +293,7 @@ class Aloof(Replica):
         decision = super()._update(request, now)
         if request.thing != "device-1" or "desired" not in request.state:
             return decision
-        return decision._replace(outputs=tuple(o for o in decision.outputs if o.topic.endswith("delta")))
+        return replace(decision, outputs=tuple(o for o in decision.outputs if o.topic.endswith("delta")))
 
 
 @pytest.mark.parametrize("bug", [Taciturn, Aloof])

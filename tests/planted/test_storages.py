@@ -1,6 +1,7 @@
 """Storages with one bug each: the named check finds it, and without the bug all pass."""
 
 import pytest
+from msgspec.structs import replace
 
 from simulator.backend.storage import Storage
 from tests.planted.party import THREE, fails, passes
@@ -13,7 +14,7 @@ class RottenStorage(Storage):
     def serve(self, request, now, address=""):
         response, served = super().serve(request, now, address)
         if served.thing == "device-2" and response.body:
-            response = response._replace(body=b"\0" + response.body[1:])
+            response = replace(response, body=b"\0" + response.body[1:])
         return response, served
 
 
@@ -72,7 +73,7 @@ class Shifted(Storage):
     def serve(self, request, now, address=""):
         response, served = super().serve(request, now, address)
         headers = tuple((k, v.replace("-", "0-", 1) if k == "content-range" else v) for k, v in response.headers)
-        return response._replace(headers=headers), served
+        return replace(response, headers=headers), served
 
 
 class Curt(Storage):
@@ -84,7 +85,7 @@ class Curt(Storage):
             return response, served
         total = dict(response.headers)["content-range"].rpartition("/")[2]
         headers = (("content-range", f"bytes */{total}"), ("content-length", "0"))
-        return response._replace(status=416, headers=headers, body=b""), served._replace(status=416, size=0)
+        return replace(response, status=416, headers=headers, body=b""), replace(served, status=416, size=0)
 
 
 class Halving(Storage):
@@ -96,7 +97,7 @@ class Halving(Storage):
             return response, served
         body = response.body[: len(response.body) // 2]
         headers = tuple((k, str(len(body)) if k == "content-length" else v) for k, v in response.headers)
-        return response._replace(headers=headers, body=body), served._replace(size=len(body))
+        return replace(response, headers=headers, body=body), replace(served, size=len(body))
 
 
 @pytest.mark.parametrize(("bug", "things"), [(Shifted, THREE), (Curt, THREE), (Halving, {"device-1"})])

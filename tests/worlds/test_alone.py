@@ -7,6 +7,7 @@ from functools import partial
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from simulator.application.rollout import Rollout
 from simulator.device.agent import UpdateAgent
@@ -149,7 +150,7 @@ def test_a_device_that_says_something_else_departs_there(run, monkeypatch):
     report = AtlasDevice.report
     replay_device(run, "device-3")
     monkeypatch.setattr(
-        AtlasDevice, "report", lambda self, progress, now: report(self, progress._replace(token="other"), now)
+        AtlasDevice, "report", lambda self, progress, now: report(self, replace(progress, token="other"), now)
     )
     found = replay_device(run, "device-3")
     assert found.likeness is Likeness.DIFFERENT
@@ -194,7 +195,7 @@ class Wordy(Rollout):
     """Breaks no promise, but gives other reasons."""
 
     def observe(self, outcome, now):
-        return super().observe(outcome._replace(reason=f"{outcome.reason} indeed"), now)
+        return super().observe(replace(outcome, reason=f"{outcome.reason} indeed"), now)
 
 
 def test_a_run_that_is_not_the_same_again_gives_no_tape(run, monkeypatch):

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from simulator import __version__
 from simulator.application.rollout import Rollout
@@ -36,7 +37,7 @@ class Wordy(Rollout):
     """Breaks no promise, but gives other reasons."""
 
     def observe(self, outcome, now):
-        return super().observe(outcome._replace(reason=f"{outcome.reason} indeed"), now)
+        return super().observe(replace(outcome, reason=f"{outcome.reason} indeed"), now)
 
 
 FULL = {
