@@ -20,55 +20,14 @@ _Place = tuple[str, str, int]  # scheme, host, port
 _PORTS = {"http": 80, "https": 443}
 
 
-class _Connection(asyncio.Protocol):
-    """A socket, and the exchange that has it now; `request` is sent as soon as it is open, for which `opening` waits."""
-
-    __slots__ = ("body", "opening", "place", "request", "transport")
-
-    def __init__(self, place: _Place, request: bytes) -> None:
-        self.place, self.request = place, request
-        self.opening: asyncio.Task[Any] | None = None
-        self.transport: asyncio.Transport | None = None
-        self.body: LeanBody | None = None
-
-    def abort(self) -> None:
-        """Cut it, open or not."""
-        self.body = None
-        if self.transport is not None:
-            self.transport.abort()
-        elif self.opening is not None:
-            opening, self.opening = self.opening, None  # by which it knows who cancels it
-            opening.cancel()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        if self.body is None:  # given up meanwhile
-            self.transport.abort()
-        else:
-            self.transport.write(self.request)
-        self.request = b""
-
-    def data_received(self, data: bytes) -> None:
-        if self.body is not None:
-            self.body.feed(data)
-        elif self.transport is not None:  # an idle connection has nothing to hear
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        if self.body is not None:
-            self.body.cut(exc)
-
-
-class LeanBody:
-    """One exchange on a connection; implements `Body`. `connect_s` limits the time until it is open, `timeout_s` the
-    whole."""
+class LeanBody(asyncio.Protocol):
+    """One exchange, and the protocol of its connection while it lasts; implements `Body`. The request is sent as soon as
+    the connection is open; `connect_s` limits the time until then, `timeout_s` the whole."""
 
     __slots__ = (
         "_bound",
         "_chunks",
         "_complete",
-        "_connection",
         "_deadline",
         "_error",
         "_fields",
@@ -78,19 +37,24 @@ class LeanBody:
         "_parser",
         "_paused",
         "_received",
+        "_request",
         "_timer",
+        "_transport",
         "_unread",
         "_waiter",
         "headers",
         "on_header",
+        "opening",
+        "place",
         "status",
     )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        connection: _Connection,
-        free: list[_Connection] | None,
+        place: _Place,
+        request: bytes,
+        free: list[asyncio.Transport] | None,
         head: bool,
         bound: int,
         connect_s: float,
@@ -98,7 +62,9 @@ class LeanBody:
     ) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self._connection: _Connection | None = connection
+        self.place, self._request = place, request
+        self.opening: asyncio.Task[Any] | None = None  # who waits for the connection
+        self._transport: asyncio.Transport | None = None
         self._free = free  # where the connection goes when it can be used again
         self._head, self._bound = head, bound
         self._fields: dict[bytes, bytes] = {}
@@ -112,26 +78,35 @@ class LeanBody:
         self._loop = loop
         self._deadline = loop.time() + timeout_s
         self._timer = loop.call_later(min(connect_s, timeout_s), self._expire, connect_s, timeout_s)
-        connection.body = self
 
     # ---- what the connection tells
 
-    def feed(self, data: bytes) -> None:
-        """Bytes arrived."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._complete:
-                self.fail(f"not HTTP/1.1: {error}")
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open, or lent by the pool."""
+        if self._error is not None:  # given up meanwhile
+            cast(asyncio.Transport, transport).abort()
+        else:
+            self._transport = cast(asyncio.Transport, transport)
+            self._transport.write(self._request)
 
-    def cut(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        self._connection = None
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        parser = self._parser
+        if parser is None:
+            return
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.fail(f"not HTTP/1.1: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self._transport = None
         framed = "content-length" in self.headers or "transfer-encoding" in self.headers
-        if self.status and not framed and error is None:
+        if self.status and not framed and exc is None:
             self._finish()  # RFC 9112 6.3: without a length the close is the end
         else:
-            self.fail(f"ended after {self._received} bytes of body" + (f": {error}" if error else ""))
+            self.fail(f"ended after {self._received} bytes of body" + (f": {exc}" if exc else ""))
 
     # ---- what the parser tells
 
@@ -159,9 +134,9 @@ class LeanBody:
         self._received += len(data)
         self._unread += len(data)
         self._chunks.append(data)
-        if self._unread > _BUFFER and not self._paused and self._connection and self._connection.transport:
+        if self._unread > _BUFFER and not self._paused and self._transport is not None:
             self._paused = True
-            self._connection.transport.pause_reading()
+            self._transport.pause_reading()
         self._wake()
 
     def on_message_complete(self) -> None:
@@ -177,15 +152,15 @@ class LeanBody:
         self._complete = True
         self._timer.cancel()
         parser, self._parser = self._parser, None
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.transport is not None:
-            connection.body = None
+        transport, self._transport = self._transport, None
+        if transport is not None:
             if self._free is not None and not self._head and parser.should_keep_alive():
                 if self._paused:
-                    connection.transport.resume_reading()
-                self._free.append(connection)
+                    transport.resume_reading()
+                transport.set_protocol(_Idle(transport))
+                self._free.append(transport)
             else:
-                connection.transport.close()
+                transport.close()
         self._wake()
 
     def fail(self, why: str) -> None:
@@ -195,15 +170,18 @@ class LeanBody:
         self._error = TransferError(why, received=self._received) if self.status else LinkError(why)
         self._timer.cancel()
         self._parser = None
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        elif self.opening is not None:
+            opening, self.opening = self.opening, None  # by which it knows who cancels it
+            opening.cancel()
         self._wake()
 
     def _expire(self, connect_s: float, timeout_s: float) -> None:
-        left_s, connection = self._deadline - self._loop.time(), self._connection
-        if connection is not None and connection.transport is None:
-            _, host, port = connection.place
+        left_s = self._deadline - self._loop.time()
+        if self._transport is None:
+            _, host, port = self.place
             self.fail(f"{host}:{port} did not answer within {min(connect_s, timeout_s):g} s")
         elif left_s > 0:
             self._timer = self._loop.call_later(left_s, self._expire, connect_s, timeout_s)
@@ -236,9 +214,9 @@ class LeanBody:
             await self._news()
         chunk = self._chunks.popleft()
         self._unread -= len(chunk)
-        if self._paused and self._unread < _BUFFER // 2 and self._connection and self._connection.transport:
+        if self._paused and self._unread < _BUFFER // 2 and self._transport is not None:
             self._paused = False
-            self._connection.transport.resume_reading()
+            self._transport.resume_reading()
         return chunk
 
     def _news(self) -> asyncio.Future[None]:
@@ -251,6 +229,18 @@ class LeanBody:
             waiter.set_result(None)
 
 
+class _Idle(asyncio.Protocol):
+    """Of a pooled connection between two exchanges: it has nothing to hear."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.abort()
+
+
 class LeanHttp:
     """An HTTP/1.1 client; implements `HttpLink`. It holds no connection unless `pooled`."""
 
@@ -258,17 +248,26 @@ class LeanHttp:
 
     def __init__(self, options: HttpOptions | None = None) -> None:
         self.options = options or HttpOptions()
-        self._free: dict[_Place, list[_Connection]] = {}
+        self._free: dict[_Place, list[asyncio.Transport]] = {}
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> LeanBody:
         """Send the request and wait for the head, past redirects. Raises LinkError."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for _ in range(REDIRECTS_MAX + 1):
-            connection, body = self._exchange(loop, request, bound, deadline - loop.time())
+            o, place = self.options, _place(request.url)
+            refuse_unmeant(place[1], o.hosts)
+            data = _spelled(request, o)
+            free = self._free.setdefault(place, []) if o.pooled else None
+            transport = _usable(free)
+            left_s = deadline - loop.time()
+            body = LeanBody(loop, place, data, free, request.method == "HEAD", bound, o.connect_timeout_s, left_s)
             try:
-                if connection.transport is None:
-                    await self._connect(loop, connection)
+                if transport is None:
+                    await self._connect(loop, body)
+                else:
+                    transport.set_protocol(body)
+                    body.connection_made(transport)
                 await body.head()
                 onward = redirected(request, body.status, body.headers.get("location"))
             except BaseException:
@@ -280,27 +279,14 @@ class LeanHttp:
             request = onward
         raise LinkError(f"more than {REDIRECTS_MAX} redirects")
 
-    def _exchange(
-        self, loop: asyncio.AbstractEventLoop, request: Request, bound: int, timeout_s: float
-    ) -> tuple[_Connection, LeanBody]:
-        o, place = self.options, _place(request.url)
-        refuse_unmeant(place[1], o.hosts)
-        data = _spelled(request, o)
-        free = self._free.setdefault(place, []) if o.pooled else None
-        connection = _usable(free) or _Connection(place, data)
-        body = LeanBody(loop, connection, free, request.method == "HEAD", bound, o.connect_timeout_s, timeout_s)
-        if connection.transport is not None:
-            connection.transport.write(data)
-        return connection, body
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop, connection: _Connection) -> None:
-        o, (scheme, host, port) = self.options, connection.place
-        connection.opening = task = asyncio.current_task(loop)
+    async def _connect(self, loop: asyncio.AbstractEventLoop, body: LeanBody) -> None:
+        o, (scheme, host, port) = self.options, body.place
+        body.opening = task = asyncio.current_task(loop)
         assert task is not None
         cancelled = task.cancelling()
         try:
             await loop.create_connection(
-                lambda: connection,
+                lambda: body,
                 host,
                 port,
                 ssl=(o.tls or True) if scheme == "https" else None,
@@ -309,10 +295,10 @@ class LeanHttp:
         except (OSError, UnicodeError) as error:
             raise LinkError(f"{host}:{port}: {getattr(error, 'strerror', None) or error}") from None
         except asyncio.CancelledError:
-            if connection.opening is not None or task.uncancel() > cancelled:  # by another than the exchange's timer
+            if body.opening is not None or task.uncancel() > cancelled:  # by another than the exchange's timer
                 raise
         finally:
-            connection.opening = None
+            body.opening = None
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
         """The same, with the body read whole. Raises LinkError."""
@@ -321,9 +307,8 @@ class LeanHttp:
     async def close(self) -> None:
         """Close pooled connections."""
         for free in self._free.values():
-            for connection in free:
-                if connection.transport is not None:
-                    connection.transport.close()
+            for transport in free:
+                transport.close()
         self._free.clear()
 
 
@@ -367,10 +352,10 @@ def _spelled(request: Request, options: HttpOptions) -> bytes:
         raise LinkError(f"not an http URL: {request.url!r}") from None
 
 
-def _usable(free: list[_Connection] | None) -> _Connection | None:
+def _usable(free: list[asyncio.Transport] | None) -> asyncio.Transport | None:
     """An idle connection that still is one."""
     while free:
-        connection = free.pop()
-        if connection.transport is not None and not connection.transport.is_closing():
-            return connection
+        transport = free.pop()
+        if not transport.is_closing():
+            return transport
     return None

@@ -13,17 +13,18 @@ from simulator.model.errors import LinkError
 from simulator.model.io import Request
 
 
-def test_a_cancellation_is_not_lost_where_all_was_answered_before_the_asker_could_go_on(monkeypatch):
-    def answered(connection):
-        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", b"not HTTP\r\n\r\n"])
+def test_a_cancellation_is_not_lost_where_all_was_answered_before_the_asker_could_go_on(monkeypatch, answer):
+    def answered(body):
+        body.data_received(answer)
         asking.cancel()
 
-    def opened(connection, transport):
-        made(connection, transport)
-        asyncio.get_running_loop().call_soon(answered, connection)
+    def opened(body, transport):
+        made(body, transport)
+        asyncio.get_running_loop().call_soon(answered, body)
 
-    made, asking = http._Connection.connection_made, None
-    monkeypatch.setattr(http._Connection, "connection_made", opened)
+    made, asking = http.LeanBody.connection_made, None
+    monkeypatch.setattr(http.LeanBody, "connection_made", opened)
 
     async def main():
         nonlocal asking
