@@ -7,7 +7,7 @@ import contextlib
 import struct
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -36,6 +36,7 @@ _PING, _BYE = PingReqPacket().write(), DisconnectPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
 _puback = partial(struct.Struct("!HH").pack, 0x4002)  # MQTT 5 3.4.2.1: success needs no more than the packet id
 _DRAIN_S = 1.0  # how long a broker may take to close
+_NEAR_S = 2.0  # what is waited for no longer than this has a timer of its own
 _HELD = 64  # packets that wait for the end of the loop's turn
 
 
@@ -152,6 +153,7 @@ class LeanMqtt:
     __slots__ = (
         "__weakref__",
         "_answer",
+        "_bell_at",
         "_inbox",
         "_lost",
         "_next_id",
@@ -175,7 +177,8 @@ class LeanMqtt:
         self._unacked: dict[int, bytes] | None = None
         self._window = 65535  # the broker's receive maximum
         self._next_id = 0
-        self._until = 0.0  # what the armed timer waits for; 0 where none is armed
+        self._until: float | None = None  # how long the present `receive` waits
+        self._bell_at = 0.0  # what the wheel's bell was asked for; 0 where it was not
         self._lost = "not connected"
         self.refused = 0
 
@@ -282,14 +285,14 @@ class LeanMqtt:
         while not self._inbox:
             if self._wire is None or not self._wire.alive:
                 raise LinkError(self._lost)
-            loop = self._wire.wheel.loop
+            wheel = self._wire.wheel
             if until is not None:
-                if loop.time() >= until:
+                if wheel.loop.time() >= until:
                     return None
-                if not self._until or until < self._until:
-                    self._until = until
-                    loop.call_at(until, self._rang, until)
-            self._waiter = waiter = loop.create_future()
+                if not self._bell_at or until < self._bell_at:
+                    self._ask_bell(wheel, until)
+            self._until = until
+            self._waiter = waiter = wheel.loop.create_future()
             try:
                 if await waiter:
                     return None
@@ -407,9 +410,19 @@ class LeanMqtt:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(empty)
 
-    def _rang(self, until: float) -> None:
-        if self._until == until:  # one that was armed later, for earlier, has taken its place otherwise
-            self._until = 0.0
+    def _ask_bell(self, wheel: _Wheel, at: float) -> None:
+        self._bell_at = at
+        wheel.ring(self._rang, at)
+
+    def _rang(self, at: float) -> None:
+        if self._bell_at != at:  # one that was asked for later, for earlier, has taken its place
+            return
+        self._bell_at, wire, until = 0.0, self._wire, self._until
+        if wire is None or self._waiter is None or until is None:
+            return
+        if wire.wheel.loop.time() < until:
+            self._ask_bell(wire.wheel, until)
+        else:
             self._wake()
 
 
@@ -427,7 +440,8 @@ def _connect_packet(o: MqttOptions) -> bytes:
 
 
 class _Wheel:
-    """What the wires of one loop share: one timer a second for all keep-alives, one call a turn for all that is said.
+    """What the wires of one loop share: one timer a second for all keep-alives and all that is waited for, one call a
+    turn of the loop for all that is said.
 
     A wire is pinged when it has sent nothing for its interval, and cut when the ping was not answered by the next.
     """
@@ -436,6 +450,7 @@ class _Wheel:
         self.loop = loop
         self.turn = 0
         self._due: dict[int, list[tuple[_Wire, int]]] = {}
+        self._rung: dict[int, list[tuple[Callable[[float], None], float]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._holding: list[_Wire] = []
 
@@ -453,11 +468,26 @@ class _Wheel:
     def watch(self, wire: _Wire, interval_s: int) -> None:
         """Keep this wire alive until it ends."""
         self._due.setdefault(self.turn + interval_s, []).append((wire, interval_s))
+        self._run()
+
+    def ring(self, bell: Callable[[float], None], at: float) -> None:
+        """Call `bell(at)` at that time of the loop's, or earlier where that is long yet: who still waits then asks again.
+        Few do, and a timer of the loop's for each costs more than the rest of a wait."""
+        left_s = at - self.loop.time()
+        if left_s < _NEAR_S:
+            self.loop.call_at(at, bell, at)
+        else:  # half the time, for a turn may take longer than its second
+            self._rung.setdefault(self.turn + int(left_s / 2), []).append((bell, at))
+            self._run()
+
+    def _run(self) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(1.0, self._turn)
 
     def _turn(self) -> None:
         self.turn += 1
+        for bell, at in self._rung.pop(self.turn, ()):
+            bell(at)
         for wire, interval_s in self._due.pop(self.turn, ()):
             if not wire.alive:
                 continue
@@ -470,7 +500,7 @@ class _Wheel:
                 wire.send(_PING)
                 idle = 0
             self._due.setdefault(self.turn + max(1, interval_s - idle), []).append((wire, interval_s))
-        self._timer = self.loop.call_later(1.0, self._turn) if self._due else None
+        self._timer = self.loop.call_later(1.0, self._turn) if self._due or self._rung else None
 
 
 _last: weakref.ref[_Wheel] | None = None
