@@ -45,13 +45,13 @@ Sink = Callable[[pa.RecordBatch], None]
 
 
 class Recorder:
-    """Appends events. `clock` gives whole microseconds since the run began; `shard` names this recorder. Rooms are given
-    its `record`, for a bound method is called faster than an object."""
+    """Appends events. `clock` counts `per_us` ticks a microsecond and stood at `zero` when the run began; `shard` names
+    this recorder. Rooms are given its `record`, for a bound method is called faster than an object."""
 
-    __slots__ = ("_clock", "_done", "_rows", "_shard", "_sink")
+    __slots__ = ("_clock", "_done", "_per_us", "_rows", "_shard", "_sink", "_zero")
 
-    def __init__(self, clock: Callable[[], int], sink: Sink, *, shard: int = 0) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], int], sink: Sink, *, shard: int = 0, zero: int = 0, per_us: int = 1) -> None:
+        self._clock, self._zero, self._per_us = clock, zero, per_us
         self._sink = sink
         self._shard = shard
         self._done = 0  # events handed on
@@ -104,18 +104,18 @@ class Recorder:
         if self._rows:
             rows, self._rows = self._rows, []
             first, self._done = self._done + 1, self._done + len(rows)
-            self._sink(_columns(rows, self._shard, first))
+            self._sink(self._columns(rows, first))
 
-
-def _columns(rows: list[tuple[object, ...]], shard: int, first: int) -> pa.RecordBatch:
-    """Rows, in the order of `COLUMNS` but for shard and sequence, as one batch. Raises ValueError for a kind that is not
-    registered."""
-    t_us, *others = zip(*rows, strict=True)
-    if unknown := set(others[0]) - KINDS.keys():
-        raise ValueError(f"event kinds not in the registry: {sorted(unknown)}")
-    ours = np.full(len(rows), shard), np.arange(first, first + len(rows))
-    arrays = [pa.array(column, type=field.type) for column, field in zip((t_us, *ours, *others), SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    def _columns(self, rows: list[tuple[object, ...]], first: int) -> pa.RecordBatch:
+        """Rows, in the order of `COLUMNS` but for shard and sequence, as one batch. Raises ValueError for a kind that is
+        not registered."""
+        ticks, *others = zip(*rows, strict=True)
+        if unknown := set(others[0]) - KINDS.keys():
+            raise ValueError(f"event kinds not in the registry: {sorted(unknown)}")
+        t_us = (np.array(ticks) - self._zero) // self._per_us
+        ours = t_us, np.full(len(rows), self._shard), np.arange(first, first + len(rows))
+        arrays = [pa.array(column, type=field.type) for column, field in zip((*ours, *others), SCHEMA, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 class StreamFile:

@@ -117,7 +117,7 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
     for number in signals.BOTH:
         loop.add_signal_handler(number, end)
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
-        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        recorder = Recorder(time.monotonic_ns, stream, zero=zero_ns, per_us=1000)
         record = recorder.record
         world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
         attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))

@@ -111,7 +111,7 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
             if watched is not None:
                 watched(batch)
 
-        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, sink, shard=config["shard"])
+        recorder = Recorder(time.monotonic_ns, sink, shard=config["shard"], zero=zero_ns, per_us=1000)
         part = Part(config, recorder, tally, watched)
         logging.getLogger("fleetsim").addHandler(_Warnings(part))
         work = asyncio.ensure_future(roles[config["role"]](part))

@@ -180,7 +180,7 @@ async def _driven(stack: Stack, null: Child, shards: list[Child], load: Load, pa
     await warm.wait()  # what the first flush of a record loads is no device's
     fleet, pids = stack.scenario.fleet, stack.pids()
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
-        recorder = Recorder(lambda: (time.monotonic_ns() - zero_ns) // 1000, stream)
+        recorder = Recorder(time.monotonic_ns, stream, zero=zero_ns, per_us=1000)
         empty = sum(resident_bytes(shard.pid) for shard in shards)
         recorder.record(Kind.STAGE, phase="ramp")
         for shard in shards:

@@ -29,7 +29,7 @@ EPOCH = time.time() - time.monotonic()
 def driven(profile, *, variant="atlas", credential=False, pooled=False, rate=100, seconds=0.5, devices=4):
     """(the null backend, the trace) of devices that were offered updates for a while."""
     batches = []
-    recorder = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
+    recorder = Recorder(time.monotonic_ns, batches.append, per_us=1000)
 
     async def run():
         server = NullBackend(AtlasReplica(variant=variant), CONTENTS, EPOCH)

@@ -49,7 +49,7 @@ async def fleet(kind, way, port, devices):
     """CPU of an update in µs and memory of an idle device in KiB; between them, a line each way says what goes on."""
     make_mqtt, make_http = LINKS[kind]
     batches = []
-    recorder = Recorder(lambda: time.monotonic_ns() // 1000, batches.append)
+    recorder = Recorder(time.monotonic_ns, batches.append, per_us=1000)
     gate = asyncio.Semaphore(64)
     http = make_http(HttpOptions())
     recorder.record(Kind.RUN)

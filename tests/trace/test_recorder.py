@@ -28,6 +28,15 @@ def test_each_event_gets_the_time_and_the_next_number():
     assert [(r["t_us"], r["shard"], r["seq"]) for r in rows(batches)] == [(0, 7, 1), (10, 7, 2), (20, 7, 3)]
 
 
+def test_a_clock_of_nanoseconds_gives_the_whole_microseconds_since_the_run_began():
+    batches = []
+    recorder = Recorder(iter([5_000, 5_999, 6_000, 4_999]).__next__, batches.append, zero=5_000, per_us=1_000)
+    for _ in range(4):
+        recorder.record(Kind.RUN)
+    recorder.flush()
+    assert [row["t_us"] for row in rows(batches)] == [0, 0, 1, -1]
+
+
 def test_every_column_comes_back_as_it_was_given():
     given = {"job": "j", "status": "sent", "phase": "idle", "version": "1", "digest": "d", "doc": 2, "size": 3,
              "span_us": 4, "detail": "é ✓", "token": "r1"}  # fmt: skip

@@ -62,7 +62,7 @@ def test_more_devices_than_files_are_refused_before_the_start(tmp_path):
 def recorded(work, seconds):
     """(the trace of a shard that does this work, in a loop of its own, the loop's own counts)."""
     batches, began = [], time.monotonic_ns()
-    recorder = Recorder(lambda: (time.monotonic_ns() - began) // 1000, batches.append, shard=10)
+    recorder = Recorder(time.monotonic_ns, batches.append, shard=10, zero=began, per_us=1000)
 
     async def shard():
         recorder.record(Kind.STAGE, phase="ramp")
