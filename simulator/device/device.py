@@ -41,6 +41,7 @@ from simulator.model.update import Download, Phase, Progress, Status
 from simulator.trace.recorder import Record
 
 _NEVER = math.inf
+_IDLE = Phase.IDLE  # a member is looked up slowly in Python 3.11
 _BEGINS = (Reaction.START, Reaction.SUPERSEDE, Reaction.INSTALLED)
 _TRY_AGAIN = (429, 500)  # the replica's codes that say nothing about the request
 _DARK_S = 1.0  # no power cut is shorter: one at every start would let no virtual time pass
@@ -350,7 +351,7 @@ class Device:
             detail=request.source,
         )
         if reaction in _BEGINS:
-            if agent.phase is not Phase.IDLE:
+            if agent.phase is not _IDLE:
                 await self._supersede()
             self._download = request.download
             agent.begin(execution)
@@ -381,7 +382,7 @@ class Device:
             last = agent.progress(Status.FAILURE, "superseded")
             with contextlib.suppress(LinkError):  # who listens learns of it, once the new order is under way
                 await self._say(Status.FAILURE, last)
-        self._enter(Phase.IDLE)
+        self._enter(_IDLE)
         self._resend_at = _NEVER
 
     # ---- reporting
@@ -406,7 +407,7 @@ class Device:
         # atlas command: a sender that hears nothing resends, a bounded number of times
         last, attempts = self._agent.flash.unanswered, self._spec.profile.resend.attempts
         lost = last is not None and last.job == job and self._said_on < self._session.connections
-        return lost and self._agent.phase is Phase.IDLE and (attempts is None or self._repeats < attempts)
+        return lost and self._agent.phase is _IDLE and (attempts is None or self._repeats < attempts)
 
     async def _send_outcome(self) -> None:
         """Send the pending report, the same job id and token each time, or give it up."""
@@ -477,7 +478,7 @@ class Device:
         self._agent.end(flash.job)
         self._agent.execution = None
         self._resend_at = _NEVER
-        self._enter(Phase.IDLE)
+        self._enter(_IDLE)
 
     # ---- the work
 
@@ -687,7 +688,7 @@ class Device:
     def _enter(self, phase: Phase) -> None:
         """Move to another phase, by the table, and record how long the last one took."""
         left, now = self._agent.move(phase), self._loop.time()
-        span_us = None if left is Phase.IDLE else round((now - self._entered) * 1e6)
+        span_us = None if left is _IDLE else round((now - self._entered) * 1e6)
         self._entered = now
         self._record(Kind.PHASE, self._thing, job=self._agent.flash.job, phase=left, status=phase, span_us=span_us)
         if self._spec.harm is not None and (act := self._spec.harm.at_phase(phase)):

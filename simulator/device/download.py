@@ -121,13 +121,16 @@ class Transfer:
         self._loop = asyncio.get_running_loop()
         self._keep, self._record = keep, record
         self._bound = terms.bound if artifact.size_bytes is None else artifact.size_bytes
-        self._afresh()
+        self._size = artifact.size_bytes  # None until somebody tells it
         if partial is not None and partial.artifact == artifact:
             self.partial = partial
+        else:
+            self.partial = Partial(artifact, "", 0, hashlib.sha256())
 
     def _afresh(self, etag: str = "") -> None:
-        self.partial = Partial(self._artifact, etag, 0, hashlib.sha256())
-        self._size = self._artifact.size_bytes  # None until somebody tells it
+        hasher = hashlib.sha256() if self.partial.received else self.partial.hasher  # which has seen nothing yet
+        self.partial = Partial(self._artifact, etag, 0, hasher)
+        self._size = self._artifact.size_bytes
 
     def _reach(self) -> None:
         if self._terms.away() > 0:

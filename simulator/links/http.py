@@ -6,12 +6,12 @@ import asyncio
 import functools
 from collections import deque
 from typing import Any, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import httptools
 
 from simulator.links.base import HttpOptions, whole
-from simulator.links.urls import REDIRECTS_MAX, redirected, refuse_unmeant
+from simulator.links.urls import REDIRECTS_MAX, parts_of, redirected, refuse_unmeant
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
 
@@ -255,9 +255,10 @@ class LeanHttp:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for _ in range(REDIRECTS_MAX + 1):
-            o, place = self.options, _place(request.url)
+            o, parts = self.options, parts_of(request.url)
+            place = _place(request.url, parts)
             refuse_unmeant(place[1], o.hosts)
-            data = _spelled(request, o)
+            data = _spelled(request, parts, o)
             free = self._free.setdefault(place, []) if o.pooled else None
             transport = _usable(free)
             left_s = deadline - loop.time()
@@ -325,18 +326,17 @@ def _origin(scheme: str, netloc: str) -> _Place:
     return scheme, parts.hostname, parts.port or _PORTS[scheme]
 
 
-def _place(url: str) -> _Place:
+def _place(url: str, parts: SplitResult) -> _Place:
     """A URL's scheme, host and port. Raises LinkError where it has none."""
     try:
-        parts = urlsplit(url)
         return _origin(parts.scheme, parts.netloc)
     except (KeyError, ValueError):
         raise LinkError(f"not an http URL: {url!r}") from None
 
 
-def _spelled(request: Request, options: HttpOptions) -> bytes:
+def _spelled(request: Request, parts: SplitResult, options: HttpOptions) -> bytes:
     """The request as it goes out."""
-    _, netloc, path, query, _ = urlsplit(request.url)
+    _, netloc, path, query, _ = parts
     lines = [
         f"{request.method} {path or '/'}{'?' if query else ''}{query} HTTP/1.1",
         f"host: {netloc.rpartition('@')[2]}",
