@@ -65,3 +65,32 @@ def test_what_is_no_url_is_the_roads_fault(url):
             await LeanHttp().request(Request("GET", url))
 
     run_live(main)
+
+
+@pytest.mark.parametrize(("chatter", "connections"), [(b"", 1), (b"HTTP/1.1 408 Request Timeout\r\n\r\n", 2)])
+def test_a_pooled_connection_on_which_something_is_said_meanwhile_is_not_used_again(chatter, connections):
+    async def main():
+        met = []
+
+        async def serve(reader, writer):
+            met.append(writer)
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+
+        def greet(reader, writer):
+            serving.append(asyncio.ensure_future(serve(reader, writer)))
+
+        serving = []
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        link = LeanHttp(HttpOptions(pooled=True))
+        request = Request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        first = await link.request(request)
+        met[0].write(chatter)
+        await asyncio.sleep(0.05)
+        second = await link.request(request)
+        await link.close()
+        server.close()
+        await asyncio.gather(*serving, return_exceptions=True)
+        return first.body, second.body, len(met)
+
+    assert run_live(main) == (b"hi", b"hi", connections)
