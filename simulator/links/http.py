@@ -157,7 +157,7 @@ class LeanBody(asyncio.Protocol):
             if self._free is not None and not self._head and parser.should_keep_alive():
                 if self._paused:
                     transport.resume_reading()
-                transport.set_protocol(_Idle(transport))
+                transport.set_protocol(_Idle(transport, self._free))
                 self._free.append(transport)
             else:
                 transport.close()
@@ -232,13 +232,17 @@ class LeanBody(asyncio.Protocol):
 class _Idle(asyncio.Protocol):
     """Of a pooled connection between two exchanges: it has nothing to hear."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_free", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: asyncio.Transport, free: list[asyncio.Transport]) -> None:
+        self._transport, self._free = transport, free
 
     def data_received(self, data: bytes) -> None:
         self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport in self._free:
+            self._free.remove(self._transport)
 
 
 class LeanHttp:

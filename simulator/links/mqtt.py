@@ -36,7 +36,7 @@ _PING, _BYE = PingReqPacket().write(), DisconnectPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
 _puback = partial(struct.Struct("!HH").pack, 0x4002)  # MQTT 5 3.4.2.1: success needs no more than the packet id
 _DRAIN_S = 1.0  # how long a broker may take to close
-_NEAR_S = 2.0  # what is waited for no longer than this has a timer of its own
+_NEAR_S = 2.0  # what is waited for less long than this has a timer of its own
 _HELD = 64  # packets that wait for the end of the loop's turn
 
 
@@ -473,11 +473,10 @@ class _Wheel:
     def ring(self, bell: Callable[[float], None], at: float) -> None:
         """Call `bell(at)` at that time of the loop's, or earlier where that is long yet: who still waits then asks again.
         Few do, and a timer of the loop's for each costs more than the rest of a wait."""
-        left_s = at - self.loop.time()
-        if left_s < _NEAR_S:
+        if at - self.loop.time() < _NEAR_S:
             self.loop.call_at(at, bell, at)
-        else:  # half the time, for a turn may take longer than its second
-            self._rung.setdefault(self.turn + int(left_s / 2), []).append((bell, at))
+        else:
+            self._rung.setdefault(int(at) - 1, []).append((bell, at))
             self._run()
 
     def _run(self) -> None:
@@ -486,8 +485,10 @@ class _Wheel:
 
     def _turn(self) -> None:
         self.turn += 1
-        for bell, at in self._rung.pop(self.turn, ()):
-            bell(at)
+        now = self.loop.time()
+        for second in [second for second in self._rung if second <= now]:  # a turn may take longer than its second
+            for bell, at in self._rung.pop(second):
+                bell(at)
         for wire, interval_s in self._due.pop(self.turn, ()):
             if not wire.alive:
                 continue

@@ -462,6 +462,20 @@ async def an_idle_link_is_kept_alive(road: Road) -> None:
     await asyncio.gather(a.close(), b.close())
 
 
+@check(slow=True)
+async def a_wait_of_seconds_ends_at_its_time_without_a_keep_alive_too(road: Road) -> None:
+    link, loop = await road.linked("a", keep_alive_s=0), asyncio.get_running_loop()
+    began = loop.time()
+    far = asyncio.ensure_future(link.receive(began + 60))
+    await asyncio.sleep(0)
+    far.cancel()
+    await asyncio.wait([far])
+    for wait_s in (2.4, 4.7):
+        assert await link.receive(began + wait_s) is None
+        assert wait_s <= loop.time() - began < wait_s + 0.5
+    await link.close()
+
+
 @check("session-expiry", slow=True)
 async def a_session_lives_as_long_as_was_asked_for(road: Road) -> None:
     short = road.link("short", clean_start=False, session_expiry_s=1)
