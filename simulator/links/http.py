@@ -27,7 +27,6 @@ class LeanBody(asyncio.Protocol):
     __slots__ = (
         "_bound",
         "_chunks",
-        "_complete",
         "_deadline",
         "_error",
         "_fields",
@@ -69,10 +68,10 @@ class LeanBody(asyncio.Protocol):
         self._head, self._bound = head, bound
         self._fields: dict[bytes, bytes] = {}
         self.on_header = self._fields.__setitem__  # the parser tells one after the other
-        self._parser: Any = httptools.HttpResponseParser(self)  # until the end: they know one another
+        self._parser: Any = httptools.HttpResponseParser(self)  # None once it has ended, for they know one another
         self._chunks: deque[bytes] = deque()
         self._received = self._unread = 0
-        self._complete = self._paused = False
+        self._paused = False
         self._error: LinkError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = loop
@@ -83,7 +82,7 @@ class LeanBody(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open, or lent by the pool."""
-        if self._error is not None:  # given up meanwhile
+        if self._parser is None:  # given up meanwhile
             cast(asyncio.Transport, transport).abort()
         else:
             self._transport = cast(asyncio.Transport, transport)
@@ -126,7 +125,7 @@ class LeanBody(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Some of the body has arrived."""
-        if self._complete or self._error is not None:
+        if self._parser is None:
             return
         if self._received + len(data) > self._bound:
             self.fail(f"more than {self._bound} bytes of body")
@@ -147,9 +146,8 @@ class LeanBody(asyncio.Protocol):
     # ---- the end
 
     def _finish(self) -> None:
-        if self._complete or self._error is not None:
+        if self._parser is None:
             return
-        self._complete = True
         self._timer.cancel()
         parser, self._parser = self._parser, None
         transport, self._transport = self._transport, None
@@ -165,7 +163,7 @@ class LeanBody(asyncio.Protocol):
 
     def fail(self, why: str) -> None:
         """End the exchange, unless it has ended."""
-        if self._complete or self._error is not None:
+        if self._parser is None:
             return
         self._error = TransferError(why, received=self._received) if self.status else LinkError(why)
         self._timer.cancel()
@@ -209,7 +207,7 @@ class LeanBody(asyncio.Protocol):
         while not self._chunks:
             if self._error is not None:
                 raise self._error
-            if self._complete:
+            if self._parser is None:
                 raise StopAsyncIteration
             await self._news()
         chunk = self._chunks.popleft()

@@ -1,6 +1,7 @@
 """The lean HTTP link under cancellations, and what is no URL."""
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -67,30 +68,57 @@ def test_what_is_no_url_is_the_roads_fault(url):
     run_live(main)
 
 
+@contextlib.asynccontextmanager
+async def pooled(serve):
+    """A pooled link and a request to a server; `serve(reader, writer)` has each connection."""
+    serving = []
+
+    def greet(*road):
+        serving.append(asyncio.ensure_future(serve(*road)))
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    link = LeanHttp(HttpOptions(pooled=True))
+    yield link, Request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    await link.close()
+    server.close()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
 @pytest.mark.parametrize(("chatter", "connections"), [(b"", 1), (b"HTTP/1.1 408 Request Timeout\r\n\r\n", 2)])
 def test_a_pooled_connection_on_which_something_is_said_meanwhile_is_not_used_again(chatter, connections):
+    met = []
+
+    async def serve(reader, writer):
+        met.append(writer)
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+
     async def main():
-        met = []
-
-        async def serve(reader, writer):
-            met.append(writer)
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
-
-        def greet(reader, writer):
-            serving.append(asyncio.ensure_future(serve(reader, writer)))
-
-        serving = []
-        server = await asyncio.start_server(greet, "127.0.0.1", 0)
-        link = LeanHttp(HttpOptions(pooled=True))
-        request = Request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        first = await link.request(request)
-        met[0].write(chatter)
-        await asyncio.sleep(0.05)
-        second = await link.request(request)
-        await link.close()
-        server.close()
-        await asyncio.gather(*serving, return_exceptions=True)
-        return first.body, second.body, len(met)
+        async with pooled(serve) as (link, request):
+            first = await link.request(request)
+            met[0].write(chatter)
+            await asyncio.sleep(0.05)
+            second = await link.request(request)
+            return first.body, second.body, len(met)
 
     assert run_live(main) == (b"hi", b"hi", connections)
+
+
+def test_a_pooled_connection_that_was_left_alone_for_its_reader_is_heard_in_the_next_exchange():
+    content, met = b"x" * (http._BUFFER + 10_000), []
+
+    async def serve(reader, writer):
+        met.append(writer)
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
+
+    async def main():
+        read = []
+        async with pooled(serve) as (link, request):
+            for _ in range(2):
+                body = await link.open(request, bound=len(content), timeout_s=5)
+                await asyncio.sleep(0.1)  # all of it comes before the reader does
+                read.append(b"".join([chunk async for chunk in body]))
+        return read, len(met)
+
+    assert run_live(main) == ([content, content], 1)
