@@ -47,7 +47,7 @@ class Child(ABC):
     """The process's number; 0 where it is none of this host's, or not there yet."""
 
     def __init__(self, name: str, hear: Hear) -> None:
-        self.name, self._hear = name, hear
+        self.name, self._hear, self._words = name, hear, ""
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
@@ -60,9 +60,9 @@ class Child(ABC):
     def send(self, line: dict[str, Any]) -> None:
         """One line to its stdin; nothing once it is gone."""
 
-    @abstractmethod
     def last_words(self) -> str:
-        """The last line it wrote to stderr."""
+        """What it said of its end."""
+        return self._words
 
     @abstractmethod
     async def stop(self) -> None:
@@ -86,7 +86,9 @@ class Child(ABC):
 
     def heard(self, event: dict[str, Any]) -> None:
         """It said this."""
-        if event["event"] != "ready":
+        if event["event"] == "last words":
+            self._words = event["text"]
+        elif event["event"] != "ready":
             self._hear(self.name, event)
         elif not self._ready.done():
             self._ready.set_result(event)
@@ -147,7 +149,9 @@ class LocalChild(Child):
             self.ended.set_result(code)
 
     def last_words(self) -> str:
-        """The last line it wrote to stderr."""
+        """What it said of its end; where it could not, the last line of its log."""
+        if self._words:
+            return self._words
         try:
             with self._log.open(errors="replace") as log:
                 return next(iter(deque(log, maxlen=1)), "").strip()
@@ -179,7 +183,7 @@ class RemoteChild(Child):
 
     def __init__(self, name: str, hear: Hear, post: Post) -> None:
         super().__init__(name, hear)
-        self._post, self._spawned, self._words = post, False, ""
+        self._post, self._spawned = post, False
         self._told: asyncio.Future[dict[str, Any]] | None = None
 
     async def spawn(self) -> None:
@@ -216,13 +220,9 @@ class RemoteChild(Child):
 
     def died(self, code: int, words: str) -> None:
         """It has ended, and its record is here as far as there is any."""
-        self._words = words
+        self._words = self._words or words
         if not self.ended.done():
             self.ended.set_result(code)
-
-    def last_words(self) -> str:
-        """The last line it wrote to stderr, as it was told."""
-        return self._words
 
     async def stop(self) -> None:
         """Have its stdin closed and wait for its end, for a while."""

@@ -7,6 +7,7 @@ that no part outlives its conductor, whatever ended that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -49,8 +50,7 @@ class Part:
 
     def tell(self, event: str, **facts: Any) -> None:
         """One line to the conductor."""
-        sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
-        sys.stdout.buffer.flush()
+        _tell(event, **facts)
 
     def flush(self) -> None:
         """Write what was recorded, and tell the conductor what it counts."""
@@ -65,6 +65,17 @@ class Part:
         """Tell the conductor in which phases these are."""
         if self._watched is not None:
             self.tell("where", phases=self._watched.underway.where(things))
+
+
+def _tell(event: str, **facts: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _log(text: str) -> None:
+    """A line in the part's log, if its disk has room for one."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode(errors="replace") + b"\n")  # what sys.stderr cannot write, it tries again at the end
 
 
 class Tally:
@@ -139,7 +150,7 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """One warning."""
         text = record.getMessage()
-        print(text, file=sys.stderr)
+        _log(text)
         self._part.tell("warning", text=text)
 
 
@@ -190,14 +201,17 @@ def _last_words(error: Exception) -> int:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, FleetsimError):
-        print(error, file=sys.stderr)
-        return 4 if isinstance(error, PartDied) else 3
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        print(f"{error.strerror}: the record cannot be written", file=sys.stderr)
-        return 4
-    if isinstance(error, BrokenPipeError):
+        words, code = str(error), 4 if isinstance(error, PartDied) else 3
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        words, code = f"{os.strerror(error.errno)}: the record cannot be written", 4
+    elif isinstance(error, BrokenPipeError):
         return 0  # the conductor is gone, and the end of stdin was to tell that
-    raise error
+    else:
+        raise error
+    _log(words)
+    with contextlib.suppress(BrokenPipeError):
+        _tell("last words", text=words)
+    return code
 
 
 if __name__ == "__main__":

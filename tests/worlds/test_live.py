@@ -1,5 +1,6 @@
 """The live world, run as a user runs it: real broker, real downloads, real processes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -247,7 +248,8 @@ def test_a_storage_beyond_this_machine_is_refused_unless_it_is_meant(tmp_path, u
     assert said in err
 
 
-def test_a_full_disk_ends_a_part_in_4():
+@pytest.mark.parametrize("log", [subprocess.PIPE, "/dev/full"])
+def test_a_full_disk_ends_a_part_in_4_and_is_told_wherever_its_log_is(log):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -255,16 +257,20 @@ def test_a_full_disk_ends_a_part_in_4():
         "name": "broker", "role": "broker", "shard": 3, "trace": "/dev/full", "scenario": {}, "zero_ns": 0,
         "epoch": 0.0, "host": "127.0.0.1", "port": port,
     }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulator.worlds.part"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+    with contextlib.nullcontext(log) if log == subprocess.PIPE else open(log, "wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simulator.worlds.part"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT,
+        )  # fmt: skip
     process.stdin.write(json.dumps(config).encode() + b"\n")
     process.stdin.flush()
     assert process.wait(timeout=20) == 4
-    err = process.stderr.read().decode()
-    assert "No space left on device" in err
-    assert "Traceback" not in err
+    last = json.loads(process.stdout.read().splitlines()[-1])
+    assert last == {"event": "last words", "text": "No space left on device: the record cannot be written"}
+    if log == subprocess.PIPE:
+        err = process.stderr.read().decode()
+        assert "No space left on device" in err
+        assert "Traceback" not in err
 
 
 def test_a_port_in_use_is_said(tmp_path):

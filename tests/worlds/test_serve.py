@@ -204,13 +204,13 @@ def test_the_replicas_death_ends_it_in_4_and_what_was_accepted_is_there_after_th
         assert serving.report("d", n=3) == versions[-1] + 1
 
 
-def test_a_parts_last_words_are_a_sentence_and_its_exit_code_says_whose_fault_it_was(capsys):
+def test_a_parts_last_words_are_a_sentence_and_its_exit_code_says_whose_fault_it_was(capfd):
     for error, code in (
         (ExceptionGroup("", [ExceptionGroup("", [PartDied("disk I/O error")])]), 4),
         (ExceptionGroup("", [ScenarioError("no such thing")]), 3),
         (BrokenPipeError(), 0),
     ):
         assert _last_words(error) == code
-    assert capsys.readouterr().err == "disk I/O error\nno such thing\n"
+    assert capfd.readouterr().err == "disk I/O error\nno such thing\n"
     with pytest.raises(ZeroDivisionError):
         _last_words(ExceptionGroup("", [ZeroDivisionError()]))
