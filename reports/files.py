@@ -11,11 +11,13 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 
-from reports import compare_page, compare_text, markdown, page
-from reports.compare import Side, compare
-from reports.differences import Tolerances
-from reports.summary import reasons, summarise
-from reports.times import began_s, converged_s
+from reports.comparison import page as comparison_page
+from reports.comparison import text as comparison_text
+from reports.comparison.compare import Side, compare
+from reports.comparison.differences import Tolerances
+from reports.run import markdown, page
+from reports.run.summary import reasons, summarise
+from reports.run.times import began_s, converged_s
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.model.verdict import Judgement, Verdict
@@ -42,8 +44,8 @@ def write_comparison(path: Path, sides: Sequence[Side], allowed: Tolerances) -> 
     """Write a comparison's files into a directory; what comparison.json holds."""
     found = compare(sides, allowed)
     write_json(path / "comparison.json", found)
-    (path / "comparison.md").write_text(compare_text.of_comparison(found), encoding="utf-8", errors="replace")
-    compare_page.write_page(path / "comparison.html", sides, found)
+    (path / "comparison.md").write_text(comparison_text.of_comparison(found), encoding="utf-8", errors="replace")
+    comparison_page.write_page(path / "comparison.html", sides, found)
     return found
 
 

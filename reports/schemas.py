@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports import compare, summary
-from reports.compare import Outcome
-from reports.differences import Change
-from reports.failures import Failure
-from reports.times import QUANTILES
+from reports.comparison import compare
+from reports.comparison.compare import Outcome
+from reports.comparison.differences import Change
+from reports.run import summary
+from reports.run.failures import Failure
+from reports.run.times import QUANTILES
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
 

@@ -25,7 +25,7 @@ from simulator.worlds.nopandas import hide_pandas
 
 if TYPE_CHECKING:  # what a verb needs is imported when it is called: the others are quicker without
     from simulator.model.scenario import Scenario
-    from simulator.worlds.stack import Options
+    from simulator.worlds.live.servers import Options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -129,12 +129,12 @@ def run(
         raise typer.Exit(_self_tested(flags))
     loaded = _loaded(scenario, _laid(flags), fault or (), operators)
     if check_determinism:
-        from simulator.worlds.replay import differing, twice
+        from simulator.worlds.reproduce.replay import differing, twice
 
         differs = twice(loaded)
         print(f"same trace twice, seed {loaded.seed}" if differs is None else differing(differs, "first", "second"))
         raise typer.Exit(differs is not None)
-    from simulator.worlds import runs
+    from simulator.worlds import run as running
 
     copies = _copies(html=html, junit=junit, csv=csv)
     carriers = dict(one.split("=", 1) for one in carried or ())
@@ -145,7 +145,7 @@ def run(
         fleet = many(loaded.fleet.devices, "device")
         print(f"{loaded.name}: {fleet}, {loaded.world} world, seed {loaded.seed}", flush=True)
     repeat = shlex.join(["fleetsim", *_without(sys.argv[1:], "--seed"), "--seed", str(loaded.seed)])
-    path, judgement = runs.run(loaded, out, repeat, options, quiet=quiet)
+    path, judgement = running.run(loaded, out, repeat, options, quiet=quiet)
     _report(path, judgement, as_json=as_json, quiet=quiet)
     for name, copy in copies.items():
         shutil.copyfile(path / name, copy)
@@ -168,8 +168,9 @@ def _copies(*, html: Path | None, junit: Path | None, csv: str | None) -> dict[s
 
 def _led(scenario: Scenario, out: Path, command: str, options: Options, workers: int) -> int:
     """A run that Locust leads."""
-    from reports import summary
-    from simulator.worlds import led, runs
+    from reports.run import summary
+    from simulator.worlds import run as running
+    from simulator.worlds.live import led
 
     if scenario.world != "live":
         raise ScenarioError(f"{scenario.name}: Locust drives the live world; add --world live, or use fleetsim run")
@@ -177,7 +178,7 @@ def _led(scenario: Scenario, out: Path, command: str, options: Options, workers:
         raise ScenarioError(f"{scenario.name}: no worker is there for the devices, only some that carry servers")
     options.apart = True
     repeat = f"{command} --seed {scenario.seed}"
-    path, judgement = runs.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers, options.carried))
+    path, judgement = running.run(scenario, out, repeat, options, quiet=True, desk=led.Led(workers, options.carried))
     numbers = _written(path, judgement)
     text = summary.text(numbers, str(path / "report.html"))
     led.tell("ended", verdict=numbers["verdict"], exit_code=judgement.exit_code, path=str(path), text=text)
@@ -186,7 +187,7 @@ def _led(scenario: Scenario, out: Path, command: str, options: Options, workers:
 
 def _self_tested(flags: Mapping[str, Any]) -> int:
     """Measure what this machine can drive, and print it; the exit code."""
-    from simulator.worlds import selftest
+    from simulator.worlds.campaigns import selftest
 
     if given := next((name for name in _NOT_SELF_TESTED if flags[name]), None):
         flag = _flag(given)
@@ -218,7 +219,7 @@ def explore(
     """Run a scenario in virtual time under many seeds, those known to fail first; group what fails and keep it in
     corpus.json. Exit codes: 1 something failed, 2 nothing did but not every run proves it, 0 all passed."""
     from simulator.trace.rundir import folder
-    from simulator.worlds import explore as exploring
+    from simulator.worlds.campaigns import explore as exploring
 
     loaded = _loaded(scenario, {"world": "virtual"})
     first = loaded.seed if first_seed is None else first_seed
@@ -269,9 +270,10 @@ def sweep(
     the knee, the law of scaling, what saturated. Exit codes: 1 a run broke a promise, 4 a part of ours died, 2 less was
     measured than asked or, with INVALID points, nothing can be told, else 0."""
     flags = locals()
-    from reports import capacity, capacity_page
+    from reports.sweep import capacity
+    from reports.sweep import page as sweep_page
     from simulator.trace import rundir
-    from simulator.worlds import sweep as sweeping
+    from simulator.worlds.campaigns import sweep as sweeping
 
     axis, loads, fleet = sweeping.loads_of(devices, rates)
 
@@ -306,7 +308,7 @@ def sweep(
     found = capacity.judged(sweeping.sweep(plan, where, _point, tell, quiet=silent))
     rundir.write_json(where / sweeping.FILE, found)
     page = where / "sweep.html"
-    capacity_page.write_sweep(page, found)
+    sweep_page.write_sweep(page, found)
     if html:
         shutil.copyfile(page, html)
     print(json.dumps(found, indent=2) if as_json else "\n" + capacity.text(found, str(page)))
@@ -315,7 +317,8 @@ def sweep(
 
 def _point(path: Path, judgement: Any) -> dict[str, Any]:
     """Write a run's files; what a sweep keeps of it."""
-    from reports import files, points
+    from reports import files
+    from reports.sweep import points
     from simulator.trace import rundir
 
     opened = rundir.open_run(path)
@@ -354,7 +357,7 @@ def serve(
     """Run broker, backend (replica and storage) and application alone, until interrupted."""
     flags = locals()
     from simulator.model.scenario import load_scenario, parse_scenario
-    from simulator.worlds.serve import serve as serving
+    from simulator.worlds.live.serve import serve as serving
     from simulator.worlds.shipped import find
 
     laid = _laid(flags)
@@ -378,7 +381,7 @@ def mosquitto(
     """Write the files of a mosquitto that runs by itself and loses no message, for runs of this scenario, fleet and seed
     against it: `mosquitto -c DIRECTORY/mosquitto.conf`, and then `--broker mqtt://HOST`."""
     flags = locals()
-    from simulator.worlds.stack import mosquitto_for
+    from simulator.worlds.live.servers import mosquitto_for
 
     mosquitto_for(_loaded(scenario, _laid(flags)), _options(flags), directory).write()
     print(directory / "mosquitto.conf")
@@ -412,7 +415,7 @@ def _laid(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options(flags: Mapping[str, Any]) -> Options:
     """How these flags set up a live run; what is not given is as by default."""
-    from simulator.worlds.stack import Options
+    from simulator.worlds.live.servers import Options
 
     if (link := flags.get("link", "lean")) not in ("lean", "library"):
         raise ScenarioError(f"--link {link}: there are lean, library")
@@ -423,16 +426,16 @@ def _loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operato
     """A scenario by its name or file, with more faults, and split among so many operators, which makes sense to the
     rooms that will carry it out."""
     from simulator.model.scenario import load_scenario, located, with_operators
-    from simulator.worlds import runs
+    from simulator.worlds import run as running
     from simulator.worlds.shipped import find
 
     path = find(word)
     scenario = load_scenario(path, laid, _FLAGS)
     try:
-        runs.sensible(scenario)
+        running.sensible(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
-    return with_operators(runs.with_faults(scenario, faults), operators)
+    return with_operators(running.with_faults(scenario, faults), operators)
 
 
 def _without(words: list[str], flag: str) -> list[str]:
@@ -442,7 +445,7 @@ def _without(words: list[str], flag: str) -> list[str]:
 
 def _report(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
-    from reports import summary
+    from reports.run import summary
 
     numbers = _written(path, judgement)
     if as_json:
@@ -469,9 +472,9 @@ def check(
     only: Annotated[list[str] | None, typer.Option("--check", help="only this check; may be given again")] = None,
 ) -> None:
     """Judge a recorded run again."""
-    from reports import summary
+    from reports.run import summary
     from simulator.trace import rundir
-    from simulator.worlds import judging
+    from simulator.worlds import judgement as judging
 
     opened = rundir.open_run(run)
     judgement = judging.judge_again(opened, tuple(only or ()))
@@ -489,18 +492,18 @@ def replay(
     that differs, or FIXED (0): what had failed passes. With --device, that device alone, in milliseconds. Of a live run,
     with --world virtual: does the device that failed fail again? REPRODUCED (the original's) or NOT REPRODUCED (2)."""
     from simulator.trace import rundir
-    from simulator.worlds import alone, carried
-    from simulator.worlds import replay as replaying
+    from simulator.worlds.reproduce import carry, one_device
+    from simulator.worlds.reproduce import replay as replaying
 
     if world not in (None, "virtual"):
         raise ScenarioError(f"--world {world}: a run is replayed in the virtual world")
     opened = rundir.open_run(run)
     found: Any
     if world and opened.manifest["scenario"].get("world") == "live":
-        print(carried.text(found := carried.carry(opened, device)))
+        print(carry.text(found := carry.carry(opened, device)))
     elif device is not None:
-        found = alone.replay_device(opened, device)
-        print(alone.text(found) if isinstance(found, alone.Alone) else replaying.text(found))
+        found = one_device.replay_device(opened, device)
+        print(one_device.text(found) if isinstance(found, one_device.Alone) else replaying.text(found))
     else:
         print(replaying.text(found := replaying.replay(opened)))
     raise typer.Exit(found.exit_code)
@@ -518,7 +521,7 @@ def shrink(
     same check (exit code 2 if it does not fail again), as a scenario of its own, with a device's timeline."""
     from simulator.trace import rundir
     from simulator.trace.reader import timeline
-    from simulator.worlds import shrink as shrinking
+    from simulator.worlds.reproduce import shrink as shrinking
 
     opened, file = rundir.open_run(run), out or run / "shrunk.yaml"
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
@@ -553,7 +556,7 @@ def report(
     with the first, its baseline. Exit codes then: 1 a regression (a check newly fails, or a figure's whole interval is
     worse by more than the tolerance), 0 none, 2 where that cannot be told."""
     from simulator.trace import rundir
-    from simulator.worlds import judging
+    from simulator.worlds import judgement as judging
 
     if len(runs) > 1:
         raise typer.Exit(_compared(runs, _tolerances(tolerance, tolerance_failed), out, as_json=as_json))
@@ -566,7 +569,7 @@ def report(
 
 
 def _tolerances(relative: str | None, points: str | None) -> Any:
-    from reports.differences import Tolerances
+    from reports.comparison.differences import Tolerances
 
     given = {"--tolerance": ("relative", relative), "--tolerance-failed": ("points", points)}
     found = Tolerances()
@@ -580,9 +583,11 @@ def _tolerances(relative: str | None, points: str | None) -> Any:
 
 def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: bool) -> int:
     """Compare the runs, leave the comparison's directory, print the end; the exit code."""
-    from reports import compare, compare_text, files
+    from reports import files
+    from reports.comparison import compare
+    from reports.comparison import text as comparison_text
     from simulator.trace import rundir
-    from simulator.worlds import judging
+    from simulator.worlds import judgement as judging
 
     if len(paths) > compare.RUNS_MOST:
         raise ScenarioError(f"{len(paths)} runs are too many to compare; at most {compare.RUNS_MOST}")
@@ -595,7 +600,7 @@ def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: boo
     where.mkdir(parents=True, exist_ok=True)
     found = files.write_comparison(where, sides, allowed)
     _to_step_summary(where / "comparison.md")
-    print(json.dumps(found, indent=2) if as_json else compare_text.text(found, str(where / "comparison.html")))
+    print(json.dumps(found, indent=2) if as_json else comparison_text.text(found, str(where / "comparison.html")))
     return int(found["exit_code"])
 
 
@@ -652,8 +657,8 @@ def schema(
         kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
         found = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
     elif of == "sweep":
-        from reports.capacity import FIELDS
-        from simulator.worlds import sweep as sweeping
+        from reports.sweep.capacity import FIELDS
+        from simulator.worlds.campaigns import sweep as sweeping
 
         found = {"version": sweeping.SCHEMA_VERSION, "fields": FIELDS}
     else:

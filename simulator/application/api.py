@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from simulator import __version__
-from simulator.application.drivers import Application
+from simulator.application.engine import Application
 from simulator.application.rollout import Rollout, WrongState
 from simulator.links.asgi import error, guarded
 from simulator.links.base import HttpLink

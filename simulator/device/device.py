@@ -19,9 +19,9 @@ import orjson
 from msgspec.structs import replace
 
 from simulator.device.agent import Flash, Partial, Reaction, Software, UpdateAgent
+from simulator.device.connection import Session
 from simulator.device.download import DownloadFailed, Leave, Piece, Terms, Transfer, download
 from simulator.device.profile import Draws
-from simulator.device.session import Session
 from simulator.dialects.base import (
     Answered,
     CredentialGranted,

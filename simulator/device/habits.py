@@ -10,9 +10,9 @@ from typing import Any, cast
 import orjson
 
 from simulator.device.agent import Reaction, UpdateAgent
+from simulator.device.connection import Session
 from simulator.device.device import Device
 from simulator.device.download import Again, Leave, Transfer
-from simulator.device.session import Session
 from simulator.dialects.base import Answered, DeviceDialect, UpdateRequested
 from simulator.model.errors import LinkError
 from simulator.model.io import NOTHING, Inbound, Message, Step, Subscribe

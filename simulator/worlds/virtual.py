@@ -11,21 +11,16 @@ from typing import Any
 import orjson
 
 from simulator import __version__
-from simulator.application.drivers import Application
+from simulator.application.engine import Application
 from simulator.application.operator import carry_out
 from simulator.application.probe import Probe
 from simulator.application.rollout import Rollout, WrongState
-from simulator.backend.database import MemoryDatabase
-from simulator.backend.replica import Replica
-from simulator.backend.service import BackendService, recording
-from simulator.backend.storage import Storage
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
+from simulator.device.fleet import Road, run_fleet
+from simulator.device.ramp import Shard, length
 from simulator.dialects.atlas import AtlasApplication, AtlasProbe
 from simulator.faults.harm import Nemesis
-from simulator.fleet.fleet import Road, run_fleet
-from simulator.fleet.pacer import length
-from simulator.fleet.shard import Shard
 from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
@@ -35,8 +30,12 @@ from simulator.model.events import Kind
 from simulator.model.io import Request, Response
 from simulator.model.scenario import Deed, Profile, Scenario
 from simulator.model.update import State
+from simulator.replica.core import Replica
+from simulator.replica.database import MemoryDatabase
+from simulator.replica.service import BackendService, recording
+from simulator.storage.core import Storage
 from simulator.trace.recorder import Record, Recorder, Sink
-from simulator.worlds import setting
+from simulator.worlds import setup
 from simulator.worlds.stages import Outcome, conduct
 
 EPOCH = 1_700_000_000.0  # Unix time at the virtual clock's zero
@@ -83,11 +82,11 @@ class _World:
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._nemesis = parts.nemesis(scenario, record)
-        self._key = setting.run_key(scenario)
-        self._services = setting.services(scenario)
-        access = Access(self._key, self._services, setting.topic_root(scenario.target))
+        self._key = setup.run_key(scenario)
+        self._services = setup.services(scenario)
+        access = Access(self._key, self._services, setup.topic_root(scenario.target))
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
-        self._storage = parts.storage("http://storage.test", setting.storage_key(scenario))
+        self._storage = parts.storage("http://storage.test", setup.storage_key(scenario))
         self._serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
         self._http = MemoryHttp(lambda request: self._ask(request, ""))
         commits = iter(range(1 << 62))
@@ -97,8 +96,8 @@ class _World:
         self._stored = True  # the storage is up
         self._rollouts: list[Rollout] = []
         self._application = parts.application(
-            self._service(setting.APPLICATION),
-            AtlasApplication(topics=setting.topics(scenario.target), variant=scenario.target.dialect),
+            self._service(setup.APPLICATION),
+            AtlasApplication(topics=setup.topics(scenario.target), variant=scenario.target.dialect),
             record,
             seed=scenario.seed,
             epoch=EPOCH,
@@ -110,9 +109,9 @@ class _World:
 
     async def _probe(self) -> None:
         """Once the rollout begins, beside it; it may end before all else does."""
-        name, scenario = setting.APPLICATION, self._scenario
+        name, scenario = setup.APPLICATION, self._scenario
         link = MemoryMqtt(self._fabric, MqttOptions("memory", 0, f"{name}-probe", name, self._services[name]))
-        dialect = AtlasProbe(scenario.fleet.stranger, topics=setting.topics(scenario.target))
+        dialect = AtlasProbe(scenario.fleet.stranger, topics=setup.topics(scenario.target))
         await Probe(link, dialect, self._record, scenario.target, epoch=EPOCH).run(self._application.begun)
         await self._loop.create_future()
 
@@ -127,8 +126,8 @@ class _World:
 
     async def _start_replica(self) -> None:
         """A replica over what the database holds."""
-        link, ready = self._service(setting.BACKEND), asyncio.Event()
-        dialect, replica = setting.replica_of(self._scenario.target, self._storage, self._parts.replica)
+        link, ready = self._service(setup.BACKEND), asyncio.Event()
+        dialect, replica = setup.replica_of(self._scenario.target, self._storage, self._parts.replica)
         service = BackendService(link, dialect, replica, self._database, self._record, EPOCH)
         self._replica = self._keep(service.run(ready), "replica")
         self._replica.add_done_callback(lambda task: link.abort())
@@ -150,7 +149,7 @@ class _World:
     def _road(self, thing: str, profile: Profile) -> Wires:
         client_id, _, _ = self._scenario.fleet.login(thing)
         options = MqttOptions("memory", 0, client_id, thing, thing_password(self._key, thing))
-        mqtt = MemoryMqtt(self._fabric, setting.session_options(options, profile))
+        mqtt = MemoryMqtt(self._fabric, setup.session_options(options, profile))
         if self._scenario.target.bind_address:  # here a thing's address is its name
             return Wires(mqtt, MemoryHttp(lambda request: self._ask(request, thing)), thing)
         return Wires(mqtt, self._http)
@@ -166,9 +165,9 @@ class _World:
     async def _operate(self, one: Scenario) -> None:
         if one.operator().after:
             await asyncio.sleep(one.operator().after)
-        spec, content = one.rollout, setting.artifact_bytes(one)
+        spec, content = one.rollout, setup.artifact_bytes(one)
         artifact = self._storage.put(self._scenario.rollout.name, spec.version, content)
-        rollout = self._parts.rollout(spec, artifact, setting.targets(one), begin_at=self._loop.time())
+        rollout = self._parts.rollout(spec, artifact, setup.targets(one), begin_at=self._loop.time())
         self._rollouts.append(rollout)
 
         async def act(deed: Deed) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import orjson
 
-from simulator.application.drivers import Application
+from simulator.application.engine import Application
 from simulator.application.rollout import Rollout
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasApplication

@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from simulator.application.probe import PATIENCE_S, Probe
-from simulator.backend.replica import Limits, Replica
 from simulator.broker.core import Broker
 from simulator.dialects.atlas import AtlasProbe, AtlasReplica
 from simulator.links.base import MqttOptions
@@ -15,6 +14,7 @@ from simulator.links.memory import MemoryBroker, MemoryMqtt
 from simulator.model.io import Message
 from simulator.model.scenario import Target
 from simulator.model.state import deeper
+from simulator.replica.core import Limits, Replica
 
 CASES = [
     "update", "again", "too large", "too deep", "long token", "null in an array", "no object", "get", "at the limits",

@@ -9,9 +9,9 @@ import sys
 import time
 
 from simulator.model.scenario import parse_scenario
-from simulator.worlds import judging
-from simulator.worlds.replay import again
-from simulator.worlds.workers import judge_seed, run_seeds
+from simulator.worlds import judgement as judging
+from simulator.worlds.campaigns.workers import judge_seed, run_seeds
+from simulator.worlds.reproduce.replay import again
 
 SCENARIO = """
 world: virtual

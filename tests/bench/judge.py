@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reports import files, page, summary
+from reports import files
+from reports.run import page, summary
 from simulator.checks.judge import CHECKS, judge
 from simulator.checks.validity import validity
 from simulator.model.events import Kind

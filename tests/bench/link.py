@@ -19,14 +19,14 @@ from pathlib import Path
 
 import aiomqtt
 
-from simulator.backend.mosquitto import Mosquitto
 from simulator.broker.access import thing_password
+from simulator.broker.mosquitto import Mosquitto
 from simulator.links.base import MqttOptions
 from simulator.links.library import LibraryMqtt
 from simulator.links.loop import run_live
 from simulator.links.mqtt import LeanMqtt
-from simulator.worlds.health import cpu_s, resident_bytes
-from simulator.worlds.limits import raise_open_files
+from simulator.worlds.live.health import cpu_s, resident_bytes
+from simulator.worlds.live.machine import raise_open_files
 
 CYCLES = 5
 DELTA, REPORT = b"d" * 300, b"r" * 200

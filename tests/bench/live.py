@@ -15,8 +15,8 @@ from simulator.checks.validity import validity
 from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
 from simulator.trace.rundir import open_run
-from simulator.worlds import runs
-from simulator.worlds.stack import Options
+from simulator.worlds import run as running
+from simulator.worlds.live.servers import Options
 
 SCENARIO = """
 name: live-bench
@@ -34,7 +34,7 @@ def main():
     devices, processes = (int(word) for word in (*sys.argv[1:], *("10000", "1")[len(sys.argv) - 1 :]))
     scenario = parse_scenario(SCENARIO.format(devices=devices))
     with tempfile.TemporaryDirectory() as directory:
-        path, judgement = runs.run(scenario, Path(directory), "", Options(processes=processes))
+        path, judgement = running.run(scenario, Path(directory), "", Options(processes=processes))
         trace = open_run(path).trace
     print(f"{judgement.verdict}: {devices:,} devices in {processes} process(es), {len(trace):,} events")
     for finding in judgement.findings:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import orjson
 
-from simulator.backend.database import SqliteDatabase
-from simulator.backend.replica import Replica
 from simulator.dialects.atlas import AtlasReplica
 from simulator.model.io import Message
+from simulator.replica.core import Replica
+from simulator.replica.database import SqliteDatabase
 
 THINGS, UPDATES, BATCH = 5_000, 100_000, 2_000
 

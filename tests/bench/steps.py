@@ -15,9 +15,9 @@ import pyarrow as pa
 from locust.stats import RequestStats
 
 from simulator.trace.recorder import BATCH_EVENTS, SCHEMA
-from simulator.worlds.led import Joined
+from simulator.worlds.live.led import Joined
+from simulator.worlds.live.steps import Steps
 from simulator.worlds.locust.statistics import merge
-from simulator.worlds.steps import Steps
 
 EVENTS, ROUNDS, FLUSHES = 100_000, 7, 2  # a second's events, told in so many lines
 

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from simulator.backend.mosquitto import Mosquitto, free_port
 from simulator.broker.access import thing_password
+from simulator.broker.mosquitto import Mosquitto, free_port
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
 from simulator.dialects.atlas import AtlasDevice
@@ -32,8 +32,8 @@ from simulator.model.dice import Dice
 from simulator.model.events import Kind
 from simulator.model.scenario import Profile
 from simulator.trace.recorder import Recorder
-from simulator.worlds.health import resident_bytes
-from simulator.worlds.limits import raise_open_files
+from simulator.worlds.live.health import resident_bytes
+from simulator.worlds.live.machine import raise_open_files
 
 CONTENT = hashlib.sha256(b"seed").digest() * 512
 ROUNDS = 7

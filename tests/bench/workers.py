@@ -10,9 +10,9 @@ import sys
 from statistics import median
 
 from simulator.model.scenario import parse_scenario
-from simulator.worlds.limits import raise_open_files
-from simulator.worlds.selftest import Load, measure
-from simulator.worlds.stack import Options
+from simulator.worlds.campaigns.selftest import Load, measure
+from simulator.worlds.live.machine import raise_open_files
+from simulator.worlds.live.servers import Options
 
 SCENARIO = """
 name: workers

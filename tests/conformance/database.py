@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from simulator.backend.database import Database
-from simulator.backend.replica import Row
+from simulator.replica.core import Row
+from simulator.replica.database import Database
 
 Make = Callable[[], Database]
 Check = Callable[[Make], Awaitable[None]]

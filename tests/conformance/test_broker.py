@@ -5,10 +5,10 @@ import contextlib
 
 import pytest
 
-from simulator.backend.broker import BrokerServer
-from simulator.backend.mosquitto import Mosquitto
 from simulator.broker.access import Access
 from simulator.broker.core import Broker
+from simulator.broker.mosquitto import Mosquitto
+from simulator.broker.server import BrokerServer
 from simulator.links.clock import run_virtual
 from simulator.links.loop import LiveLoop
 from tests.conformance.broker import CHECKS, NEEDS, CoreClient, Place, SocketClient

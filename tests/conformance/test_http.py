@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simulator.backend.mosquitto import free_port
+from simulator.broker.mosquitto import free_port
 from simulator.links.base import HttpLink, HttpOptions
 from simulator.links.clock import run_virtual
 from simulator.links.http import LeanHttp

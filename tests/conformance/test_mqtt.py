@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import pytest
 
-from simulator.backend.broker import BrokerServer
-from simulator.backend.mosquitto import Mosquitto, free_port
 from simulator.broker.access import Access
 from simulator.broker.core import Broker
+from simulator.broker.mosquitto import Mosquitto, free_port
+from simulator.broker.server import BrokerServer
 from simulator.faults.harm import Nemesis
 from simulator.faults.wires import FaultyMqtt
 from simulator.links.base import MqttOptions

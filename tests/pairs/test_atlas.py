@@ -4,7 +4,6 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from simulator.backend.replica import Limits, Replica
 from simulator.broker.topics import matches
 from simulator.dialects.atlas import (
     EXAMPLE,
@@ -27,6 +26,7 @@ from simulator.dialects.base import (
 )
 from simulator.model.io import NOTHING, Message, Publish, Response, Subscribe
 from simulator.model.update import Artifact, Download, Execution, Outcome, Progress, State, Status
+from simulator.replica.core import Limits, Replica
 
 NOW = 1_700_000_000.0
 OLD = Progress("1.0.0", "https://x/app-1.0.0.bin", token="r1")

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from simulator.application.drivers import Application
+from simulator.application.engine import Application
 from simulator.application.rollout import Changed, Rollout
 from simulator.model.update import State
 from tests.planted.party import THREE, fails, passes

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from simulator.backend.replica import Decision, Replica
-from simulator.backend.storage import Storage
 from simulator.checks.judge import judge
 from simulator.device import device
 from simulator.device.agent import Reaction, UpdateAgent
+from simulator.device.connection import Session
 from simulator.device.device import Device
 from simulator.device.download import Terms
 from simulator.device.profile import Draws
-from simulator.device.session import Session
 from simulator.model.io import Response
 from simulator.model.scenario import Backoff, Profile
+from simulator.replica.core import Decision, Replica
+from simulator.storage.core import Storage
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, run, scenario
 

@@ -6,13 +6,13 @@ import re
 import pytest
 
 from simulator.application.rollout import Changed, Rollout
-from simulator.backend.replica import Replica
 from simulator.checks.judge import judge
 from simulator.faults.packages import PACKAGES
 from simulator.model.scenario import load_scenario
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
-from simulator.worlds.runs import with_faults
+from simulator.replica.core import Replica
+from simulator.worlds.run import with_faults
 from simulator.worlds.shipped import GROUPS, shipped
 from tests.planted.test_applications import Racing
 from tests.worlds.virtually import judged, run

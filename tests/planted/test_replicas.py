@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from simulator.backend.database import MemoryDatabase
-from simulator.backend.replica import Decision, Limits, Replica
 from simulator.model.events import Kind
+from simulator.replica.core import Decision, Limits, Replica
+from simulator.replica.database import MemoryDatabase
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import scenario
 

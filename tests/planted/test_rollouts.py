@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.application.drivers import Application
+from simulator.application.engine import Application
 from simulator.application.gates import Gate
 from simulator.application.pace import Pace
 from simulator.application.rollout import Rollout

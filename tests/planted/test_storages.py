@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from simulator.backend.storage import Storage
+from simulator.storage.core import Storage
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, scenario
 

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from reports import files, page, summary
+from reports import files
+from reports.run import page, summary
 from simulator.checks.judge import judge
 from simulator.checks.validity import validity
 from simulator.model.verdict import Judgement
 from simulator.trace.reader import write_parquet
-from simulator.worlds import runs
+from simulator.worlds.manifest import manifest_of
 from tests.worlds.virtually import run, scenario
 
 MIXED = scenario(
@@ -28,7 +29,7 @@ def left(tmp_path_factory):
     path, made = tmp_path_factory.mktemp("run"), run(MIXED)
     health = validity(made, MIXED)
     judgement = Judgement(judge(made, MIXED), health.reasons, limits=health.limits)
-    manifest = runs.manifest_of(MIXED, "fleetsim run mixed --seed 1") | {"complete": True}
+    manifest = manifest_of(MIXED, "fleetsim run mixed --seed 1") | {"complete": True}
     numbers = summary.summarise(manifest, made, judgement)
     write_parquet(made.table, path / "trace.parquet")
     (path / "summary.json").write_text(json.dumps(numbers))

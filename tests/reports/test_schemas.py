@@ -5,12 +5,12 @@ import json
 import jsonschema
 import pytest
 
-from reports import summary
+from reports.run import summary
 from reports.schemas import SCHEMAS
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Limit, Verdict
 from tests.checks.traces import failure, trace, update
-from tests.reports.test_faults import HARMED
+from tests.reports.run.test_faults import HARMED
 from tests.worlds.virtually import run, scenario
 
 CHECK = jsonschema.Draft202012Validator(SCHEMAS["summary"])

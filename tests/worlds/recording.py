@@ -4,13 +4,14 @@ import json
 
 from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
-from simulator.worlds import runs, virtual
-from simulator.worlds.stack import Options
+from simulator.worlds import run as running
+from simulator.worlds import virtual
+from simulator.worlds.live.servers import Options
 
 
 def recorded(out, made):
     """A run directory as `fleetsim run` leaves it."""
-    path, judgement = runs.run(made, out, "fleetsim run x", Options(), quiet=True)
+    path, judgement = running.run(made, out, "fleetsim run x", Options(), quiet=True)
     return rundir.open_run(path), judgement
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from simulator.backend.storage import Storage
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
-from simulator.worlds.replay import trace_of
+from simulator.storage.core import Storage
+from simulator.worlds.reproduce.replay import trace_of
 from tests.worlds.running import fleetsim, latest
 from tests.worlds.virtually import judged, run, scenario
 

@@ -1,0 +1,208 @@
+"""The page of a comparison: one self-contained HTML file, what it comes to first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from reports import html
+from reports.comparison import charts as comparison_charts
+from reports.comparison.compare import Outcome, Side, bound, changed, told
+from reports.comparison.differences import LEAST_S, Change
+from reports.comparison.text import CHANGE_MARKS, MARKS, came_of, heading, headings, sureness
+from reports.run.summary import seconds
+from simulator.model.update import State
+
+_CLASSES = {Outcome.REGRESSION: "FAIL", Outcome.NONE: "PASS", Outcome.UNKNOWN: "UNKNOWN"}
+_CHANGE_CLASSES = {Change.WORSE: "bad", Change.BETTER: "ok", Change.SAME: "ok"}
+_QUANTILES = ("med", "p95", "p99")
+
+
+def write_page(path: Path, sides: Sequence[Side], found: dict[str, Any]) -> None:
+    """Write the page."""
+    runs = found["runs"]
+    curves = {run["name"]: side.curves for run, side in zip(runs, sides, strict=True)}
+    parts = [
+        _head(found),
+        _runs(runs),
+        *(_against(one) for one in found["comparisons"]),
+        f"<h2>How to read it</h2>{_reading(found)}",
+        "<h2>Convergence</h2>" + comparison_charts.convergence(curves) + _shares(runs),
+        _outcomes(runs),
+        "<h2>Latency by phase</h2>" + comparison_charts.distributions(curves) + _phases(runs),
+        "<h2>Throughput</h2>" + comparison_charts.throughput(curves) + _throughput(runs),
+        _efforts(runs),
+        *(_settings(one) for one in found["comparisons"]),
+        _repeat(runs),
+    ]
+    html.write_page(path, f"{found['verdict']}: {', '.join(headings(found))}", parts)
+
+
+def _head(found: dict[str, Any]) -> str:
+    """What it comes to, and why."""
+    verdict = Outcome(found["verdict"])
+    items = []
+    for one in found["comparisons"]:
+        lines = [f"<b>Beware:</b> {escape(said)}" for said in one["warnings"]]
+        lines += [escape(said) for said in one["why"]]
+        lines = lines or ["No figure is worse than the tolerance allows, and no check fails that did not before."]
+        said = "".join(f"<li>{line}</li>" for line in lines)
+        items.append(
+            f"<p>{escape(heading(one))}</p><ul>{said}</ul>" if len(found["comparisons"]) > 1 else f"<ul>{said}</ul>"
+        )
+    title = f"{MARKS[verdict]} {verdict}: {escape(', '.join(headings(found)))}"
+    return f'<header class="{_CLASSES[verdict]}"><h1>{title}</h1>{"".join(items)}</header>'
+
+
+def _runs(runs: list[dict[str, Any]]) -> str:
+    heads = ("", "run", "verdict", "scenario", "seed", "world", "devices", "fleetsim", "began")
+    rows = [
+        (run["name"], _long(run["path"]), run["verdict"], _long(run["scenario"]), str(run["seed"]), str(run["world"]),
+         f"{run['devices']:,}", str(run["version"]), html.Raw(escape(run["began"][:19].replace("T", " "))))
+        for run in runs
+    ]  # fmt: skip
+    return html.table(heads, rows, "words") + "<p>A is the baseline.</p>"
+
+
+def _long(text: str) -> html.Raw:
+    """A cell that may break anywhere, and stands to the left."""
+    return html.Raw(f"<td class=long>{escape(text)}</td>")
+
+
+def _against(one: dict[str, Any]) -> str:
+    """The figures of a run against the baseline's, and the checks that changed."""
+    heads = ("", "figure", "A", one["run"], "change (interval)", "allowed", "verdict")
+    rows = [
+        (
+            _mark(row),
+            _long(row["figure"]),
+            told(row, "baseline"),
+            told(row, "run"),
+            changed(row),
+            bound(row),
+            came_of(row),
+        )
+        for row in one["figures"]
+    ]
+    figures = html.table(heads, rows, "words") if rows else "<p>There is nothing to compare.</p>"
+    return f"<h2>{escape(heading(one))}</h2>{figures}{comparison_charts.intervals(one['figures'])}{_checks(one)}"
+
+
+def _mark(row: dict[str, Any]) -> html.Raw:
+    change = Change(row["change"])
+    return html.mark(CHANGE_MARKS.get(change, ""), _CHANGE_CLASSES.get(change, "doubt"))
+
+
+def _checks(one: dict[str, Any]) -> str:
+    if not one["checks"]:
+        return "<p>No check or threshold changed its verdict.</p>"
+    rows = [
+        (_mark(check), check["check"], check["baseline"] or "not judged", check["run"] or "not judged",
+         _long(check["why"].partition(": ")[2].partition(": ")[2]))
+        for check in one["checks"]
+    ]  # fmt: skip
+    return html.table(("", "check that changed its verdict", "A", one["run"], "finding"), rows, "words")
+
+
+def _reading(found: dict[str, Any]) -> str:
+    """What the intervals and tolerances mean."""
+    paired = [one["run"] for one in found["comparisons"] if one["paired"]]
+    said = [
+        f"A figure is a regression if its whole interval is worse than A's by more than {found['tolerance']:.1%}, or by "
+        f"more than {found['tolerance_failed'] * 100:.1f} points of the share that did not succeed; where the interval "
+        f"straddles that, nobody can tell. Times that differ by less than {LEAST_S * 1e3:g} ms do not differ.",
+        sureness(found),
+        "What happened to no target of either run has an interval of no width.",
+        "A quantile of which fewer than 10 values lie on either side is shown and not judged.",
+    ]
+    if paired:
+        said.append(f"A and {', '.join(paired)} have the same targets: they are drawn in pairs.")
+    return "".join(f"<p>{escape(line)}</p>" for line in said)
+
+
+# ---- the runs beside each other
+
+
+def _beside(
+    head: str, runs: list[dict[str, Any]], names: Sequence[str], cell: Callable[[dict[str, Any], str], str]
+) -> str:
+    """A row for each name, a column for each run."""
+    heads = (head, *(run["name"] for run in runs))
+    return html.table(heads, [(name, *(cell(run, name) for run in runs)) for name in names])
+
+
+def _all(runs: list[dict[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run[key]))
+
+
+def _shares(runs: list[dict[str, Any]]) -> str:
+    names = _all(runs, "converged_s")
+    return _beside(
+        "share of the targets, converged after", runs, names, lambda run, name: seconds(run["converged_s"][name])
+    )
+
+
+def _outcomes(runs: list[dict[str, Any]]) -> str:
+    states = [state.value for state in State if any(state.value in run["outcomes"] for run in runs)]
+    heads = ("state of the last attempt", *(run["name"] for run in runs))
+    rows = [(state.lower().replace("_", " "), *(html.share(run, state) for run in runs)) for state in states]
+    return "<h2>Outcomes</h2>" + html.table(heads, rows) if states else ""
+
+
+def _phases(runs: list[dict[str, Any]]) -> str:
+    heads = ("phase", *(f"{run['name']}, {quantile}" for quantile in _QUANTILES for run in runs))
+    rows = []
+    for name in _all(runs, "phases_s"):
+        found = [run["phases_s"].get(name) for run in runs]
+        rows.append((name, *(seconds(q[quantile]) if q else "-" for quantile in _QUANTILES for q in found)))
+    return html.table(heads, rows) if rows else ""
+
+
+def _throughput(runs: list[dict[str, Any]]) -> str:
+    def cell(run: dict[str, Any], name: str) -> str:
+        step = run["throughput"].get(name, {"total": 0, "peak_per_s": 0})
+        size = html.amount if name == "bytes downloaded" else html.count
+        return f"{size(step['total'])} ({size(step['peak_per_s'])})"
+
+    return _beside("in all (most in one second)", runs, _all(runs, "throughput"), cell) + _spread(runs)
+
+
+def _spread(runs: list[dict[str, Any]]) -> str:
+    """How each desired state spread."""
+    heads = ("", "rollout", "devices that heard of it", "first after", "median after", "last after", "devices a second")
+    rows = [
+        (run["name"], _long(name), f"{f['devices']:,}", *(seconds(f[at]) for at in ("first_s", "median_s", "last_s")),
+         "-" if f["slope"] is None else html.count(f["slope"]))
+        for run in runs for name, f in run["fan_out"].items()
+    ]  # fmt: skip
+    return html.table(heads, rows, "words") if rows else ""
+
+
+def _efforts(runs: list[dict[str, Any]]) -> str:
+    def times(run: dict[str, Any], what: str) -> str:
+        found = run["effort"].get(what, {}).get("times")
+        return "-" if found is None else f"{found:.3f}"
+
+    def each(run: dict[str, Any], what: str) -> str:
+        done = run["outcomes"].get(State.SUCCEEDED.value, 0)
+        return f"{run['messages'].get(what, 0) / done:.2f}" if done else "-"
+
+    names = _all(runs, "effort")
+    efforts = _beside("done, for each that was needed", runs, names, times)
+    messages = _beside("messages, for each update that succeeded", runs, _all(runs, "messages"), each)
+    return f"<h2>Where time and bytes went</h2>{efforts}{messages}" if names else ""
+
+
+def _settings(one: dict[str, Any]) -> str:
+    heads = ("setting", "A", one["run"])
+    if not one["settings"]:
+        return f"<h2>What differs in how A and {one['run']} were run</h2><p>Nothing.</p>"
+    rows = [(key, _long(had), _long(has)) for key, had, has in one["settings"]]
+    return f"<h2>What differs in how A and {one['run']} were run</h2>" + html.table(heads, rows, "even")
+
+
+def _repeat(runs: list[dict[str, Any]]) -> str:
+    rows = [(run["name"], html.Raw(f"<code>{escape(run['repeat'])}</code>")) for run in runs]
+    return "<h2>To run them again</h2>" + html.table(("", ""), rows)

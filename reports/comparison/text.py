@@ -1,0 +1,90 @@
+"""A comparison of runs as text: for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from reports.comparison.compare import Outcome, bound, changed, told
+from reports.comparison.differences import Change
+from reports.run import markdown
+from reports.run.summary import spelled
+
+MARKS = {Outcome.REGRESSION: "✗", Outcome.NONE: "✓", Outcome.UNKNOWN: "?"}
+CHANGE_MARKS = {Change.WORSE: "✗", Change.BETTER: "✓", Change.SAME: "✓", Change.UNSURE: "?"}
+_WIDTH = 100
+_HEADS = ("baseline", "run", "change (interval)", "allowed", "verdict")
+
+
+def text(found: dict[str, Any], page: str) -> str:
+    """The comparison, for a terminal."""
+    lines = [f"{found['verdict']}  {'; '.join(headings(found))}", ""]
+    for run in found["runs"]:
+        lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
+    for one in found["comparisons"]:
+        lines += ["", f"  {heading(one)}"]
+        lines += [f"    ! beware, {said}" for said in one["warnings"]]
+        lines += [f"    {said}" for said in one["why"]]
+        cells = [("", *_HEADS), *(_cells(row) for row in one["figures"])]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        for row, (name, *numbers, change) in zip([None, *one["figures"]], cells, strict=True):
+            mark = CHANGE_MARKS.get(Change(row["change"]), " ") if row else " "
+            said = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
+            lines.append(f"  {mark} {name:<{widths[0]}}  {said}  {change}".rstrip())
+        lines += [f"  {CHANGE_MARKS[Change(check['change'])]} {check['why']}" for check in one["checks"]]
+    closing = textwrap.wrap(sureness(found), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([*lines, "", *closing, "", f"  page    {page}"])
+
+
+def of_comparison(found: dict[str, Any]) -> str:
+    """The whole of comparison.md."""
+    mark = MARKS[Outcome(found["verdict"])]
+    lines = [f"## {mark} {found['verdict']}: {markdown.plain('; '.join(headings(found)))}", ""]
+    rows = [
+        (run["name"], run["verdict"], run["scenario"], str(run["seed"]), spelled(run), run["path"])
+        for run in found["runs"]
+    ]
+    lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
+    for one in found["comparisons"]:
+        lines += ["", f"### {MARKS[Outcome(one['verdict'])]} {heading(one)}", ""]
+        lines += [f"- **Beware**: {markdown.plain(said)}" for said in one["warnings"]]
+        lines += [f"- {markdown.plain(said)}" for said in one["why"]]
+        lines += ["", *markdown.table(("figure", "baseline", one["run"], *_HEADS[2:]), map(_marked, one["figures"]))]
+        checks = [(CHANGE_MARKS[Change(check["change"])], check["why"]) for check in one["checks"]]
+        lines += ["", *markdown.table(("", "check"), checks)] if checks else []
+    return "\n".join([*lines, "", markdown.plain(sureness(found)), ""])
+
+
+def heading(one: dict[str, Any]) -> str:
+    """Which runs are compared, and what that comes to."""
+    return f"{one['run']} against A: {one['verdict']}"
+
+
+def headings(found: dict[str, Any]) -> list[str]:
+    """The scenarios that were run, each once."""
+    return list(dict.fromkeys(run["scenario"] for run in found["runs"]))
+
+
+def sureness(found: dict[str, Any]) -> str:
+    """What the intervals say."""
+    return (
+        f"Where nothing differs, at most {1 - found['confidence']:.0%} of comparisons call anything a regression: "
+        f"all intervals hold together with {found['confidence']:.0%} (bootstrap, {found['drawings']:,} drawings of the "
+        "targets). They cover what varies from target to target, not what varies from one run on a busy machine to the next."
+    )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["figure"], told(row, "baseline"), told(row, "run"), changed(row), bound(row), came_of(row)
+
+
+def came_of(row: dict[str, Any]) -> str:
+    """What a figure's change comes to, in words."""
+    if row["change"] == Change.FEW:
+        return f"too few: {row['values']:,} of {row['needed']:,}"
+    return "no regression" if row["change"] == Change.SAME else str(row["change"])
+
+
+def _marked(row: dict[str, Any]) -> tuple[str, ...]:
+    *cells, change = _cells(row)
+    return (*cells, f"{CHANGE_MARKS.get(Change(row['change']), '')} {change}".strip())

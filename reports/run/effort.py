@@ -1,0 +1,103 @@
+"""Where time and bytes went: one update's time step by step, and how much was done for how much that was needed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reports.run.times import PHASES, since_due
+from simulator.model.events import Kind
+from simulator.trace.reader import Trace, View
+
+
+class Course(NamedTuple):
+    """The time of one update: whose it was, how long it took from when it was due, and of this what went where."""
+
+    thing: str
+    job: str
+    total_s: float
+    parts_s: dict[str, float]
+
+
+def waterfall(trace: Trace) -> dict[str, Course]:
+    """The updates of the median and of the 99th percentile of those that succeeded, in steps: until the device heard of
+    it, each phase, and the rest until the application knew. Empty where none succeeded."""
+    jobs, spans = since_due(trace, trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))
+    if not len(jobs):
+        return {}
+    order = np.argsort(spans.took_s, kind="stable")
+    picked = {name: order[int(share * (len(order) - 1))] for name, share in (("median", 0.5), ("p99", 0.99))}
+    words = trace.words("job")
+    return {name: _course(trace, words[jobs[at]], float(spans.took_s[at])) for name, at in picked.items()}
+
+
+def _course(trace: Trace, job: str, total_s: float) -> Course:
+    events = trace.execution(job)
+    kinds = {kind: events.where("kind", kind) for kind in (Kind.OFFER, Kind.DELTA, Kind.PHASE)}
+    sent, heard, phases = (kinds[kind] for kind in (Kind.OFFER, Kind.DELTA, Kind.PHASE))
+    due_us = int(sent["t_us"][0]) - max(0, int(sent["span_us"][0]))
+    parts = {"until heard of": (int(heard["t_us"][0]) - due_us) / 1e6 if len(heard) else 0.0}
+    for name in PHASES:
+        spans = phases.where("phase", name)["span_us"]
+        if len(spans):
+            parts[name] = float(spans.clip(min=0).sum()) / 1e6
+    parts = {name: seconds for name, seconds in parts.items() if seconds > 0}
+    rest = total_s - sum(parts.values())
+    if rest < 0 and "reporting" in parts:  # the application knew before the device heard the answer
+        parts["reporting"] += rest
+    elif rest > 0:
+        parts["between phases"] = rest
+    return Course(next(iter(events.distinct("thing")), ""), job, total_s, parts)
+
+
+class Effort(NamedTuple):
+    """How often something was done, and how often it had to be."""
+
+    done: int
+    needed: int
+
+    @property
+    def times(self) -> float | None:
+        """How many for each that was needed."""
+        return self.done / self.needed if self.needed else None
+
+
+def efforts(trace: Trace) -> dict[str, Effort]:
+    """What was done again and again: attempts to connect for connections made, sendings of each offer and of each
+    report of an end, requests for each artifact that was downloaded, bytes for each byte that was installed."""
+    connects, offers = trace.kind(Kind.CONNECT), trace.kind(Kind.OFFER)
+    ends, pieces = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE"), trace.kind(Kind.DOWNLOAD)
+    found = {
+        "attempts to connect": Effort(len(connects), len(connects.where("status", "new", "resumed"))),
+        "offers sent": Effort(len(offers.where("status", "sent", "resent")), len(offers.where("status", "sent"))),
+        "ends reported": Effort(len(ends), _jobs(ends)),
+        "download requests": Effort(len(pieces), _jobs(pieces)),
+        "bytes downloaded": Effort(_bytes(pieces), _bytes(trace.kind(Kind.COMMIT))),
+    }
+    return {what: effort for what, effort in found.items() if effort.done}
+
+
+def messages(trace: Trace) -> dict[str, int]:
+    """How many messages the devices sent and received, by what they said."""
+    return {what: len(view) for what, view in said(trace).items() if len(view)}
+
+
+def said(trace: Trace) -> dict[str, View]:
+    """The messages that the devices sent and received, by what they said."""
+    reports, answers = trace.kind(Kind.REPORT), trace.kind(Kind.ANSWER)
+    return {
+        "deltas and answers to get": trace.kind(Kind.DELTA),
+        "initial reports": reports.where("status", "initial"),
+        "RUNNING": reports.where("status", "RUNNING"),
+        "ends": reports.where("status", "SUCCESS", "FAILURE"),
+        "answers to reports": answers.where("status", "accepted", "rejected"),
+    }
+
+
+def _jobs(view: View) -> int:
+    return len(np.unique(view["job"][view["job"] >= 0]))
+
+
+def _bytes(view: View) -> int:
+    return int(view["size"].clip(min=0).sum())

@@ -1,0 +1,66 @@
+"""What failed: why, in which phase, in which cohort; and which targets took longest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from reports.run.times import cohorts, converged_s
+from simulator.model.events import Kind
+from simulator.model.update import State, plain
+from simulator.trace.reader import Codes, Trace
+from simulator.trace.targets import Targets
+
+_END_PHASES = ("reporting", "rolling-back", "idle")
+
+
+class Failure(NamedTuple):
+    """So many targets of a cohort ended in this state, for this reason, in this phase (empty: none that is known).
+    What varies from one to the other, numbers and hashes, is left out of the reason."""
+
+    state: str
+    phase: str
+    reason: str
+    cohort: str
+    targets: int
+
+
+def failures(trace: Trace, targets: Targets) -> list[Failure]:
+    """The targets that ended otherwise than SUCCEEDED, or have not ended; the most frequent first."""
+    failed = np.flatnonzero(~targets.ended_as(State.SUCCEEDED))
+    of_cohort = np.empty(len(targets), object)
+    for name, ours in cohorts(trace, targets).items():
+        of_cohort[ours] = name
+    words, details = trace.words("status"), trace.words("detail")
+    last, phase = targets.last[failed], _phases(trace)
+    reason = np.where(last >= 0, trace.column("detail")[last], -1)
+    job = np.where(last >= 0, trace.column("job")[last], -1)
+    why = {code: plain(details[code]) if code >= 0 else "" for code in np.unique(reason).tolist()}
+    rows = zip(targets.state[failed].tolist(), phase[job].tolist(), reason.tolist(), of_cohort[failed], strict=True)
+    counts = Counter(
+        (
+            words[state] if state >= 0 else State.QUEUED.value,
+            words[at] if at >= 0 else "",
+            why[code],
+            cohort,
+        )
+        for state, at, code, cohort in rows
+    )
+    return [Failure(*what, count) for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _phases(trace: Trace) -> Codes:
+    """By the code of a job: the code of the last phase of work that its device entered; -1 where nobody told of any."""
+    moves, last = trace.kind(Kind.PHASE), np.full(len(trace.words("job")) + 1, -1)
+    work = moves.only(~trace.among("status", moves["status"], _END_PHASES) & (moves["job"] >= 0))
+    last[work["job"]] = work["status"]  # the last is written last
+    return last
+
+
+def slowest(trace: Trace, targets: Targets, most: int) -> Codes:
+    """The targets that took longest to converge, the slowest first."""
+    took = trace.once(converged_s, targets)
+    order = np.argsort(-took, kind="stable")
+    return order[: min(most, int((~np.isnan(took)).sum()))]

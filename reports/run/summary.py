@@ -1,0 +1,253 @@
+"""The numbers of a run: what summary.json holds and what the terminal shows."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.run import effort, flow
+from reports.run.failures import failures
+from reports.run.times import QUANTILES, Seconds, cohorts, converged_s, durations, quantiles, to_share, waves, zero_s
+from simulator.model.events import Kind
+from simulator.model.quantity import many
+from simulator.model.update import State
+from simulator.model.verdict import Finding, Judgement, Verdict
+from simulator.trace.reader import Trace, describe
+from simulator.trace.targets import Mask, Targets
+
+SCHEMA_VERSION = 3
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
+_BEFORE, _AFTER = 4, 2
+_FAILURES = 100
+_UNITS = (("s", 1.0, 0.1), ("ms", 1e-3, 1e-4), ("µs", 1e-6, 0.0))  # its seconds, and from how many seconds on
+
+
+def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
+    """The whole of summary.json. Devices that never finished stay in every denominator."""
+    targets = trace.once(Targets)
+    times = trace.once(converged_s, targets)
+    served = trace.kind(Kind.SERVED)
+    incomplete = bool(judgement.incomplete or judgement.died)
+    return {
+        "schema": SCHEMA_VERSION,
+        "scenario": manifest.get("scenario", {}).get("name", ""),
+        "seed": manifest.get("seed"),
+        "world": manifest.get("world"),
+        "version": manifest.get("version"),
+        "began": manifest.get("began", ""),
+        "verdict": judgement.verdict.value,
+        "exit_code": judgement.exit_code,
+        "invalid": list(judgement.invalid),
+        "incomplete": list(judgement.incomplete),
+        "died": list(judgement.died),
+        "missing": _missing(manifest, trace, targets) if incomplete else [],
+        "findings": [_finding(trace, finding) for finding in judgement.findings],
+        "limits": [limit._asdict() | {"held": limit.held} for limit in judgement.limits],
+        "targets": len(targets),
+        "outcomes": targets.outcomes(),
+        "stuck": int(np.isnan(times).sum()),
+        "converged_s": to_share(times),
+        "rollouts": {name: _part(targets, times, ours) for name, ours in targets.rollouts().items()},
+        "cohorts": {name: _part(targets, times, ours) for name, ours in cohorts(trace, targets).items()},
+        "waves": {name: _part(targets, times, ours) for name, ours in waves(trace, targets).items()},
+        "failures": [failure._asdict() for failure in failures(trace, targets)[:_FAILURES]],
+        "faults": faults(trace, targets),
+        "rolled_out_s": _rolled_out_s(trace, targets),
+        "throughput": flow.throughput(trace, zero_s(trace, targets)),
+        "fan_out": flow.fan_out(trace, targets),
+        "waterfall": {which: course._asdict() for which, course in trace.once(effort.waterfall).items()},
+        "effort": {what: one._asdict() | {"times": one.times} for what, one in effort.efforts(trace).items()},
+        "messages": effort.messages(trace),
+        "phases_s": {name: quantiles(spans.took_s) for name, spans in trace.once(durations, targets).items()},
+        "events": len(trace),
+        "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
+        "bytes_served": int(served["size"].clip(min=0).sum()),
+        "clocks": _clocks(trace),
+        "repeat": manifest.get("repeat", ""),
+    }
+
+
+def _rolled_out_s(trace: Trace, targets: Targets) -> float:
+    """From when the first rollout began until the last ended, or until the record does."""
+    if not len(targets):
+        return 0.0
+    ends = trace.kind(Kind.ROLLOUT).where("status", "end")["t_us"]
+    last = ends[-1] if len(ends) == len(targets.rollouts()) else trace.column("t_us")[-1]
+    return float(last) / 1e6 - zero_s(trace, targets)
+
+
+def _clocks(trace: Trace) -> list[dict[str, Any]]:
+    """The processes on other hosts: by how many seconds their clock was ahead, and how exactly that is known."""
+    compared = trace.kind(Kind.CLOCK)
+    told = zip(compared.texts("detail"), compared["span_us"].tolist(), strict=True)
+    found = [(json.loads(detail), error_us) for detail, error_us in told]
+    return [
+        {
+            "process": said["process"],
+            "host": said["host"],
+            "offset_s": said["offset_us"] / 1e6,
+            "error_s": error_us / 1e6,
+        }
+        for said, error_us in found
+    ]
+
+
+def clocks(summary: dict[str, Any]) -> list[str]:
+    """How exactly times of other hosts compare with those of the conductor's, in sentences."""
+    return [
+        f"{clock['process']} recorded on {clock['host']}: its times are right to {seconds(clock['error_s'])}"
+        for clock in summary["clocks"]
+    ]
+
+
+def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
+    """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
+    to when, in seconds since the first rollout began; None for a time that never came."""
+    turns, found, zero = trace.kind(Kind.FAULT), [], zero_s(trace, targets)
+    for nth in np.unique(turns["size"]).tolist():
+        ours = turns.only(turns["size"] == nth)
+        did = ours.where("status", "did")
+        begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero for turn in ("begin", "end"))
+        told = [json.loads(detail) for detail in ours.where("status", "begin").texts("detail") if detail]
+        found.append(
+            {
+                "fault": ours.texts("phase")[0],
+                "on": told[0]["server"] if told else "",
+                "devices": len(np.unique(did["thing"])),
+                "strikes": len(did),
+                "begin_s": float(begin[0]) if len(begin) else None,
+                "end_s": float(end[-1]) if len(end) else None,
+            }
+        )
+    return found
+
+
+def struck(fault: dict[str, Any]) -> str:
+    """Whom a fault struck, and how often."""
+    if fault["on"]:
+        return f"on the {fault['on']}"
+    return f"{many(fault['devices'], 'device')}, {many(fault['strikes'], 'strike')}"
+
+
+def _part(targets: Targets, times: Seconds, ours: Mask) -> dict[str, Any]:
+    return {"targets": int(ours.sum()), "outcomes": targets.outcomes(ours), "converged_s": to_share(times[ours])}
+
+
+def _finding(trace: Trace, finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "title": finding.title,
+        "verdict": finding.verdict.value,
+        "safety": finding.safety,
+        "summary": finding.summary,
+        "things": list(finding.things),
+        "events": list(finding.events),
+        "evidence": evidence(trace, finding.events[0]) if finding.events else [],
+    }
+
+
+def evidence(trace: Trace, row: int) -> list[str]:
+    """The event, marked, among those of the same thing around it."""
+    thing = trace.row(row).get("thing", "")
+    rows = trace.thing(thing).rows if thing else np.array([row])
+    at = int(np.searchsorted(rows, row))
+    around = rows[max(0, at - _BEFORE) : at + _AFTER + 1].tolist()
+    lines = [describe(trace.row(number), named=not thing) for number in around]
+    indent = min(len(line) - len(line.lstrip()) for line in lines)
+    return [f"{'>' if number == row else ' '} {line[indent:]}" for number, line in zip(around, lines, strict=True)]
+
+
+def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[str]:
+    """What an incomplete run lacks, in sentences."""
+    fleet = manifest.get("scenario", {}).get("fleet", {})
+    asked = len(fleet.get("only", ())) or fleet.get("devices", 0)
+    started = np.unique(trace.kind(Kind.BOOT)["thing"])
+    retired = np.unique(trace.kind(Kind.RETIRED)["thing"])
+    unended = len(targets) - sum(count for state, count in targets.outcomes().items() if State(state).ended)
+    counts = (
+        (asked - len(started), f"of {asked:,} devices were never started"),
+        (len(np.setdiff1d(started, retired)), f"of {len(started):,} devices' records break off"),
+        (unended, f"of {len(targets):,} targets had not ended"),
+    )
+    said = [f"{count:,} {what}" for count, what in counts if count > 0]
+    over = set(trace.kind(Kind.ROLLOUT).where("status", "end").texts("job"))
+    said += [f"{name} had not ended" for name in targets.rollouts() if name not in over]
+    return said if len(targets) else [*said, "no rollout had begun"]
+
+
+def text(summary: dict[str, Any], report: str) -> str:
+    """The end of a run, for a terminal."""
+    lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
+    lines += [f"  {reason}" for reason in reasons(summary)]
+    lines.append(f"  {spelled(summary)}")
+    if len(summary["rollouts"]) > 1:
+        parts = summary["rollouts"].items()
+        lines += [f"    {name}: {spelled(part)}" for name, part in parts]
+    lines += [f"  {fault['fault']}: {struck(fault)}" for fault in summary["faults"]]
+    times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
+    lines.append(
+        f"  converged after  {times}" + (f"  ({summary['stuck']:,} never converged)" if summary["stuck"] else "")
+    )
+    lines += ["", f"  {'step':<14}{'count':>10}" + "".join(f"{h:>11}" for h in QUANTILES)]
+    for name, q in summary["phases_s"].items():
+        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{seconds(q[h]):>11}" for h in QUANTILES))
+    lines.append("")
+    for limit in summary["limits"]:
+        mark = "✓" if limit["held"] else "!"
+        lines.append("  {} {}: {}, allowed {}".format(mark, *limited(limit)))
+    lines += [f"  {clock}" for clock in clocks(summary)]
+    for f in summary["findings"]:
+        lines.append(f"  {MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
+        lines += [f"      {line}" for line in f["evidence"]]
+    lines += ["", f"  report  {report}"]
+    if summary["verdict"] != "PASS":
+        lines.append(f"  repeat  {summary['repeat']}")
+        if summary["world"] == "virtual":
+            lines.append(f"  replay  {shlex.join(['fleetsim', 'replay', str(Path(report).parent)])}")
+    return "\n".join([*lines, f"  seed    {summary['seed']}"])
+
+
+def reasons(summary: dict[str, Any]) -> list[str]:
+    """Why the run does not count, in sentences."""
+    return [
+        *summary["died"],
+        *(f"the load generator was the bottleneck: {reason}" for reason in summary["invalid"]),
+        *(f"not complete: {reason}" for reason in [*summary["incomplete"], *summary["missing"]]),
+    ]
+
+
+def limited(limit: dict[str, Any]) -> tuple[str, str, str]:
+    """What is limited, what was measured of it, and what is allowed; a name that ends in its unit, s, is a time's, any
+    other a share's."""
+    what = limit["name"].removesuffix(", s")
+    of = seconds if what != limit["name"] else "{:.2%}".format
+    value, bound = of(limit["value"]), of(limit["allowed"])
+    return what, value, f"{'at most' if limit['at_most'] else 'at least'} {bound}"
+
+
+def seconds(value: float | None) -> str:
+    """A time in a unit in which it can be read; None is one that never came."""
+    if value is None:
+        return "not reached"
+    unit, size, _ = next(one for one in _UNITS if abs(value) >= one[2])
+    if unit == "s":
+        return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
+    return f"{value / size:.3g} {unit}" if value else "0 s"
+
+
+def named(broker: Mapping[str, Any]) -> str:
+    """A broker's name and version, as far as they are known."""
+    return " ".join(str(broker[key]) for key in ("name", "version") if broker.get(key))
+
+
+def spelled(part: dict[str, Any]) -> str:
+    """Targets by state, in words."""
+    if not part["targets"]:
+        return "no targets"
+    counts = ", ".join(f"{count:,} {state.lower().replace('_', ' ')}" for state, count in part["outcomes"].items())
+    return f"{many(part['targets'], 'target')}: {counts}"

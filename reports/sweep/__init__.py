@@ -1,0 +1,1 @@
+"""Several loads: throughput, latency, and what saturates."""

@@ -1,0 +1,321 @@
+"""What a sweep over loads tells of a system's capacity: throughput and latency against load, the knee, the law of
+scaling, and what saturated. All of sweep.json is made here, but for what was asked."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from reports.run.summary import seconds
+from reports.sweep import scaling
+from reports.sweep.points import spelled
+from reports.sweep.saturation import at_pace, crowd, saturated
+from reports.sweep.scaling import Estimate, Fit
+
+VIRTUAL = (
+    "Virtual time measures the protocol, not a machine: commits take a drawn time, and nothing contends for a "
+    "processor, a disk or a wire. Such a sweep shows how the rollout's own pace and the devices' times add up, and "
+    "tells nothing of how much a real system carries."
+)
+
+# path in sweep.json -> what stands there
+FIELDS = {
+    "schema": "version of this file's schema",
+    "scenario": "the resolved scenario, without what the axis sets; passwords are masked",
+    "version": "of fleetsim",
+    "python": "its version",
+    "host": "the machine",
+    "cores": "of the machine",
+    "seed": "of the first time; each further time adds one",
+    "options": "link, processes and pooled of the live world",
+    "began": "when, in UTC",
+    "axis": "devices, or rates (offers a second)",
+    "loads": "those asked for, in order",
+    "repeat": "how often each was asked for",
+    "unpaced": "whether the rollout's own pace and waves were taken out",
+    "holds": "settings of the rollout that hold offers back on purpose",
+    "pace_per_s": "over devices: the rollout's own maximum of offers a second; null without one",
+    "command": "what measures the same again, or goes on",
+    "ended": "why the sweep ended before its last point; empty when it did not",
+    "died": "whether a part of fleetsim's own died, so that a run left nothing to judge",
+    "points": "one for each run, in the order in which they were made",
+    "points[].load": "devices, or offers a second",
+    "points[].nth": "which time this load was run, from 0",
+    "points[].seed": "the run's seed",
+    "points[].run": "the run's directory, below this file's",
+    "points[].verdict": "of the run",
+    "points[].exit_code": "of the run",
+    "points[].safe": "false: a safety check failed",
+    "points[].invalid": "why the load generator was the bottleneck",
+    "points[].counts": "whether the point is part of the fit: a valid and complete run that broke no promise of safety",
+    "points[].why": "why it does not count; empty when it does",
+    "points[].broker": "its name and version",
+    "points[].targets": "of the rollout",
+    "points[].succeeded": "of these",
+    "points[].deltas_per_s": "devices a second that heard of the rollout, between the tenth and the ninetieth percent; null: none, or these came within 0.1 s, which tells no rate",
+    "points[].updates_per_s": "updates a second that succeeded, from the rollout's begin until nine in ten had; over devices the throughput X",
+    "points[].steady_per_s": "the same between the tenth and the ninetieth percent, as they came",
+    "points[].held_per_s": "the same from the first offer and the longest of the first tenth of the updates on, until the last offer: updates a second while the rate was held; over rates the throughput X; null: that was less than a second, or than 30 updates",
+    "points[].under_way": "executions under way, the mean while the rate was held, or else between the tenth and the ninetieth percent; over rates the load N of the law",
+    "points[].offer_to_delta_s": "median and p99 of the seconds from when an offer was due until the device heard of it",
+    "points[].downloading_s": "median and p99 of downloading",
+    "points[].whole_update_s": "median and p99 from when the offer was due until the application knew of success",
+    "points[].cpu": "process -> of a core, from the rollout's begin until nine in ten had succeeded: mean, most (in one second) and waited (ready to run, and no core was free; null where the system does not tell)",
+    "points[].cpu_all": "of all processes together, in cores: mean and most",
+    "points[].busy_before": "cores that other programs kept busy before the run; null where it was not measured",
+    "analysis": "what they tell",
+    "analysis.counting": "how many points count",
+    "analysis.most_per_s": "the highest throughput of a point that counts; null: none",
+    "analysis.most_at": "its load",
+    "analysis.knee": "load, or null; see knee_said",
+    "analysis.knee_said": "the knee in a sentence, and how it was found",
+    "analysis.law": "the Universal Scalability Law: N, lambda, sigma, kappa and peak (value, low, high: 90 %), scatter, last, curve; null where it can't be told",
+    "analysis.law_said": "the same in a sentence, or why it can't be told",
+    "analysis.beyond_said": "what the law says beyond the last load that counts, and where it ends to say anything",
+    "analysis.saturated": "what was used up at the highest load that counts: names of parts, machine, pace; empty: nothing",
+    "analysis.saturated_said": "the same in a sentence",
+    "analysis.notes": "what a reader should know of these figures",
+    "exit_code": "of the sweep",
+}  # fmt: skip
+
+
+def judged(sweep: dict[str, Any]) -> dict[str, Any]:
+    """The whole of sweep.json: what was asked and measured, with what it tells."""
+    counting = [p for p in sweep["points"] if p["counts"]]
+    loads, rates = medians(counting, throughput(sweep))
+    best = int(np.argmax(rates)) if rates else None
+    knee, knee_said = _knee(sweep, loads, rates)
+    law = _law(sweep, counting, loads, rates)
+    used_up, used_up_said = saturated(sweep, counting, knee)
+    analysis = {
+        "counting": len(counting),
+        "most_per_s": None if best is None else rates[best],
+        "most_at": None if best is None else loads[best],
+        "knee": knee,
+        "knee_said": knee_said,
+        "law": None if isinstance(law, str) else _law_told(law, sweep),
+        "law_said": f"cannot tell: {law}" if isinstance(law, str) else _law_said(law),
+        "beyond_said": _beyond(law, sweep, loads),
+        "saturated": used_up,
+        "saturated_said": used_up_said,
+        "notes": _notes(sweep),
+    }
+    done = sweep | {"analysis": analysis}
+    return done | {"exit_code": _exit_code(done)}
+
+
+def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """(load, the median of its points' values) in order; without points that have none."""
+    found: dict[float, list[float]] = defaultdict(list)
+    for one in points:
+        if (value := one[name]) is not None:
+            found[one["load"]].append(value)
+    return sorted(found), [float(np.median(found[load])) for load in sorted(found)]
+
+
+def throughput(sweep: dict[str, Any]) -> str:
+    """Which rate of a point is its throughput: of devices that all begin at once, the time they take together; of a
+    rate that is held, what comes while it is."""
+    return "updates_per_s" if sweep["axis"] == "devices" else "held_per_s"
+
+
+def _exit_code(sweep: dict[str, Any]) -> int:
+    """4 a part of ours died, 1 a promise was broken, 2 less was measured than asked or nothing can be told, else 0."""
+    points = sweep["points"]
+    codes = {p["exit_code"] for p in points}
+    short = sweep["ended"] or any(p["verdict"] == "UNKNOWN" for p in points)
+    invalid = any(p["verdict"] == "INVALID" for p in points) and sweep["analysis"]["law"] is None
+    return 4 if sweep["died"] or 4 in codes else 1 if 1 in codes else 2 if short or invalid else 0
+
+
+def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tuple[float | None, str]:
+    if sweep["axis"] == "rates":
+        return _kept_up(loads, rates)
+    if len(loads) < 3:
+        return None, f"cannot tell: of the loads {len(loads)} count, and it takes 3"
+    found, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the last point"
+    if found is None:
+        grows = "throughput still grows in proportion"
+        return None, f"none up to {loads[-1]:,.0f} devices: {grows} (no load lies a tenth {line})"
+    where = (
+        "already at the lowest load that was measured"
+        if found == loads[0]
+        else "from there on each further device brings less"
+    )
+    return (
+        found,
+        f"at {found:,.0f} devices, {rates[loads.index(found)]:,.1f} updates a second: {where} (the load farthest {line})",
+    )
+
+
+def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]:
+    how = f"achieved: at least {scaling.KEPT_UP:.0%} of what was offered"
+    found = scaling.last_kept_up(loads, rates)
+    if found is not None:
+        return found, f"{found:g}/s is the last rate that was achieved ({how})"
+    if not loads:
+        return None, "cannot tell: no rate counts that was held long enough"
+    if rates[0] < scaling.KEPT_UP * loads[0]:
+        return None, f"below {loads[0]:g}/s: not even the lowest rate was achieved ({how})"
+    return None, f"none up to {loads[-1]:g}/s: each rate that counts was achieved ({how})"
+
+
+# ---- the law
+
+
+def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[float], rates: list[float]) -> Fit | str:
+    """The law through each point that counts. Over rates its N is the mean number under way (Little)."""
+    if sweep["axis"] == "devices":
+        steady = zip(*medians(counting, "steady_per_s"), strict=True)
+        if bound := [load for load, rate in steady if at_pace(sweep, rate)]:
+            return (
+                f"from {bound[0]:,.0f} devices on the throughput is the rollout's own pace, {sweep['pace_per_s']:g} a "
+                "second; take it out with --unpaced, or sweep over --rates"
+            )
+        return scaling.fit([p["load"] for p in counting], [p["updates_per_s"] for p in counting])
+    if len(loads) < scaling.LEAST_LOADS:
+        return scaling.too_few(len(loads))
+    told = [p for p in counting if p["under_way"] and p["held_per_s"]]
+    return scaling.fit([p["under_way"] for p in told], [p["held_per_s"] for p in told])
+
+
+def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
+    over = "load" if sweep["axis"] == "devices" else "under_way"
+    first = min(p[over] for p in sweep["points"] if p["counts"] and p[over])
+    curve = [(load, *law.at(load)) for load in np.linspace(min(first, law.last), law.reach, 61).tolist()]
+    return {
+        "N": "devices" if sweep["axis"] == "devices" else "executions under way",
+        "lambda": law.alone._asdict(),
+        "sigma": law.contention._asdict(),
+        "kappa": law.crosstalk._asdict(),
+        "peak": law.peak._asdict() if law.peak is not None else None,
+        "scatter": law.scatter,
+        "last": law.last,
+        "curve": [dict(zip(("N", "value", "low", "high"), row, strict=True)) for row in curve],
+    }
+
+
+def told(one: Estimate) -> str:
+    """An estimate with its interval."""
+    return f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})"
+
+
+def _law_said(law: Fit) -> str:
+    return (
+        f"λ {told(law.alone)}, σ {told(law.contention)}, κ {told(law.crosstalk)}; the points lie within "
+        f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"
+    )
+
+
+def _beyond(law: Fit | str, sweep: dict[str, Any], loads: list[float]) -> str:
+    """What is extrapolated, and where measurement ends."""
+    if not loads:
+        return "nothing was measured that counts"
+    noun = "devices" if sweep["axis"] == "devices" else "executions under way"
+    ends = f"measurement ends at {spelled(loads[-1], sweep['axis'])}"
+    if isinstance(law, str):
+        return f"{ends}; cannot tell what lies beyond"
+    if law.reach <= law.last:
+        return f"{ends}; cannot tell what lies beyond: the interval is wider than a factor of three at once"
+    there = law.at(law.reach)
+    said = f"{ends}; by the law alone {told(there)} updates a second at {law.reach:,.0f} {noun}"
+    if law.peak is not None:
+        where = "within what was measured" if law.peak.value <= law.last else "extrapolated"
+        return f"{said}; the most at {told(law.peak)} {noun}, {where}"
+    return f"{said}; where throughput would peak cannot be told"
+
+
+def _notes(sweep: dict[str, Any]) -> list[str]:
+    notes, world = [], sweep["scenario"]["world"]
+    if world == "virtual":
+        notes.append(VIRTUAL)
+    if sweep["holds"]:
+        notes.append(
+            f"The rollout's own {' and '.join(sweep['holds'])} held offers back: the throughput is that of these "
+            "settings as much as the system's; --unpaced takes them out."
+        )
+    if sweep["axis"] == "rates":
+        notes += _not_held(sweep)
+    if most := crowd(sweep):
+        busy = float(np.median([p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None]))
+        notes.append(
+            f"Other programs were busy on this machine: before the runs they took up to {most:.1f} of its "
+            f"{sweep['cores']} cores, {busy:.1f} in the median. On a quiet one the figures are better."
+        )
+    if world == "live":
+        notes.append(
+            "Load generator and servers share this machine: on machines of their own the figures are others."
+            if sweep["scenario"]["target"]["kind"] == "reference"
+            else "The system under test is not fleetsim's own: its processes are not watched."
+        )
+    return notes
+
+
+def _not_held(sweep: dict[str, Any]) -> list[str]:
+    """Of the rates that were offered for too short a time to tell whether they were achieved: what it takes."""
+    short = [p for p in sweep["points"] if p["counts"] and p["held_per_s"] is None and p["whole_update_s"]]
+    if not short:
+        return []
+    most = max(p["load"] * max(p["whole_update_s"]["p99"], 1) for p in short)
+    rates = ", ".join(f"{load:g}/s" for load in sorted({p["load"] for p in short}))
+    return [
+        f"At {rates} all was offered before updates ended as fast as they were offered, which tells no throughput. "
+        f"Take more devices: --devices {math.ceil(2 * most / 100) * 100}."
+    ]
+
+
+# ---- for a terminal
+
+
+def text(sweep: dict[str, Any], where: str) -> str:
+    """The end of a sweep."""
+    found, axis = sweep["analysis"], sweep["axis"]
+    heads = ("load", "verdict", "deltas/s", "updates/s", "offer to delta", "whole update", "busiest process")
+    lines = [f"  {heads[0]:>13}  {heads[1]:<8}{heads[2]:>10}{heads[3]:>10}{heads[4]:>19}{heads[5]:>19}  {heads[6]}"]
+    for p in sorted(sweep["points"], key=lambda p: (p["load"], p["nth"])):
+        lines.append(
+            f"  {spelled(p['load'], axis):>13}  {p['verdict']:<8}{number(p['deltas_per_s']):>10}"
+            f"{number(p[throughput(sweep)]):>10}{median_p99(p['offer_to_delta_s']):>19}{median_p99(p['whole_update_s']):>19}  "
+            f"{busiest(p)}"
+        )
+    lines.append("  (latencies: median / p99)" if sweep["points"] else "  nothing was measured")
+    lines.append("")
+    lines += [f"  {p['verdict']} at {spelled(p['load'], axis)}: {p['why']}" for p in sweep["points"] if p["why"]]
+    for name in ("knee", "law", "beyond", "saturated"):
+        lines.append(f"  {name:<10} {found[f'{name}_said']}")
+    lines += [f"  note       {note}" for note in found["notes"]]
+    if sweep["ended"]:
+        lines += [f"  ended      {sweep['ended']}", f"  go on      {sweep['command']}"]
+    return "\n".join([*lines, f"  report     {where}"])
+
+
+def number(value: float | None) -> str:
+    """A rate."""
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def busiest(one: dict[str, Any]) -> str:
+    """The process that used most CPU, and how much of a core, on average and in its busiest second."""
+    if not one["cpu"]:
+        return "-"
+    name = max(one["cpu"], key=lambda process: one["cpu"][process]["mean"])
+    return f"{name} {one['cpu'][name]['mean']:.0%}, {one['cpu'][name]['most']:.0%} at most"
+
+
+def median_p99(found: dict[str, float] | None) -> str:
+    """A latency's two quantiles."""
+    return f"{seconds(found['median'])} / {seconds(found['p99'])}" if found else "-"
+
+
+def headline(sweep: dict[str, Any]) -> str:
+    """The most that was measured."""
+    found = sweep["analysis"]
+    if found["most_per_s"] is None:
+        return "Nothing was measured that counts."
+    least = min((p["whole_update_s"]["p99"] for p in sweep["points"]
+                 if p["counts"] and p["load"] == found["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
+    slow = f", 99% of them within {seconds(least)}" if least is not None else ""
+    return f"At most {found['most_per_s']:,.1f} updates a second, at {spelled(found['most_at'], sweep['axis'])}{slow}."

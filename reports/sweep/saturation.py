@@ -1,0 +1,104 @@
+"""What was used up at the highest load of a sweep that counts: a part, the machine, the rollout's own pace, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reports.sweep.points import spelled
+
+PARTS = {"shard": "generator", "application": "application", "broker": "broker", "mosquitto": "broker",
+         "replica": "replica", "storage": "storage"}  # fmt: skip
+_BUSY, _BUSY_MOST, _WAITED, _AT_PACE, _OTHERS = 0.85, 0.97, 0.2, 0.9, 0.15  # shares
+
+
+def part_of(process: str) -> str:
+    """The part that a process is."""
+    return next((part for name, part in PARTS.items() if process.startswith(name)), process)
+
+
+def saturated(sweep: dict[str, Any], counting: list[dict[str, Any]], knee: float | None) -> tuple[list[str], str]:
+    """What was used up at the highest load that counts."""
+    if sweep["scenario"]["world"] == "virtual":
+        return [], "no machine: this is virtual time"
+    generator = _generator(sweep)
+    if not counting:
+        return (["generator"] if generator else []), generator or "cannot tell: no point counts"
+    last = max(p["load"] for p in counting)
+    there = [p for p in counting if p["load"] == last]
+    found = [*_paced(sweep, there), *_processes(there), *_machine(sweep, there)]
+    said = "; and ".join(why for _, why in found) or _nothing(sweep, there, knee is not None and knee < last)
+    text = f"at {spelled(last, sweep['axis'])}: {said}"
+    return list(dict.fromkeys(part for part, _ in found)), f"{text}; {generator}" if generator else text
+
+
+def _paced(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    steady = [p["steady_per_s"] for p in there if p["steady_per_s"] is not None]
+    if not steady or not at_pace(sweep, float(np.median(steady))):
+        return []
+    return [("pace", f"the rollout's own pace of {sweep['pace_per_s']:g} a second")]
+
+
+def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Those that ran, or were ready to, nearly all the time: one thread does no more."""
+    found = []
+    for process in sorted({name for p in there for name in p["cpu"]}):
+        shares = [p["cpu"][process] for p in there if process in p["cpu"]]
+        mean, most, waited = (float(np.median([s[of] or 0.0 for s in shares])) for of in ("mean", "most", "waited"))
+        if mean + waited >= _BUSY or most >= _BUSY_MOST:
+            ready = f", and {waited:.0%} of the time none was free for it" if waited >= _WAITED else ""
+            found.append(
+                (part_of(process), f"{process} ({mean:.0%} of a core, {most:.0%} in its busiest second{ready})")
+            )
+    return found
+
+
+def _machine(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Where all cores were busy, or processes often found none free."""
+    cores, most = sweep["cores"], _most(there)
+    waited = max((s["waited"] or 0.0 for p in there for s in p["cpu"].values()), default=0.0)
+    if most >= _BUSY * cores:
+        return [("machine", f"the machine: all parts together took {most:.1f} of its {cores} cores")]
+    if waited < _WAITED:
+        return []
+    who = "other programs and these parts" if crowd(sweep) else "these parts"
+    return [
+        ("machine", f"the machine: {who} share {cores} cores, and a part waited for one up to {waited:.0%} of the time")
+    ]
+
+
+def _nothing(sweep: dict[str, Any], there: list[dict[str, Any]], flattened: bool) -> str:
+    used = f"at most {_most(there):.1f} of {sweep['cores']} cores were used"
+    if not flattened:
+        return f"nothing yet ({used})"
+    return (
+        f"no processor, though throughput no longer keeps up ({used}): what waits is something else, such as commits to "
+        "disk, the network, or the devices' own times"
+    )
+
+
+def _most(there: list[dict[str, Any]]) -> float:
+    return max((p["cpu_all"]["most"] for p in there if p["cpu_all"]), default=0.0)
+
+
+def crowd(sweep: dict[str, Any]) -> float:
+    """Cores that other programs kept busy before the runs, at worst; 0 where it was too little to speak of."""
+    found = max((p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None), default=0.0)
+    return float(found) if found > _OTHERS * sweep["cores"] else 0.0
+
+
+def _generator(sweep: dict[str, Any]) -> str:
+    """What is to be said of points whose load generator was the bottleneck."""
+    bad = sorted({p["load"] for p in sweep["points"] if p["invalid"]})
+    if not bad:
+        return ""
+    where = ", ".join(f"{load:,g}" for load in bad) + (" devices" if sweep["axis"] == "devices" else "/s")
+    return (
+        f"at {where} the load generator itself was the bottleneck: these points are not the system's and are left out"
+    )
+
+
+def at_pace(sweep: dict[str, Any], rate: float) -> bool:
+    """Whether updates come as fast as the rollout itself lets them."""
+    return bool(sweep["pace_per_s"]) and rate >= _AT_PACE * sweep["pace_per_s"]

@@ -1,0 +1,197 @@
+"""The replica on its wires: requests in, one group commit for all that gathered, then the answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from simulator.dialects.atlas import AtlasReplica
+from simulator.links.base import MqttLink
+from simulator.model.errors import LinkError, PeerError
+from simulator.model.events import Kind
+from simulator.model.io import Message, Publish, Request, Response, Subscribe
+from simulator.model.scenario import SERVICE_RECONNECT
+from simulator.model.state import Document
+from simulator.replica.core import Decision, Replica, Row
+from simulator.replica.database import Database
+from simulator.storage.core import Storage
+from simulator.storage.shelf import Catalogue
+from simulator.trace.recorder import Record
+
+_NOTHING = Decision(None, (), ())
+_LOOK_S = 1.0  # so long after a delta it is looked whether all have their PUBACKs
+
+
+def _nobody() -> None:
+    """Nobody asked."""
+
+
+class Leaves:
+    """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs.
+
+    With `bind_address` a URL is bound to the address that its thing reported, and there is none before it did.
+    """
+
+    def __init__(
+        self, storage: Storage | Catalogue, *, ttl_s: float, credential: bool, bind_address: bool = False
+    ) -> None:
+        self._storage, self._ttl_s, self._by_credential, self._bind = storage, ttl_s, credential, bind_address
+
+    def mint(self, url: str, row: Row, now: float) -> Document | None:
+        """A delta's `download` member; None for a URL that is not this storage's."""
+        known = self._storage.known(url)
+        address = row.reported.get("address") if self._bind else ""
+        if known is None or not isinstance(address, str) or (self._bind and not address):
+            return None
+        facts = {"size": known.size, "sha256": known.sha256}
+        if self._by_credential:
+            return {"url": url, **facts}
+        expires = int(now + self._ttl_s)
+        return {"url": self._storage.presign(known, row.thing, expires, address), "expiresAt": expires, **facts}
+
+    def grant(self, url: str, thing: str, now: float) -> tuple[str, float] | None:
+        """An Authorization header's value and its end; None for a URL that is not this storage's."""
+        known = self._storage.known(url)
+        if known is None:
+            return None
+        expires = int(now + self._ttl_s)
+        return self._storage.credential(known, thing, expires), expires
+
+
+def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:
+    """`storage.serve` for a request from an address, with every answer recorded; `wall()` gives Unix seconds."""
+
+    def serve(request: Request, address: str = "") -> Response:
+        response, served = storage.serve(request, wall(), address)
+        record(
+            Kind.SERVED,
+            served.thing,
+            status=str(served.status),
+            size=served.size,
+            digest=served.sha256 or None,
+            detail=served.detail,
+        )
+        return response
+
+    return serve
+
+
+class BackendService:
+    """Binds a replica and its database to an MQTT link. `epoch` + the loop's clock is Unix time."""
+
+    def __init__(
+        self, link: MqttLink, dialect: AtlasReplica, replica: Replica, database: Database, record: Record, epoch: float
+    ) -> None:
+        self._link, self._dialect, self._replica, self._database = link, dialect, replica, database
+        self._record, self._epoch = record, epoch
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[tuple[Decision, Callable[[], None]]] = []  # with what to call when it was answered
+        self._idle: asyncio.Future[None] | None = None  # what the committer waits for
+        self._refused = link.refused  # messages, as of the last look
+        self._look_at: asyncio.TimerHandle | None = None  # while deltas may have no PUBACK
+        replica.rows.update((row.thing, row) for row in database.load())
+        self._resumes = bool(replica.rows)
+        for note in replica.loaded():
+            record(note.kind, note.thing, **note.columns)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._commit_forever(), name="committer")
+                tasks.create_task(self._listen(ready), name="listener")
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            if self._look_at is not None:
+                self._look_at.cancel()
+                self._note_acknowledged()
+
+    async def read(self, thing: str) -> Row | None:
+        """A thing's row, once it is committed: what a reader saw is not taken back by a crash."""
+        row = self._replica.rows.get(thing)
+        committed = asyncio.Event()
+        self._line_up(_NOTHING, committed.set)
+        await committed.wait()
+        return row
+
+    async def _listen(self, ready: asyncio.Event) -> None:
+        attempts = 0
+        while True:
+            try:
+                unacknowledged = self._link.unacknowledged
+                resumed = await self._link.connect()
+                if unacknowledged and not resumed:
+                    self._record(Kind.ACKNOWLEDGED, status="lost")
+                for output in self._dialect.open().outputs:
+                    if isinstance(output, Subscribe):
+                        await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+                if self._resumes:
+                    self._resumes = False
+                    for decision in self._replica.outstanding(self._loop.time() + self._epoch):
+                        self._line_up(decision, _nobody)
+                ready.set()
+                attempts = 0
+                while True:
+                    await self._hear()
+            except (LinkError, PeerError):
+                self._link.abort()
+                await asyncio.sleep(SERVICE_RECONNECT.delay(attempts, 0.0))
+                attempts += 1
+
+    async def _hear(self) -> None:
+        delivery = await self._link.receive()
+        if delivery is None:
+            return
+        request = self._dialect.parse(Message(delivery.topic, delivery.payload))
+        if request is None:
+            delivery.ack()
+            return
+        self._line_up(self._replica.decide(request, self._loop.time() + self._epoch), delivery.ack)
+
+    def _line_up(self, decision: Decision, answered: Callable[[], None]) -> None:
+        self._pending.append((decision, answered))
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _commit_forever(self) -> None:
+        """What gathers while one commit runs is the next commit."""
+        while True:
+            if not self._pending:
+                self._idle = self._loop.create_future()
+                await self._idle
+            batch, self._pending = self._pending, []
+            rows = [decision.row for decision, _ in batch if decision.row is not None]
+            if rows:
+                await self._database.commit(rows)
+            for decision, answered in batch:
+                await self._answer(decision, answered)
+
+    async def _answer(self, decision: Decision, answered: Callable[[], None]) -> None:
+        """Only now: it is committed. A lost connection leaves the request unacknowledged, to come again."""
+        deltas = False
+        for note in decision.notes:
+            self._record(note.kind, note.thing, **note.columns)
+            deltas |= note.kind == Kind.SENT_DELTA
+        try:
+            for output in decision.outputs:
+                assert isinstance(output, Publish)
+                await self._link.publish(output.topic, output.payload, qos=output.qos)
+        except LinkError:
+            if deltas:
+                self._record(Kind.ACKNOWLEDGED, status="lost")
+            return
+        answered()
+        if deltas and self._look_at is None:
+            self._look_at = self._loop.call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._look_at = None if self._note_acknowledged() else self._loop.call_later(_LOOK_S, self._look)
+
+    def _note_acknowledged(self) -> bool:
+        """Say whether the broker has taken all deltas, once all have their PUBACKs."""
+        if self._link.unacknowledged:
+            return False
+        before, self._refused = self._refused, self._link.refused
+        self._record(Kind.ACKNOWLEDGED, status="all" if self._refused == before else "lost")
+        return True

@@ -1,0 +1,1 @@
+"""Many runs: explore, sweep, self-test."""

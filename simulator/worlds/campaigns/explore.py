@@ -1,0 +1,128 @@
+"""`fleetsim explore`: one scenario under many seeds in virtual time; what fails is grouped and kept in a corpus."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from simulator import __version__
+from simulator.model.quantity import many
+from simulator.model.scenario import Scenario
+from simulator.worlds import run as running
+from simulator.worlds import signals
+from simulator.worlds.campaigns.corpus import Corpus, Entry
+from simulator.worlds.campaigns.workers import Result, run_seeds
+from simulator.worlds.progress import SeedLine
+
+SCHEMA_VERSION = 1
+_SAVE_S = 5.0  # what was found is kept this often
+
+
+class Exploration:
+    """What was found so far; `word` is the scenario as the user named it."""
+
+    def __init__(self, scenario: Scenario, word: str, corpus: Corpus, line: SeedLine) -> None:
+        self._scenario, self._word, self._corpus, self._line = scenario, word, corpus, line
+        self._began = self._saved = time.monotonic()
+        self._took_s = 0.0
+        self._groups: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], tuple[Entry, str]] = {}
+        self._unsure: list[Result] = []
+        self._mended: list[Entry] = []
+        self.done = self.failed = 0
+        self.interrupted = False
+
+    def hear(self, result: Result) -> None:
+        """One seed was run."""
+        self.done += 1
+        self.failed += bool(result.failures)
+        found = [self._entry(result, failure.check, failure.phase) for failure in result.failures]
+        for entry, failure in zip(found, result.failures, strict=True):
+            group = entry.check, entry.phase
+            self._groups[group] += 1
+            if group not in self._examples or entry.seconds < self._examples[group][0].seconds:
+                self._examples[group] = entry, failure.summary
+        if result.unsure:
+            self._unsure.append(result)
+        else:
+            self._mended += self._corpus.learn(self._scenario.name, result.seed, found)
+        self._took_s = time.monotonic() - self._began
+        self._line.show(self._took_s, self.done, self.failed)
+        if found and time.monotonic() - self._saved > _SAVE_S:
+            self._corpus.write()
+            self._saved = time.monotonic()
+
+    def _entry(self, result: Result, check: str, phase: str) -> Entry:
+        command = ["fleetsim", "run", self._word, "--world", "virtual", "--seed", str(result.seed)]
+        return Entry(__version__, self._scenario.name, result.seed, check, phase, result.seconds, shlex.join(command))
+
+    @property
+    def exit_code(self) -> int:
+        """1 something failed; 2 nothing did, but not every run proves it; 0 all passed."""
+        return 1 if self.failed else 2 if self._unsure or self.interrupted else 0
+
+    def summary(self) -> dict[str, Any]:
+        """The whole of it, for machines and for `text`."""
+        unsure = [{"seed": one.seed, "why": one.unsure} for one in self._unsure]
+        return {
+            "schema": SCHEMA_VERSION,
+            "scenario": self._scenario.name,
+            "version": __version__,
+            "exit_code": self.exit_code,
+            "interrupted": self.interrupted,
+            "seeds": self.done,
+            "failed": self.failed,
+            "seconds": round(self._took_s, 3),
+            "groups": [self._group(group, count) for group, count in self._groups.most_common()],
+            "unsure": unsure,
+            "mended": [entry.command for entry in self._mended],
+            "corpus": str(self._corpus.path),
+        }
+
+    def _group(self, group: tuple[str, str], count: int) -> dict[str, Any]:
+        entry, summary = self._examples[group]
+        return {"check": entry.check, "phase": entry.phase, "count": count, "seconds": entry.seconds,
+                "command": entry.command, "summary": summary}  # fmt: skip
+
+
+def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Path, *, quiet: bool) -> Exploration:
+    """Run the known failing seeds, then all others; leave the corpus in `out`. Raises ScenarioError before anything
+    was started."""
+    running.sensible(scenario)
+    corpus = Corpus(out)
+    known = corpus.seeds(scenario.name)
+    asked = [*known, *(seed for seed in seeds if seed not in set(known))] if known else seeds
+    line = SeedLine(len(asked), sys.stderr, on=sys.stderr.isatty() and not quiet)
+    found = Exploration(scenario, word, corpus, line)
+    signals.heed()
+    try:
+        run_seeds(scenario, asked, processes, found.hear)
+    except KeyboardInterrupt:
+        found.interrupted = True
+    finally:
+        line.clear()
+        corpus.write()
+    return found
+
+
+def text(summary: dict[str, Any]) -> str:
+    """What was found, for a terminal."""
+    rate = summary["seeds"] / summary["seconds"] if summary["seconds"] else 0.0
+    lines = [
+        f"{summary['scenario']}: {many(summary['seeds'], 'seed')}{', interrupted' if summary['interrupted'] else ''}, "
+        f"{summary['failed']:,} failed, {len(summary['unsure']):,} unsure; {summary['seconds']:.1f} s, {rate:.1f} seeds/s"
+    ]
+    if groups := summary["groups"]:
+        checks, phases = (max(len(name), *(len(g[name]) for g in groups)) for name in ("check", "phase"))
+        lines += ["", f"  {'seeds':>6}  {'check':<{checks}}  {'phase':<{phases}}  example"]
+        lines += [f"  {g['count']:>6,}  {g['check']:<{checks}}  {g['phase']:<{phases}}  {g['command']}" for g in groups]
+        lines.append("")
+    if unsure := summary["unsure"]:
+        lines.append(f"  unsure  {unsure[0]['why']} (seed {unsure[0]['seed']})")
+    if mended := summary["mended"]:
+        lines.append(f"  mended  {len(mended):,} known failures are gone, such as {mended[0]}")
+    return "\n".join([*lines, f"  corpus  {summary['corpus']}"])

@@ -1,0 +1,98 @@
+"""Where a live run is watched and operated from: what `fleetsim run` and Locust do differently."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.application.operator import carry_out
+from simulator.model.scenario import Deed, Scenario
+from simulator.worlds import setup
+from simulator.worlds.live.processes import Child
+from simulator.worlds.progress import Line
+from simulator.worlds.stages import Stop
+
+
+class Desk(Protocol):
+    """Watches a run, starts its shards, operates its rollouts."""
+
+    steps: bool
+    """Whether the parts count what each step took."""
+
+    async def attend(self, stop: Stop, began: float) -> None:
+        """While the run goes on, which began at this Unix time; sets `stop` when it shall end early."""
+
+    def begin(self, scenario: Scenario, path: Path) -> None:
+        """The run begins, and leaves its record there."""
+
+    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+        """The shards of the fleet, not started yet."""
+
+    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        """A server of this name, not started yet."""
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part said this."""
+
+    def stage(self, name: str) -> None:
+        """The run has come to this stage."""
+
+    def tick(self, at_s: float, states: dict[str, Any]) -> None:
+        """A second is over; seconds of the run, and the rollouts' states as last asked."""
+
+    async def operate(
+        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+    ) -> None:
+        """Have the one rollout begun and carried through; it is `over` when it has ended."""
+
+
+class Terminal:
+    """The desk of `fleetsim run`: a line on a terminal, shards beside the conductor, operators in it."""
+
+    steps = False
+
+    def __init__(self, line: Line, processes: int) -> None:
+        self._line, self._processes = line, processes
+
+    def begin(self, scenario: Scenario, path: Path) -> None:
+        """Whoever started it has said so."""
+
+    async def attend(self, stop: Stop, began: float) -> None:
+        """Nothing to attend to: signals stop the run."""
+
+    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+        """One each process."""
+        return [local(f"shard-{index}") for index in range(self._processes)]
+
+    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+        """Beside the conductor."""
+        return local(name)
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """Progress goes to the line."""
+        self._line.now.heard(name, event)
+
+    def stage(self, name: str) -> None:
+        """The line does not tell."""
+
+    def tick(self, at_s: float, states: dict[str, Any]) -> None:
+        """Draw the line."""
+        self._line.show(at_s)
+
+    async def operate(
+        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+    ) -> None:
+        """As the scenario's operator does."""
+        operator, spec = one.operator(), one.rollout
+        await asyncio.sleep(operator.after)
+        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(one)]
+        await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
+        verbs: dict[Deed, Callable[[str], Awaitable[Any]]] = {
+            "pause": rollouts.pause,
+            "resume": rollouts.resume,
+            "abort": rollouts.abort,
+        }
+        await carry_out(operator.deeds, over.wait(), lambda deed: verbs[deed](spec.name))

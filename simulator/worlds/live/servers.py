@@ -1,0 +1,346 @@
+"""Broker, storage, replica and application as child processes: started, ready, stopped. `fleetsim serve` is this alone."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from simulator import __version__
+from simulator.broker.mosquitto import Mosquitto
+from simulator.links.urls import local, parts_of, refuse_unmeant
+from simulator.model.errors import LinkError, PartDied, ScenarioError
+from simulator.model.scenario import Scenario
+from simulator.worlds import setup
+from simulator.worlds.live.processes import Child, Clock, LocalChild
+
+LOOPBACK = "127.0.0.1"
+SHARDS = {"application": 1, "replica": 2, "broker": 3, "null": 3, "storage": 4}  # who records as which
+_FIRST_SHARD = 10  # the fleet's begin here
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+@dataclass(slots=True)
+class Options:
+    """How a live run is set up, beside its scenario. Port 0 lets the system choose."""
+
+    link: str = "lean"
+    processes: int = 1
+    pooled: bool = False
+    ifaddr: list[str] = field(default_factory=list)
+    apart: bool = False  # shards may be on hosts of their own, which have source addresses of their own
+    allow_remote: list[str] = field(default_factory=list)
+    bind: str = LOOPBACK  # an address of this host: our servers listen there, and devices find them there
+    broker_port: int = 0
+    backend_port: int = 0
+    storage_port: int = 0
+    application_port: int = 0
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    insecure: bool = False
+    metrics: str | None = None
+    carried: dict[str, str] = field(default_factory=dict)  # server -> the address of the worker that carries it
+
+    @property
+    def hosts(self) -> list[str]:
+        """What is meant beyond this machine; our own servers are."""
+        ours = {self.bind, *self.carried.values()}
+        return [*self.allow_remote, *sorted(host for host in ours if not local(host))]
+
+    def host(self, name: str) -> str:
+        """Where this server of ours listens."""
+        return self.carried.get(name, self.bind)
+
+    def tls(self) -> dict[str, Any]:
+        """What the parts need for TLS."""
+        return {"cafile": self.cafile, "cert": self.cert, "key": self.key, "insecure": self.insecure}
+
+
+def refuse_remote(key: str, host: str, options: Options) -> None:
+    """Raise ScenarioError for a host beyond this machine that no --allow-remote names."""
+    try:
+        refuse_unmeant(host, options.allow_remote)
+    except LinkError as error:
+        raise ScenarioError(f"{key}: {error}") from None
+
+
+def listen_address(key: str, text: str, options: Options) -> tuple[str, int]:
+    """HOST:PORT to listen on; no host means loopback. Raises ScenarioError for a bad one, or one that is not allowed."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or LOOPBACK
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ScenarioError(f"{key}: {text!r} is neither HOST:PORT nor :PORT, such as {LOOPBACK}:9464")
+    refuse_remote(key, host, options)
+    return host, int(port)
+
+
+def broker_address(url: str, options: Options) -> dict[str, Any]:
+    """A broker's URL as the links want it. Raises ScenarioError for a bad one, or one that is not allowed."""
+    parts = parts_of(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ScenarioError(
+            f"target.broker: {url!r} is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST"
+        )
+    refuse_remote("target.broker", parts.hostname, options)
+    if parts.scheme in ("ws", "wss") and options.link == "lean":
+        raise ScenarioError("target.broker: the lean link has no WebSocket; add --link library")
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError:
+        raise ScenarioError(f"target.broker: {url!r} has no valid port") from None
+    return {
+        "scheme": parts.scheme,
+        "host": parts.hostname,
+        "port": port,
+        "path": parts.path or "/mqtt",
+        "user": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+    }
+
+
+def refuse_no_address(options: Options) -> None:
+    """Raise ScenarioError for a --bind that is no one address, and for an --ifaddr that this machine has not."""
+    try:
+        whole = ipaddress.IPv4Address(options.bind).is_unspecified
+    except ValueError:
+        whole = True
+    if whole:
+        raise ScenarioError(
+            f"--bind {options.bind}: name one IPv4 address of this machine, by which devices will find it"
+        )
+    for source in [] if options.apart else options.ifaddr:  # of other hosts each has its own
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as made:
+                made.bind((source, 0))
+        except (OSError, OverflowError) as error:
+            raise ScenarioError(f"--ifaddr {source}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _database(name: str) -> Path | None:
+    """The file that a database's name tells; None for one of the stack's own. Raises ScenarioError for a bad name."""
+    scheme, colon, path = name.partition(":")
+    if scheme != "sqlite" or bool(colon) != bool(path):
+        raise ScenarioError(f"target.database: {name!r} is none of sqlite, sqlite:PATH")
+    return Path(path) if path else None
+
+
+def mosquitto_for(scenario: Scenario, options: Options, directory: Path) -> Mosquitto:
+    """A mosquitto that knows the scenario's things and services, and whose files are in `directory`."""
+    return Mosquitto(
+        directory,
+        host=options.bind,
+        port=options.broker_port,
+        run_key=setup.run_key(scenario),
+        things=scenario.fleet.names(),
+        services=setup.services(scenario),
+        root=setup.topic_root(scenario.target),
+    )
+
+
+class Stack:
+    """The servers of a live run, whose files are below `directory`. `zero_ns` is the run's beginning on
+    CLOCK_MONOTONIC, `epoch` what that clock lacks to Unix time; without `traced` they record nothing."""
+
+    def __init__(
+        self, scenario: Scenario, options: Options, directory: Path, zero_ns: int, epoch: float, *, traced: bool = True
+    ) -> None:
+        self.scenario, self.options, self._directory = scenario, options, directory
+        self._zero_ns, self._epoch, self._traced = zero_ns, epoch, traced
+        self._run = secrets.token_hex(4)  # unlike any other run's on its broker, one of the same instant too
+        self.children: dict[str, Child] = {}
+        self.mosquitto: Mosquitto | None = None
+        self.broker: dict[str, Any] = {}
+        self.backend_url = self.storage_url = self.application_url = ""
+        self._lives: dict[str, int] = {}  # of a server that was killed: how often it was started
+        self.broker_said: dict[str, Any] = {}
+        self.steps = False  # whether the parts count steps
+        self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
+        self.make = self.local  # a server, not started yet
+        self.compare: Callable[[str, Clock], None] = lambda name, clock: None  # hears of another host's
+        self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
+        self._artifacts = f"{self._database}.artifacts"  # storage and replica share them: either may be down
+
+    def config(self, name: str, role: str, shard: int, **more: Any) -> dict[str, Any]:
+        """What a part is told at its start."""
+        return {
+            "name": name,
+            "role": role,
+            "shard": shard,
+            "trace": str(self._directory / "parts" / f"{name}.arrow") if self._traced else os.devnull,
+            "scenario": self.scenario.model_dump(mode="json", by_alias=True),
+            "zero_ns": self._zero_ns,
+            "epoch": self._epoch,
+            "run": self._run,
+            "host": self.options.host(name),
+            "broker": self.broker,
+            "token": self.options.token,
+            "steps": self.steps,
+            "tls": self.options.tls(),
+            **more,
+        }
+
+    async def child(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Start a part, which records by its host's clock as if that were ours; what it said when it was ready."""
+        clock = await self.children[name].clock()
+        if clock.host:
+            self.compare(name, clock)
+        zero_ns, epoch = config["zero_ns"] + clock.offset_ns, config["epoch"] - clock.offset_ns / 1e9
+        return await self.children[name].start({**config, "zero_ns": zero_ns, "epoch": epoch})
+
+    def heard(self, name: str, event: dict[str, Any]) -> None:
+        """A part said this."""
+        if event["event"] == "broker":
+            self.broker_said = event
+        else:
+            self.hear(name, event)
+
+    def local(self, name: str) -> Child:
+        """A part that is a process of this one's."""
+        life = f"-{self._lives[name]}" if name in self._lives else ""
+        return LocalChild(name, self._directory / "parts" / f"{name}{life}.log", self.heard)
+
+    async def start(self, others: Sequence[Child] = ()) -> None:
+        """Broker, storage, replica, application, one after the other; `others` only get ready. Raises ScenarioError, PartDied."""
+        target = self.scenario.target
+        ours = [
+            *(["broker"] if target.broker == "embedded" else []),
+            *(["storage", "replica"] if target.kind == "reference" else []),
+        ]
+        await self.spawn([*map(self.make, (*ours, "application")), *others])
+        await self._start_broker()
+        if target.kind == "reference":
+            (self._directory / "backend").mkdir(exist_ok=True)
+            ready = await self.child("storage", self._storage_config())
+            self.storage_url = f"http://{self.options.host('storage')}:{ready['port']}"
+            ready = await self.child("replica", self._replica_config())
+            self.backend_url = f"http://{self.options.host('replica')}:{ready['port']}"
+        config = self.config(
+            "application", "application", SHARDS["application"], http_port=self.options.application_port
+        )
+        ready = await self.child("application", config)
+        if ready["broker"]:
+            name, _, version = ready["broker"].partition(" version ")
+            self.broker_said = {"name": name, "version": version}
+        self.application_url = f"http://{self.options.host('application')}:{ready['port']}"
+
+    async def spawn(self, children: Sequence[Child]) -> None:
+        """Have these started; they get ready to be configured."""
+        (self._directory / "parts").mkdir(parents=True, exist_ok=True)
+        self.children = {child.name: child for child in children}
+        await asyncio.gather(*(child.spawn() for child in children))
+
+    def shard_config(self, name: str, index: int, count: int, sources: list[str | None]) -> dict[str, Any]:
+        """What a shard of the fleet is told at its start; its devices bind these addresses."""
+        more = {
+            "index": index,
+            "count": count,
+            "link": self.options.link,
+            "pooled": self.options.pooled,
+            "sources": sources,
+            "hosts": self.options.hosts,
+            "host": self.options.host("storage"),
+        }
+        return self.config(name, "shard", _FIRST_SHARD + index, **more)
+
+    async def _start_broker(self) -> None:
+        how = self.scenario.target.broker
+        if how == "embedded":
+            ready = await self.child("broker", self._broker_config())
+            self.broker = {"scheme": "mqtt", "host": self.options.host("broker"), "port": ready["port"]}
+        elif how == "mosquitto":
+            self.mosquitto = mosquitto_for(self.scenario, self.options, self._directory / "mosquitto")
+            await asyncio.to_thread(self.mosquitto.start)
+            self.broker = {"scheme": "mqtt", "host": self.options.bind, "port": self.mosquitto.port}
+        else:
+            self.broker = broker_address(how, self.options)
+        self.broker = {"path": "/mqtt", "user": None, "password": None} | self.broker
+
+    def _broker_config(self) -> dict[str, Any]:
+        return self.config("broker", "broker", SHARDS["broker"], port=self.broker.get("port", self.options.broker_port))
+
+    def _storage_config(self) -> dict[str, Any]:
+        port = urlsplit(self.storage_url).port or self.options.storage_port
+        return self.config("storage", "storage", SHARDS["storage"], http_port=port, artifacts=self._artifacts)
+
+    def _replica_config(self) -> dict[str, Any]:
+        port = urlsplit(self.backend_url).port or self.options.backend_port
+        more = {"database": str(self._database), "artifacts": self._artifacts, "storage": self.storage_url}
+        return self.config("replica", "replica", SHARDS["replica"], http_port=port, **more)
+
+    async def describe_broker(self) -> dict[str, Any]:
+        """Name, version and counts, for the record; mosquitto is asked for its own, so this comes before `stop`."""
+        if self.mosquitto is not None:
+            counts = await asyncio.to_thread(self.mosquitto.counts)
+            return {"name": "mosquitto", "version": self.mosquitto.version, **counts}
+        said = {k: v for k, v in self.broker_said.items() if k != "event"}
+        if self.scenario.target.broker == "embedded":
+            return {"name": "embedded", "version": __version__} | said
+        return {"name": "external", "version": ""} | said
+
+    def pids(self) -> dict[str, int]:
+        """name -> process number of what was started."""
+        pids = {name: child.pid for name, child in self.children.items()}
+        if self.mosquitto is not None:
+            pids["mosquitto"] = self.mosquitto.pid
+        return pids
+
+    async def kill(self, name: str) -> None:
+        """Kill the broker, the storage or the replica as `kill -9` does."""
+        if name == "broker" and self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.kill)
+        else:
+            await self.children.pop(name).kill()
+
+    async def revive(self, name: str) -> None:
+        """Start it again, where it was and over what it had on disk."""
+        if name == "broker" and self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.start)
+            return
+        self._lives[name] = life = self._lives.get(name, 1) + 1
+        configs = {"broker": self._broker_config, "storage": self._storage_config, "replica": self._replica_config}
+        config = configs[name]()
+        if self._traced:
+            config["trace"] = str(self._directory / "parts" / f"{name}-{life}.arrow")
+        self.children[name] = self.make(name)
+        await self.children[name].spawn()
+        await self.child(name, config)
+
+    async def watch(self) -> None:
+        """Raise PartDied as soon as one of them ends."""
+        while True:
+            ended = [child for child in self.children.values() if child.ended.done()]
+            if ended:
+                raise PartDied("; ".join(child.epitaph() for child in ended))
+            if self.mosquitto is not None and self.mosquitto.poll() is not None:
+                raise PartDied(f"mosquitto died: {self.mosquitto.last_words()}")
+            await asyncio.wait(
+                [child.ended for child in self.children.values()] or [asyncio.ensure_future(asyncio.sleep(0.5))],
+                timeout=0.5,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async def stop(self) -> None:
+        """Stop all, those first that were started last; what was ours alone is cleared away."""
+        names = list(self.children)
+        for group in (
+            [n for n in names if n not in SHARDS],
+            ["application"],
+            ["replica", "storage"],
+            ["broker", "null"],
+        ):
+            stops: list[Coroutine[Any, Any, None]] = [self.children[n].stop() for n in group if n in self.children]
+            await asyncio.gather(*stops)
+        if self.mosquitto is not None:
+            await asyncio.to_thread(self.mosquitto.stop)
+        for scratch in ("backend", "mosquitto"):
+            shutil.rmtree(self._directory / scratch, ignore_errors=True)

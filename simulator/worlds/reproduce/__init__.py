@@ -1,0 +1,1 @@
+"""One run again: replay, one device alone, shrink."""

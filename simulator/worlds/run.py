@@ -1,0 +1,118 @@
+"""One run from scenario to judgement, with its directory: what `fleetsim run` does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from simulator.checks.judge import named
+from simulator.faults.packages import rules_of
+from simulator.faults.swarm import with_swarm
+from simulator.model.errors import PartDied, ScenarioError
+from simulator.model.scenario import Fault, Scenario
+from simulator.model.verdict import Judgement
+from simulator.trace import rundir
+from simulator.trace.recorder import Sink, StreamFile
+from simulator.worlds import setup, signals, virtual
+from simulator.worlds.judgement import judged, scenario_of
+from simulator.worlds.manifest import broker_of, manifest_of
+from simulator.worlds.progress import Line, follow
+
+if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
+    from simulator.worlds.live.desk import Desk
+    from simulator.worlds.live.servers import Options
+
+
+def sensible(scenario: Scenario) -> None:
+    """Raises ScenarioError for what the scenario file alone does not tell: names of checks and topics, files."""
+    named(scenario.checks)
+    setup.topics(scenario.target)
+    for nth, fault in enumerate(scenario.faults):
+        rules_of(fault, nth)
+    if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
+        raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
+
+
+def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:
+    """The scenario with these faults besides, on all devices from the start. Raises ScenarioError for one that there is
+    not, or that needs more to be said."""
+    more = [Fault(fault=name) for name in names]
+    for fault in more:
+        try:
+            rules_of(fault, 0)
+        except ScenarioError as error:
+            raise ScenarioError(f"--fault: {str(error).partition(': ')[2]}") from None
+    return scenario.model_copy(update={"faults": (*scenario.faults, *more)})
+
+
+def run(
+    scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False, desk: Desk | None = None
+) -> tuple[Path, Judgement]:
+    """Run it, judge it, leave its directory. A live run without a desk has a terminal's. Raises ScenarioError before
+    anything was started."""
+    scenario = with_swarm(scenario)
+    sensible(scenario)
+    if scenario.world == "virtual" and options.metrics is not None:
+        raise ScenarioError("--metrics: a virtual run's clock is not Prometheus's; it needs --world live")
+    if scenario.world == "live":
+        from simulator.worlds.live import conductor
+        from simulator.worlds.live import desk as desks
+
+        sources = conductor.prepare(scenario, options)
+    manifest = manifest_of(scenario, repeat)
+    signals.heed()
+    with signals.held():  # no directory without a manifest
+        path = rundir.create(out, scenario.name)
+        rundir.write_json(path / "manifest.json", manifest)
+    line = Line(len(scenario.targets()), sys.stderr, on=sys.stderr.isatty() and not quiet)
+    incomplete: tuple[str, ...] = ()
+    died: tuple[str, ...] = ()
+    try:
+        if scenario.world == "live":
+            outcome = conductor.run(scenario, options, path, desk or desks.Terminal(line, options.processes), sources)
+        else:
+            with StreamFile(path / "parts" / "virtual.arrow") as stream:
+                outcome = virtual.run(scenario, _both(stream, follow(line)))
+        if "died" in outcome:
+            died = (outcome["died"],)
+        elif not outcome["complete"]:
+            incomplete = (outcome["reason"],)
+    except KeyboardInterrupt:
+        incomplete = ("interrupted",)
+    except PartDied as error:
+        died = (str(error),)
+    except OSError as error:
+        died = (f"the record could not be written: {error.strerror or error}",)
+    finally:
+        line.clear()
+    try:
+        trace, _ = rundir.collect(path)
+        manifest |= {"complete": not incomplete and not died, "incomplete": [*incomplete], "died": [*died]}
+        manifest["broker"] = broker_of(trace) or manifest["broker"]
+        rundir.write_json(path / "manifest.json", manifest)
+    except OSError as error:
+        raise PartDied(f"{path}: the record could not be finished: {error.strerror or error}") from None
+    return path, judged(trace, scenario, incomplete, died)
+
+
+def _both(first: Sink, second: Sink) -> Sink:
+    def sink(batch: pa.RecordBatch) -> None:
+        first(batch)
+        second(batch)
+        signals.insist()
+
+    return sink
+
+
+def to_run_again(run: rundir.Run) -> Scenario:
+    """The scenario of a recorded run, which makes sense to this version. Raises ScenarioError with its file's name."""
+    scenario = scenario_of(run)
+    try:
+        sensible(scenario)
+    except ScenarioError as error:
+        raise ScenarioError(f"{run.path / 'manifest.json'}: {error}") from None
+    return scenario
