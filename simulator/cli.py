@@ -25,7 +25,7 @@ from simulator.worlds.nopandas import hide_pandas
 
 if TYPE_CHECKING:  # what a verb needs is imported when it is called: the others are quicker without
     from simulator.model.scenario import Scenario
-    from simulator.worlds.live.servers import Options
+    from simulator.worlds.live.options import Options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -415,7 +415,7 @@ def _laid(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options(flags: Mapping[str, Any]) -> Options:
     """How these flags set up a live run; what is not given is as by default."""
-    from simulator.worlds.live.servers import Options
+    from simulator.worlds.live.options import Options
 
     if (link := flags.get("link", "lean")) not in ("lean", "library"):
         raise ScenarioError(f"--link {link}: there are lean, library")
@@ -700,9 +700,3 @@ def main() -> None:
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
-
-
-if __name__ == "__main__":
-    from simulator.__main__ import main as command
-
-    command()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from simulator.dialects.atlas import AtlasProbe
+from simulator.dialects.atlas.probe import AtlasProbe
 from simulator.dialects.base import Answered
 from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError

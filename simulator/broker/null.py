@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import mqtt5
 
-from simulator.dialects.atlas import AtlasReplica, Completion, CredentialRequest, GetRequest, UpdateRequest
+from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.base import Completion, CredentialRequest, GetRequest, UpdateRequest
 from simulator.model.io import Message, Publish
 from simulator.model.state import Document
 from simulator.model.update import Status

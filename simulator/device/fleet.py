@@ -13,7 +13,8 @@ from simulator.device.device import DeviceSpec, run_device
 from simulator.device.habits import device_with
 from simulator.device.profile import Draws
 from simulator.device.ramp import Shard, due
-from simulator.dialects.atlas import AtlasDevice, Topics
+from simulator.dialects.atlas.device import AtlasDevice
+from simulator.dialects.atlas.topics import Topics
 from simulator.faults.harm import Harm, Nemesis
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.links.base import Wires

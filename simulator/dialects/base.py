@@ -5,12 +5,12 @@ Cores take `now` in Unix seconds where it goes on the wire; `wake_at` is in the 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from simulator.model.io import Inbound, Step
-from simulator.model.update import Download, Execution, Outcome, Progress
+from simulator.model.update import Download, Execution, Outcome, Progress, Status
 
 # ---- signals: what a dialect tells the device's session
 
@@ -79,6 +79,57 @@ class Reported(Struct, frozen=True):
     version: str
     url: str
     outcome: Outcome | None = None
+
+
+# ---- requests: what a replica is asked for
+
+
+class UpdateRequest(Struct, frozen=True):
+    """Somebody asks for a change of a thing's document. `state` is what the request carried, as it came."""
+
+    thing: str
+    state: Any
+    version: Any = None
+    token: Any = None
+    job: str = ""
+    status: str = ""
+    reason: str = ""
+
+
+class GetRequest(Struct, frozen=True):
+    """Somebody asks for the thing's document."""
+
+    thing: str
+    token: Any = None
+
+
+class CredentialRequest(Struct, frozen=True):
+    """A device asks for leave to download the artifact of `job`."""
+
+    thing: str
+    job: str
+    token: Any = None
+
+
+class Completion(Struct, frozen=True):
+    """`atlas-example`: the device's own word that a job ended."""
+
+    thing: str
+    job: str
+    status: Status
+
+
+class Malformed(Struct, frozen=True):
+    """A request that is no JSON object; `name` is the topic's, so that the answer finds its way."""
+
+    thing: str
+    name: str
+
+
+ReplicaRequest = UpdateRequest | GetRequest | CredentialRequest | Completion | Malformed
+
+
+# ---- the ports
 
 
 class DeviceDialect(Protocol):

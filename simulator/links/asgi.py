@@ -121,3 +121,12 @@ class _Guard:
 def error(status: int, text: str) -> JSONResponse:
     """An error as JSON."""
     return JSONResponse({"error": text}, status)
+
+
+def tell_health(face: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
+    """Add /health to a face: that it is up, its version, and what `health()` says besides."""
+
+    @face.get("/health")
+    async def healthy() -> dict[str, Any]:
+        """Whether it is up, and what it holds. Needs no token."""
+        return {"status": "ok", "version": __version__, **health()}

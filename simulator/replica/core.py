@@ -10,14 +10,8 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from simulator.dialects.atlas import (
-    AtlasReplica,
-    Completion,
-    CredentialRequest,
-    GetRequest,
-    ReplicaRequest,
-    UpdateRequest,
-)
+from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.base import Completion, CredentialRequest, GetRequest, ReplicaRequest, UpdateRequest
 from simulator.model.events import Kind
 from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
@@ -73,14 +67,14 @@ class Limits:
 
 
 class Replica:
-    """All things' documents. `mint(url, row, now)` gives a delta's `download` member, `grant(url, thing, now)` a
+    """All things' documents. `mint(url, thing, address, now)` gives a delta's `download` member, `grant(url, thing, now)` a
     credential and its end."""
 
     def __init__(
         self,
         dialect: AtlasReplica,
         *,
-        mint: Callable[[str, Row, float], Document | None],
+        mint: Callable[[str, str, Any, float], Document | None],
         grant: Callable[[str, str, float], tuple[str, float] | None],
         limits: Limits = Limits(),
     ) -> None:
@@ -212,7 +206,7 @@ class Replica:
 
     def _download(self, row: Row, different: Document, now: float) -> Document | None:
         url = _software(different).get("softwareURL")
-        return self._mint(url, row, now) if isinstance(url, str) else None
+        return self._mint(url, row.thing, row.reported.get("address"), now) if isinstance(url, str) else None
 
     def _complete(self, request: Completion, now: float) -> Decision:
         """`atlas-example`: SUCCESS of the current job means that what is desired now runs."""

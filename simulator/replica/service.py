@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from simulator.dialects.atlas import AtlasReplica
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
-from simulator.model.io import Message, Publish, Request, Response, Subscribe
+from simulator.model.io import Message, Publish, Subscribe
 from simulator.model.scenario import SERVICE_RECONNECT
-from simulator.model.state import Document
 from simulator.replica.core import Decision, Replica, Row
 from simulator.replica.database import Database
-from simulator.storage.core import Storage
-from simulator.storage.shelf import Catalogue
 from simulator.trace.recorder import Record
 
 _NOTHING = Decision(None, (), ())
@@ -24,56 +21,6 @@ _LOOK_S = 1.0  # so long after a delta it is looked whether all have their PUBAC
 
 def _nobody() -> None:
     """Nobody asked."""
-
-
-class Leaves:
-    """Mints leave to download from a storage: pre-signed URLs, or temporary credentials with plain URLs.
-
-    With `bind_address` a URL is bound to the address that its thing reported, and there is none before it did.
-    """
-
-    def __init__(
-        self, storage: Storage | Catalogue, *, ttl_s: float, credential: bool, bind_address: bool = False
-    ) -> None:
-        self._storage, self._ttl_s, self._by_credential, self._bind = storage, ttl_s, credential, bind_address
-
-    def mint(self, url: str, row: Row, now: float) -> Document | None:
-        """A delta's `download` member; None for a URL that is not this storage's."""
-        known = self._storage.known(url)
-        address = row.reported.get("address") if self._bind else ""
-        if known is None or not isinstance(address, str) or (self._bind and not address):
-            return None
-        facts = {"size": known.size, "sha256": known.sha256}
-        if self._by_credential:
-            return {"url": url, **facts}
-        expires = int(now + self._ttl_s)
-        return {"url": self._storage.presign(known, row.thing, expires, address), "expiresAt": expires, **facts}
-
-    def grant(self, url: str, thing: str, now: float) -> tuple[str, float] | None:
-        """An Authorization header's value and its end; None for a URL that is not this storage's."""
-        known = self._storage.known(url)
-        if known is None:
-            return None
-        expires = int(now + self._ttl_s)
-        return self._storage.credential(known, thing, expires), expires
-
-
-def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:
-    """`storage.serve` for a request from an address, with every answer recorded; `wall()` gives Unix seconds."""
-
-    def serve(request: Request, address: str = "") -> Response:
-        response, served = storage.serve(request, wall(), address)
-        record(
-            Kind.SERVED,
-            served.thing,
-            status=str(served.status),
-            size=served.size,
-            digest=served.sha256 or None,
-            detail=served.detail,
-        )
-        return response
-
-    return serve
 
 
 class BackendService:

@@ -1,20 +1,17 @@
-"""The HTTP faces of the storage (artifacts in by name and version, and out by signed URL) and of the replica."""
+"""The storage's HTTP face: artifacts in by name and version, and out by signed URL."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import HTTPException, Query, Request
 from pydantic import BaseModel
 
-from simulator import __version__
-from simulator.links.asgi import App, Receive, Scope, Send, error, guarded
+from simulator.links.asgi import App, Receive, Scope, Send, error, guarded, tell_health
 from simulator.model import io
 from simulator.model.errors import ScenarioError
-from simulator.model.state import delta
-from simulator.replica.core import Row
 from simulator.storage.core import ArtifactConflict, Storage
 
 _PIECE = 256 * 1024
@@ -30,47 +27,10 @@ class ArtifactFacts(BaseModel):
 
 
 class SignedUrl(BaseModel):
-    """Leave to download, for one thing until `expires_at` (Unix seconds)."""
+    """A grant to download, for one thing until `expires_at` (Unix seconds)."""
 
     url: str
     expires_at: int
-
-
-class ReplicaDocument(BaseModel):
-    """A thing's document; `job` is that of the desired state, `delta` what of it is not yet reported."""
-
-    thing: str
-    version: int
-    job: str
-    desired: dict[str, Any]
-    reported: dict[str, Any]
-    delta: dict[str, Any]
-
-
-def replica_face(
-    *, read: Callable[[str], Awaitable[Row | None]], health: Callable[[], dict[str, Any]], token: str
-) -> App:
-    """The replica's face. `read(thing)` gives a thing's committed row; all but /health wants the token."""
-    face = guarded("fleetsim replica", token)
-    _tell_health(face, health)
-
-    @face.get("/things/{thing}")
-    async def document(thing: str) -> ReplicaDocument:
-        """A thing's replica, as it is committed."""
-        row = await read(thing)
-        if row is None:
-            raise HTTPException(404, f"no replica of {thing!r}")
-        return ReplicaDocument(
-            thing=thing,
-            version=row.version,
-            job=row.job,
-            desired=row.desired,
-            reported=row.reported,
-            delta=delta(row.desired, row.reported),
-        )
-
-    face.openapi()["paths"]["/health"]["get"]["security"] = []
-    return face
 
 
 def storage_face(
@@ -85,7 +45,7 @@ def storage_face(
     """The storage's face. `serve(request, address)` answers a device's download; `now()` is Unix time; `keep(name,
     version, content)`, in a thread, makes an upload last; all else but /health wants the token."""
     face = guarded("fleetsim storage", token)
-    _tell_health(face, lambda: {"artifacts": len(storage.artifacts)})
+    tell_health(face, lambda: {"artifacts": len(storage.artifacts)})
 
     @face.exception_handler(ScenarioError)
     async def refused(_: Request, refusal: Exception) -> Any:
@@ -138,13 +98,6 @@ def storage_face(
     return route
 
 
-def _tell_health(face: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
-    @face.get("/health")
-    async def healthy() -> dict[str, Any]:
-        """Whether it is up, and what it holds. Needs no token."""
-        return {"status": "ok", "version": __version__, **health()}
-
-
 def _downloads() -> dict[str, Any]:
     """What OpenAPI is to say of a device's downloads, which the framework does not see."""
     parameters = [
@@ -154,7 +107,7 @@ def _downloads() -> dict[str, Any]:
     answers = {
         "200": "the whole artifact",
         "206": "the range that was asked for",
-        "403": "no leave: the signature does not fit, has expired, or is for another address",
+        "403": "not granted: the signature does not fit, has expired, or is for another address",
         "404": "no such artifact",
         "416": "there is no such range",
     }

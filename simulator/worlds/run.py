@@ -24,7 +24,7 @@ from simulator.worlds.progress import Line, follow
 
 if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a virtual run does without it
     from simulator.worlds.live.desk import Desk
-    from simulator.worlds.live.servers import Options
+    from simulator.worlds.live.options import Options
 
 
 def sensible(scenario: Scenario) -> None:

@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulator.broker.access import thing_password
-from simulator.dialects.atlas import TOPICS, AtlasReplica, Topics
+from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.atlas.topics import TOPICS, Topics
 from simulator.links.base import MqttOptions
 from simulator.model import marker
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Profile, Scenario, Target
 from simulator.replica.core import Limits, Replica
-from simulator.replica.service import Leaves
 from simulator.storage.core import Storage
+from simulator.storage.grant import Grants
 from simulator.storage.shelf import Catalogue
 
 BACKEND, APPLICATION, OPERATOR = "fleetsim-backend", "fleetsim-application", "fleetsim-operator"
@@ -60,7 +61,7 @@ def replica_of(
     target: Target, storage: Storage | Catalogue, make: Callable[..., Replica] = Replica
 ) -> tuple[AtlasReplica, Replica]:
     """The replica's dialect and core, with leave to download from this storage."""
-    leaves = Leaves(
+    grants = Grants(
         storage,
         ttl_s=target.url_ttl,
         credential=target.access == "credential",
@@ -68,7 +69,7 @@ def replica_of(
     )
     dialect = AtlasReplica(topics=topics(target), variant=target.dialect)
     limits = Limits(target.document_max, target.depth_max, target.token_max)
-    return dialect, make(dialect, mint=leaves.mint, grant=leaves.grant, limits=limits)
+    return dialect, make(dialect, mint=grants.mint, grant=grants.grant, limits=limits)
 
 
 def artifact_bytes(scenario: Scenario) -> bytes:

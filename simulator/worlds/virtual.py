@@ -19,7 +19,8 @@ from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.device.fleet import Road, run_fleet
 from simulator.device.ramp import Shard, length
-from simulator.dialects.atlas import AtlasApplication, AtlasProbe
+from simulator.dialects.atlas.application import AtlasApplication
+from simulator.dialects.atlas.probe import AtlasProbe
 from simulator.faults.harm import Nemesis
 from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
@@ -32,8 +33,9 @@ from simulator.model.scenario import Deed, Profile, Scenario
 from simulator.model.update import State
 from simulator.replica.core import Replica
 from simulator.replica.database import MemoryDatabase
-from simulator.replica.service import BackendService, recording
+from simulator.replica.service import BackendService
 from simulator.storage.core import Storage
+from simulator.storage.service import recording
 from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.worlds import setup
 from simulator.worlds.stages import Outcome, conduct

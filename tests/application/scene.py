@@ -7,7 +7,7 @@ import orjson
 from simulator.application.engine import Application
 from simulator.application.rollout import Rollout
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasApplication
+from simulator.dialects.atlas.application import AtlasApplication
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryBroker, MemoryMqtt

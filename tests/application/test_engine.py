@@ -7,7 +7,7 @@ import json
 import pytest
 
 from simulator.application.rollout import Rollout
-from simulator.dialects.atlas import EXAMPLE
+from simulator.dialects.atlas.documents import EXAMPLE
 from simulator.links.memory import MemoryMqtt
 from simulator.model.errors import LinkError
 from simulator.model.events import Kind

@@ -7,7 +7,8 @@ import pytest
 
 from simulator.application.probe import PATIENCE_S, Probe
 from simulator.broker.core import Broker
-from simulator.dialects.atlas import AtlasProbe, AtlasReplica
+from simulator.dialects.atlas.probe import AtlasProbe
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryBroker, MemoryMqtt

@@ -16,7 +16,7 @@ from simulator.model.events import Kind
 from simulator.model.scenario import parse_scenario
 from simulator.trace.rundir import open_run
 from simulator.worlds import run as running
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 
 SCENARIO = """
 name: live-bench

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from simulator.dialects.atlas import AtlasReplica
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.model.io import Message
 from simulator.replica.core import Replica
 from simulator.replica.database import SqliteDatabase
@@ -20,7 +20,7 @@ THINGS, UPDATES, BATCH = 5_000, 100_000, 2_000
 
 async def main() -> None:
     dialect = AtlasReplica()
-    replica = Replica(dialect, mint=lambda url, thing, now: None, grant=lambda url, thing, now: None)
+    replica = Replica(dialect, mint=lambda *_: None, grant=lambda url, thing, now: None)
     messages = [
         Message(
             f"state/device-{i % THINGS}/update",

@@ -22,7 +22,7 @@ from simulator.broker.access import thing_password
 from simulator.broker.mosquitto import Mosquitto, free_port
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
-from simulator.dialects.atlas import AtlasDevice
+from simulator.dialects.atlas.device import AtlasDevice
 from simulator.links.base import HttpOptions, MqttOptions, Wires
 from simulator.links.http import LeanHttp
 from simulator.links.library import LibraryHttp, LibraryMqtt

@@ -12,7 +12,7 @@ from statistics import median
 from simulator.model.scenario import parse_scenario
 from simulator.worlds.campaigns.selftest import Load, measure
 from simulator.worlds.live.machine import raise_open_files
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 
 SCENARIO = """
 name: workers

@@ -9,7 +9,8 @@ import pytest
 from simulator.broker.null import NullBackend
 from simulator.device.agent import Software
 from simulator.device.device import DeviceSpec, run_device
-from simulator.dialects.atlas import AtlasDevice, AtlasReplica
+from simulator.dialects.atlas.device import AtlasDevice
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.links.base import HttpOptions, MqttOptions, Wires
 from simulator.links.http import LeanHttp
 from simulator.links.loop import run_live

@@ -11,7 +11,7 @@ from simulator.broker.core import Broker
 from simulator.broker.packets import Publish
 from simulator.device.agent import Software
 from simulator.device.device import Device, DeviceSpec
-from simulator.dialects.atlas import AtlasDevice
+from simulator.dialects.atlas.device import AtlasDevice
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import run_virtual
 from simulator.links.latency import LatentMqtt

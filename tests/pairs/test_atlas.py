@@ -5,18 +5,14 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.broker.topics import matches
-from simulator.dialects.atlas import (
-    EXAMPLE,
-    TOPICS,
-    AtlasApplication,
-    AtlasDevice,
-    AtlasReplica,
-    Completion,
-    Topics,
-    completion,
-)
+from simulator.dialects.atlas.application import AtlasApplication
+from simulator.dialects.atlas.device import AtlasDevice
+from simulator.dialects.atlas.documents import EXAMPLE, completion
+from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.atlas.topics import TOPICS, Topics
 from simulator.dialects.base import (
     Answered,
+    Completion,
     CredentialGranted,
     CredentialRefused,
     InSync,
@@ -46,7 +42,7 @@ class Pair:
             self.dialect, mint=None if foreign else self.mint, grant=self.grant, limits=Limits(document_max=400)
         )
         if foreign:
-            self.replica._mint = lambda url, row, now: None
+            self.replica._mint = lambda url, thing, address, now: None
         self.device = AtlasDevice(thing, topics=topics, variant=variant, credential=credential)
         self.application = AtlasApplication(topics=topics, variant=variant)
         self.credential = credential
@@ -55,7 +51,7 @@ class Pair:
         self.do("replica", self.dialect.open())
         self.do("application", self.application.open(NOW))
 
-    def mint(self, url, row, now):
+    def mint(self, url, thing, address, now):
         self.minted += 1
         if self.credential:
             return {"url": url, "size": 7, "sha256": "AB12"}

@@ -102,12 +102,12 @@ def test_s5_a_replica_that_takes_back_what_it_accepted(bug, things):
 def thrifty(dialect, mint, **more):
     """A replica that mints a thing's URL but once."""
     minted = {}
-    return Replica(dialect, mint=lambda url, row, now: minted.setdefault(row.thing, mint(url, row, now)), **more)
+    return Replica(dialect, mint=lambda url, thing, *to: minted.setdefault(thing, mint(url, thing, *to)), **more)
 
 
 def hurried(dialect, mint, **more):
     """A replica whose URLs are good for two seconds."""
-    return Replica(dialect, mint=lambda url, row, now: mint(url, row, now - 8), **more)
+    return Replica(dialect, mint=lambda url, thing, address, now: mint(url, thing, address, now - 8), **more)
 
 
 class Taciturn(Replica):
@@ -130,7 +130,7 @@ def test_l6_a_replica_without_fresh_urls(bug):
 
 def borrowed(dialect, mint, **more):
     """A replica that signs every URL in the name of device-0."""
-    return Replica(dialect, mint=lambda url, row, now: mint(url, replace(row, thing="device-0"), now), **more)
+    return Replica(dialect, mint=lambda url, thing, *to: mint(url, "device-0", *to), **more)
 
 
 def test_s23_a_backend_that_gives_one_devices_url_to_another():

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from simulator.dialects.atlas import AtlasReplica
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.model.io import Message
 from simulator.replica.core import Limits, Replica
 
@@ -12,7 +12,9 @@ DIALECT = AtlasReplica()
 
 def make(dialect=DIALECT):
     leave = {"url": "signed", "size": 1}
-    return Replica(dialect, mint=lambda url, thing, now: leave, grant=lambda url, thing, now: ("Bearer x", now + 60))
+    return Replica(
+        dialect, mint=lambda url, thing, address, now: leave, grant=lambda url, thing, now: ("Bearer x", now + 60)
+    )
 
 
 def say(replica, topic, body, dialect=DIALECT):

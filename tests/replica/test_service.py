@@ -9,14 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulator.dialects.atlas import AtlasReplica
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.links.clock import run_virtual
 from simulator.model.errors import LinkError, PartDied
 from simulator.model.io import Request
 from simulator.replica.core import Replica, Row
 from simulator.replica.database import MemoryDatabase
-from simulator.replica.service import BackendService, Leaves
+from simulator.replica.service import BackendService
 from simulator.storage.core import Storage
+from simulator.storage.grant import Grants
 from simulator.trace.recorder import Recorder
 
 
@@ -106,9 +107,9 @@ def served(main, make=HeldDatabase, storage=None, credential=False, events=None)
 
     async def whole(loop):
         link, database = ScriptedLink(), make()
-        leaves = Leaves(storage or Storage("http://s", b"k"), ttl_s=60, credential=credential)
+        grants = Grants(storage or Storage("http://s", b"k"), ttl_s=60, credential=credential)
         dialect = AtlasReplica()
-        replica = Replica(dialect, mint=leaves.mint, grant=leaves.grant)
+        replica = Replica(dialect, mint=grants.mint, grant=grants.grant)
         recorder = Recorder(lambda: 0, lambda batch: None)
 
         def note(kind, thing="", **columns):

@@ -21,10 +21,11 @@ from simulator.links.http import LeanHttp
 from simulator.links.loop import LiveLoop
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Request
+from simulator.replica.api import replica_face
 from simulator.replica.core import Row
-from simulator.replica.service import recording
-from simulator.storage.api import replica_face, storage_face
+from simulator.storage.api import storage_face
 from simulator.storage.core import Storage
+from simulator.storage.service import recording
 
 TOKEN = "token"
 BOUND = 1_000_000

@@ -6,7 +6,7 @@ from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
 from simulator.worlds import run as running
 from simulator.worlds import virtual
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 
 
 def recorded(out, made):

@@ -13,7 +13,7 @@ from simulator.model.scenario import parse_scenario
 from simulator.model.verdict import Verdict
 from simulator.trace.recorder import Recorder
 from simulator.worlds import signals, virtual
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 from simulator.worlds.manifest import manifest_of
 from simulator.worlds.run import run
 from tests.worlds.running import fleetsim

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.dialects.atlas import TOPICS
+from simulator.dialects.atlas.topics import TOPICS
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Target
 from simulator.worlds import setup

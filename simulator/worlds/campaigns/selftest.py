@@ -28,8 +28,9 @@ from simulator.trace.reader import Trace
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.live import machine
 from simulator.worlds.live.health import cpu_s, resident_bytes
+from simulator.worlds.live.options import Options
 from simulator.worlds.live.processes import Child
-from simulator.worlds.live.servers import SHARDS, Options, Stack
+from simulator.worlds.live.servers import SHARDS, Stack
 
 RAMP = 500  # devices a second and process
 _FIRST = 1000  # devices of the first load

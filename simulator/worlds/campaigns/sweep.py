@@ -23,7 +23,7 @@ from simulator.worlds.live import health, machine
 from simulator.worlds.manifest import manifest_of
 
 if TYPE_CHECKING:
-    from simulator.worlds.live.servers import Options
+    from simulator.worlds.live.options import Options
 
 FILE, SCHEMA_VERSION = "sweep.json", 1
 _SERVERS = 5  # processes beside the devices' own: conductor, application, replica, storage, broker

@@ -31,15 +31,9 @@ from simulator.worlds import setup, signals
 from simulator.worlds.live import machine
 from simulator.worlds.live.desk import Desk
 from simulator.worlds.live.health import cpu_s, resident_bytes, wait_share, waited_s
+from simulator.worlds.live.options import Options, broker_address, listen_address, refuse_no_address, refuse_remote
 from simulator.worlds.live.processes import Clock
-from simulator.worlds.live.servers import (
-    Options,
-    Stack,
-    broker_address,
-    listen_address,
-    refuse_no_address,
-    refuse_remote,
-)
+from simulator.worlds.live.servers import Stack
 from simulator.worlds.progress import Now
 from simulator.worlds.stages import Outcome, Stop, conduct
 

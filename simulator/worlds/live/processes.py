@@ -121,7 +121,7 @@ class LocalChild(Child):
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "simulator.worlds.live.part",
+                "simulator.worlds.live.process",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -20,7 +20,9 @@ from simulator.broker.null import NullBackend
 from simulator.broker.server import BrokerServer
 from simulator.device.fleet import run_fleet
 from simulator.device.ramp import Shard
-from simulator.dialects.atlas import AtlasApplication, AtlasProbe, AtlasReplica
+from simulator.dialects.atlas.application import AtlasApplication
+from simulator.dialects.atlas.probe import AtlasProbe
+from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.faults.harm import Nemesis
 from simulator.links.asgi import serve
 from simulator.links.base import HttpLink, HttpOptions, MqttLink, MqttOptions, Wires
@@ -30,10 +32,12 @@ from simulator.links.tls import context
 from simulator.links.urls import local
 from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.scenario import Profile
+from simulator.replica.api import replica_face
 from simulator.replica.database import SqliteDatabase
-from simulator.replica.service import BackendService, recording
-from simulator.storage import api as backend_api
+from simulator.replica.service import BackendService
+from simulator.storage.api import storage_face
 from simulator.storage.core import Storage
+from simulator.storage.service import recording
 from simulator.storage.shelf import Catalogue, Shelf
 from simulator.worlds import setup
 from simulator.worlds.live.part import Part, Role
@@ -67,7 +71,7 @@ async def storage(part: Part) -> None:
     loop = asyncio.get_running_loop()
     kept, shelf = Storage("", setup.storage_key(scenario)), Shelf(Path(config["artifacts"]))
     shelf.load(kept)
-    app = backend_api.storage_face(
+    app = storage_face(
         storage=kept,
         serve=recording(kept, part.record, lambda: loop.time() + part.epoch),
         now=lambda: loop.time() + part.epoch,
@@ -90,7 +94,7 @@ async def replica(part: Part) -> None:
     link, options = _service_link(part, setup.BACKEND)
     service = BackendService(link, dialect, core, database, part.record, part.epoch)
     ready = asyncio.Event()
-    app = backend_api.replica_face(
+    app = replica_face(
         read=service.read,
         health=lambda: {"replicas": len(core.rows), "subscribed": ready.is_set()},
         token=config["token"],

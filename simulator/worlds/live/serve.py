@@ -13,7 +13,8 @@ from simulator.links.loop import run_live
 from simulator.model.scenario import Scenario
 from simulator.worlds import setup, signals
 from simulator.worlds.live import machine
-from simulator.worlds.live.servers import Options, Stack, refuse_no_address
+from simulator.worlds.live.options import Options, refuse_no_address
+from simulator.worlds.live.servers import Stack
 
 
 def serve(scenario: Scenario, options: Options) -> int:

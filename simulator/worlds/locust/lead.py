@@ -18,8 +18,8 @@ from gevent import subprocess
 from gevent.event import Event
 from locust.env import Environment
 
+from simulator.worlds.live.history import History
 from simulator.worlds.locust import flags, statistics
-from simulator.worlds.locust.history import History
 from simulator.worlds.locust.lines import Lines
 from simulator.worlds.locust.session import session_of
 

@@ -72,7 +72,7 @@ class _Part:
         self._trace = Path(self._scratch.name) / "trace.arrow"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "simulator.worlds.live.part"],
+            [sys.executable, "-m", "simulator.worlds.live.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -17,7 +17,8 @@ import orjson
 
 from simulator.broker.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
 from simulator.device.ramp import due
-from simulator.dialects.atlas import AtlasReplica, CredentialRequest, GetRequest, UpdateRequest
+from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.base import CredentialRequest, GetRequest, UpdateRequest
 from simulator.links.base import Body, MqttOptions, Wires, whole
 from simulator.links.memory import MemoryMqtt
 from simulator.model.errors import LinkError, TransferError

@@ -15,7 +15,7 @@ from simulator.worlds import run as running
 from simulator.worlds import signals
 from simulator.worlds.campaigns import sweep as sweeping
 from simulator.worlds.live import health, machine
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 from tests.test_cli import written
 from tests.worlds.running import fleetsim, scenario, start, wait_for
 from tests.worlds.virtually import scenario as virtual

@@ -259,7 +259,7 @@ def test_a_full_disk_ends_a_part_in_4_and_is_told_wherever_its_log_is(log):
     }  # fmt: skip
     with contextlib.nullcontext(log) if log == subprocess.PIPE else open(log, "wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "simulator.worlds.live.part"],
+            [sys.executable, "-m", "simulator.worlds.live.process"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT,
         )  # fmt: skip
     process.stdin.write(json.dumps(config).encode() + b"\n")

@@ -11,7 +11,8 @@ import pytest
 from simulator.broker.mosquitto import find_mosquitto, free_port
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
-from simulator.worlds.live.servers import Options, Stack
+from simulator.worlds.live.options import Options
+from simulator.worlds.live.servers import Stack
 from tests.certificate import make_certificate
 from tests.worlds.running import fleetsim, latest, scenario, start, wait_for
 

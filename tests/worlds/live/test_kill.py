@@ -18,7 +18,8 @@ from simulator.links.mqtt import LeanMqtt
 from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.worlds import setup
-from simulator.worlds.live.servers import Options, Stack
+from simulator.worlds.live.options import Options
+from simulator.worlds.live.servers import Stack
 from tests.worlds.running import ROOT
 
 THINGS = [f"d-{n}" for n in range(8)]
@@ -37,7 +38,12 @@ class Replica:
 
     async def start(self):
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "simulator.worlds.live.part", stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+            sys.executable,
+            "-m",
+            "simulator.worlds.live.process",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
         self._process.stdin.write(orjson.dumps(self._config) + b"\n")
         said = {}

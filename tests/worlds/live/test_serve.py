@@ -21,8 +21,9 @@ from simulator.links.mqtt import LeanMqtt
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.replica.database import SqliteDatabase
+from simulator.worlds.live.options import Options
 from simulator.worlds.live.part import _last_words
-from simulator.worlds.live.servers import Options, Stack
+from simulator.worlds.live.servers import Stack
 from tests.worlds.running import alive, children, start, wait_for
 
 PORTS = ("--broker-port", 0, "--backend-port", 0, "--storage-port", 0, "--application-port", 0)

@@ -5,7 +5,7 @@ import pytest
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.worlds.live import conductor, machine
-from simulator.worlds.live.servers import Options
+from simulator.worlds.live.options import Options
 
 
 @pytest.fixture(autouse=True)

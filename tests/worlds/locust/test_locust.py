@@ -315,7 +315,7 @@ def test_a_shard_that_dies_ends_the_run_in_a_word(tmp_path):
     process = locust("--scenario", scenario(tmp_path, fleet=SLOW, profiles=SLOW_PROFILE), "--out", tmp_path)
     wait_for(lambda: recorded(tmp_path, "shard-0") > 8000, seconds=60)
     (shard,) = [
-        pid for pid in children(process.pid) if b"worlds.live.part" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in children(process.pid) if b"worlds.live.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     os.kill(shard, signal.SIGKILL)
     code, said = ended(process)

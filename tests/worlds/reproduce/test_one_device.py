@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from simulator.application.rollout import Rollout
 from simulator.device.agent import UpdateAgent
 from simulator.device.profile import Draws
-from simulator.dialects.atlas import AtlasDevice
+from simulator.dialects.atlas.device import AtlasDevice
 from simulator.faults.packages import PACKAGES
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import ScenarioError
