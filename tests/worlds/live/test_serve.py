@@ -22,7 +22,7 @@ from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.replica.database import SqliteDatabase
 from simulator.worlds.live.options import Options
-from simulator.worlds.live.part import _last_words
+from simulator.worlds.live.process import _last_words
 from simulator.worlds.live.servers import Stack
 from tests.worlds.running import alive, children, start, wait_for
 

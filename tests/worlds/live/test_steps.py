@@ -96,7 +96,7 @@ def test_milliseconds_are_rounded_as_locust_rounds_them():
     beside("""
         import numpy as np
         from locust.stats import bucket_response_time
-        from simulator.worlds.steps import rounded_ms
+        from simulator.worlds.live.steps import rounded_ms
 
         spans_ms = [0, 0.4, 0.6, 7, 99.4, 100, 104, 147, 994, 1049, 3432, 9949, 58760, 123456]
         mine = rounded_ms(np.array([round(ms * 1000) for ms in spans_ms])).tolist()

@@ -186,7 +186,7 @@ def test_an_exception_of_the_device_is_raised(run, monkeypatch):
     monkeypatch.setattr(UpdateAgent, "consider", lambda self, request: 1 // 0)
     found = replay_device(run, "device-3")
     assert (found.likeness, found.exit_code) == (Likeness.DIFFERENT, 2)
-    assert found.departs.startswith("ZeroDivisionError in test_alone.py")
+    assert found.departs.startswith("ZeroDivisionError in test_one_device.py")
 
 
 # ---- another run, and none
