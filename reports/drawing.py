@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.run.times import Seconds
+from simulator.trace.targets import Seconds
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe and Ito
 _GREY = "#999999"

@@ -16,8 +16,9 @@ from reports.comparison import text as comparison_text
 from reports.comparison.compare import Side, compare
 from reports.comparison.differences import Tolerances
 from reports.run import markdown, page
-from reports.run.summary import reasons, summarise
+from reports.run.summary import summarise
 from reports.run.times import began_s, converged_s
+from reports.words import reasons
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.model.verdict import Judgement, Verdict

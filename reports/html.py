@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from reports.run.summary import seconds
+from reports.words import seconds
 from simulator.model.verdict import Verdict
 
 CLASSES = {Verdict.PASS: "ok", Verdict.FAIL: "bad"}

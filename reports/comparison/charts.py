@@ -12,7 +12,7 @@ from reports.comparison.compare import Curves
 from reports.comparison.differences import Change
 from reports.drawing import COLOURS, SINCE, curve, drawn, few, of_times, plain, style, time_unit
 from reports.run import flow
-from reports.run.times import Seconds
+from simulator.trace.targets import Seconds
 
 _POINTS = 300
 _LOOKS = {Change.WORSE: (COLOURS[1], "X"), Change.BETTER: (COLOURS[2], "o"), Change.UNSURE: (COLOURS[4], "s")}

@@ -16,11 +16,12 @@ from reports.comparison import resampling
 from reports.comparison.differences import CONFIDENCE, LEAST_S, Change, Difference, Tolerances, differences
 from reports.comparison.samples import TO_HAVE, Sample, sample
 from reports.run import flow
-from reports.run.summary import named, reasons, seconds, summarise
-from reports.run.times import Seconds, converged_s, durations, end_s, zero_s
+from reports.run.summary import summarise
+from reports.run.times import converged_s, durations, end_s, zero_s
+from reports.words import named, reasons, seconds
 from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Seconds, Targets
 
 SCHEMA_VERSION = 1
 RUNS_MOST = len(string.ascii_uppercase)

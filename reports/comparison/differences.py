@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.comparison.resampling import DRAWINGS, drawings, paired
 from reports.comparison.samples import FIGURES, Figure, Sample, figures
-from reports.run.times import Seconds
+from simulator.trace.targets import Seconds
 
 CONFIDENCE = 0.95  # that all intervals of one comparison hold together
 LEAST_S = 0.001  # a time that differs by less than a turn of the loop does not differ

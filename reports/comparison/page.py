@@ -12,7 +12,7 @@ from reports.comparison import charts as comparison_charts
 from reports.comparison.compare import Outcome, Side, bound, changed, told
 from reports.comparison.differences import LEAST_S, Change
 from reports.comparison.text import CHANGE_MARKS, MARKS, came_of, heading, headings, sureness
-from reports.run.summary import seconds
+from reports.words import seconds
 from simulator.model.update import State
 
 _CLASSES = {Outcome.REGRESSION: "FAIL", Outcome.NONE: "PASS", Outcome.UNKNOWN: "UNKNOWN"}

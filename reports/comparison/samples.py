@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.run import effort, flow
-from reports.run.times import Seconds, converged_s, heard_of_offer, since_due
+from reports.run.times import converged_s, heard_of_offer, since_due
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.trace.reader import Codes, Trace, View
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Seconds, Targets
 
 Weights = npt.NDArray[np.int64]
 """How often each target (column) is in each drawing (row)."""

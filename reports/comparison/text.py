@@ -8,7 +8,7 @@ from typing import Any
 from reports.comparison.compare import Outcome, bound, changed, told
 from reports.comparison.differences import Change
 from reports.run import markdown
-from reports.run.summary import spelled
+from reports.words import spelled
 
 MARKS = {Outcome.REGRESSION: "✗", Outcome.NONE: "✓", Outcome.UNKNOWN: "?"}
 CHANGE_MARKS = {Change.WORSE: "✗", Change.BETTER: "✓", Change.SAME: "✓", Change.UNSURE: "?"}

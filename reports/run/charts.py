@@ -29,10 +29,10 @@ from reports.drawing import (
 )
 from reports.run import effort, flow
 from reports.run.summary import faults
-from reports.run.times import PHASES, Seconds, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
+from reports.run.times import PHASES, Spans, cohorts, converged_s, durations, end_s, waves, zero_s
 from simulator.model.events import Kind
 from simulator.trace.reader import Trace
-from simulator.trace.targets import Mask, Targets
+from simulator.trace.targets import Mask, Seconds, Targets
 
 _DOTS = 500
 _LEGEND_MAX = 12

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reports.run.times import Seconds, Spans, began_s, heard_of_offer
+from reports.run.times import Spans, began_s, heard_of_offer
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.trace.reader import Trace
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Seconds, Targets
 
 _WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 

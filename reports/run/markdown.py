@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from reports.run.summary import MARKS, reasons, seconds, spelled, struck
+from reports.words import MARKS, reasons, seconds, spelled, struck
 from simulator.model.verdict import Verdict
 
 _PHASES = ("whole update", "offer to delta", "downloading", "installing")

@@ -11,8 +11,8 @@ from reports.run.charts import Charts
 from reports.run.effort import waterfall
 from reports.run.failures import slowest
 from reports.run.sequence import sequence
-from reports.run.summary import MARKS, clocks, limited, named, reasons, seconds, struck
 from reports.run.times import QUANTILES, converged_s
+from reports.words import MARKS, clocks, limited, named, reasons, seconds, struck
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, describe

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reports import words
 from reports.run import effort, flow
 from reports.run.failures import failures
-from reports.run.times import QUANTILES, Seconds, cohorts, converged_s, durations, quantiles, to_share, waves, zero_s
+from reports.run.times import QUANTILES, cohorts, converged_s, durations, quantiles, to_share, waves, zero_s
 from simulator.model.events import Kind
-from simulator.model.quantity import many
 from simulator.model.update import State
 from simulator.model.verdict import Finding, Judgement, Verdict
 from simulator.trace.reader import Trace, describe
-from simulator.trace.targets import Mask, Targets
+from simulator.trace.targets import Mask, Seconds, Targets
 
 SCHEMA_VERSION = 3
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
 _BEFORE, _AFTER = 4, 2
 _FAILURES = 100
-_UNITS = (("s", 1.0, 0.1), ("ms", 1e-3, 1e-4), ("µs", 1e-6, 0.0))  # its seconds, and from how many seconds on
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
@@ -97,14 +94,6 @@ def _clocks(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
-def clocks(summary: dict[str, Any]) -> list[str]:
-    """How exactly times of other hosts compare with those of the conductor's, in sentences."""
-    return [
-        f"{clock['process']} recorded on {clock['host']}: its times are right to {seconds(clock['error_s'])}"
-        for clock in summary["clocks"]
-    ]
-
-
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
     """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
     to when, in seconds since the first rollout began; None for a time that never came."""
@@ -125,13 +114,6 @@ def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def struck(fault: dict[str, Any]) -> str:
-    """Whom a fault struck, and how often."""
-    if fault["on"]:
-        return f"on the {fault['on']}"
-    return f"{many(fault['devices'], 'device')}, {many(fault['strikes'], 'strike')}"
 
 
 def _part(targets: Targets, times: Seconds, ours: Mask) -> dict[str, Any]:
@@ -183,26 +165,26 @@ def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[s
 def text(summary: dict[str, Any], report: str) -> str:
     """The end of a run, for a terminal."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
-    lines += [f"  {reason}" for reason in reasons(summary)]
-    lines.append(f"  {spelled(summary)}")
+    lines += [f"  {reason}" for reason in words.reasons(summary)]
+    lines.append(f"  {words.spelled(summary)}")
     if len(summary["rollouts"]) > 1:
         parts = summary["rollouts"].items()
-        lines += [f"    {name}: {spelled(part)}" for name, part in parts]
-    lines += [f"  {fault['fault']}: {struck(fault)}" for fault in summary["faults"]]
-    times = "  ".join(f"{share} {seconds(s)}" for share, s in summary["converged_s"].items())
+        lines += [f"    {name}: {words.spelled(part)}" for name, part in parts]
+    lines += [f"  {fault['fault']}: {words.struck(fault)}" for fault in summary["faults"]]
+    times = "  ".join(f"{share} {words.seconds(s)}" for share, s in summary["converged_s"].items())
     lines.append(
         f"  converged after  {times}" + (f"  ({summary['stuck']:,} never converged)" if summary["stuck"] else "")
     )
     lines += ["", f"  {'step':<14}{'count':>10}" + "".join(f"{h:>11}" for h in QUANTILES)]
     for name, q in summary["phases_s"].items():
-        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{seconds(q[h]):>11}" for h in QUANTILES))
+        lines.append(f"  {name:<14}{q['count']:>10,}" + "".join(f"{words.seconds(q[h]):>11}" for h in QUANTILES))
     lines.append("")
     for limit in summary["limits"]:
         mark = "✓" if limit["held"] else "!"
-        lines.append("  {} {}: {}, allowed {}".format(mark, *limited(limit)))
-    lines += [f"  {clock}" for clock in clocks(summary)]
+        lines.append("  {} {}: {}, allowed {}".format(mark, *words.limited(limit)))
+    lines += [f"  {clock}" for clock in words.clocks(summary)]
     for f in summary["findings"]:
-        lines.append(f"  {MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
+        lines.append(f"  {words.MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
         lines += [f"      {line}" for line in f["evidence"]]
     lines += ["", f"  report  {report}"]
     if summary["verdict"] != "PASS":
@@ -210,44 +192,3 @@ def text(summary: dict[str, Any], report: str) -> str:
         if summary["world"] == "virtual":
             lines.append(f"  replay  {shlex.join(['fleetsim', 'replay', str(Path(report).parent)])}")
     return "\n".join([*lines, f"  seed    {summary['seed']}"])
-
-
-def reasons(summary: dict[str, Any]) -> list[str]:
-    """Why the run does not count, in sentences."""
-    return [
-        *summary["died"],
-        *(f"the load generator was the bottleneck: {reason}" for reason in summary["invalid"]),
-        *(f"not complete: {reason}" for reason in [*summary["incomplete"], *summary["missing"]]),
-    ]
-
-
-def limited(limit: dict[str, Any]) -> tuple[str, str, str]:
-    """What is limited, what was measured of it, and what is allowed; a name that ends in its unit, s, is a time's, any
-    other a share's."""
-    what = limit["name"].removesuffix(", s")
-    of = seconds if what != limit["name"] else "{:.2%}".format
-    value, bound = of(limit["value"]), of(limit["allowed"])
-    return what, value, f"{'at most' if limit['at_most'] else 'at least'} {bound}"
-
-
-def seconds(value: float | None) -> str:
-    """A time in a unit in which it can be read; None is one that never came."""
-    if value is None:
-        return "not reached"
-    unit, size, _ = next(one for one in _UNITS if abs(value) >= one[2])
-    if unit == "s":
-        return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
-    return f"{value / size:.3g} {unit}" if value else "0 s"
-
-
-def named(broker: Mapping[str, Any]) -> str:
-    """A broker's name and version, as far as they are known."""
-    return " ".join(str(broker[key]) for key in ("name", "version") if broker.get(key))
-
-
-def spelled(part: dict[str, Any]) -> str:
-    """Targets by state, in words."""
-    if not part["targets"]:
-        return "no targets"
-    counts = ", ".join(f"{count:,} {state.lower().replace('_', ' ')}" for state, count in part["outcomes"].items())
-    return f"{many(part['targets'], 'target')}: {counts}"

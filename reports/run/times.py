@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from simulator.model.events import Kind
 from simulator.trace.reader import Codes, Trace, View
-from simulator.trace.targets import Mask, Targets
+from simulator.trace.targets import Mask, Seconds, Targets
 
-Seconds = npt.NDArray[np.float64]
 QUANTILES = ("min", "med", "p90", "p95", "p99", "max")
 PHASES = ("downloading", "verifying", "installing", "rebooting", "confirming", "rolling-back", "reporting")
 _SHARES = (50, 90, 95, 99, 100)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from reports.run.summary import seconds
 from reports.sweep import scaling
 from reports.sweep.points import spelled
 from reports.sweep.saturation import at_pace, crowd, saturated
 from reports.sweep.scaling import Estimate, Fit
+from reports.words import seconds
 
 VIRTUAL = (
     "Virtual time measures the protocol, not a machine: commits take a drawn time, and nothing contends for a "

@@ -12,11 +12,11 @@ import numpy as np
 
 from reports.drawing import COLOURS, beside, drawn, note, plain, printable, style
 from reports.html import Raw, facts, setting, table, write_page
-from reports.run.summary import MARKS
 from reports.sweep.capacity import busiest, headline, median_p99, medians, number, throughput, told
 from reports.sweep.points import STEPS, spelled
 from reports.sweep.saturation import part_of
 from reports.sweep.scaling import Estimate
+from reports.words import MARKS
 from simulator.model.verdict import Verdict
 
 _OURS = ".points td:nth-child(-n+7){white-space:nowrap}"

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from reports.run import flow
-from reports.run.summary import named, reasons
-from reports.run.times import Seconds, Spans, since_due, zero_s
+from reports.run.times import Spans, since_due, zero_s
+from reports.words import named, reasons
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.trace.reader import Trace
 from simulator.trace.rundir import Run
-from simulator.trace.targets import Targets
+from simulator.trace.targets import Seconds, Targets
 
 STEPS = {"offer_to_delta_s": "offer to delta", "downloading_s": "downloading", "whole_update_s": "whole update"}
 _LEAST_S = 0.1  # what comes within less tells no rate

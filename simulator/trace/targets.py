@@ -13,6 +13,7 @@ from simulator.model.update import State
 from simulator.trace.reader import Codes, Trace, View
 
 Mask = npt.NDArray[np.bool_]
+Seconds = npt.NDArray[np.float64]
 
 
 class Targets:

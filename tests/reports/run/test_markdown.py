@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from reports import words
 from reports.run import markdown, summary
 from simulator.checks.judge import judge
 from simulator.model.verdict import Finding, Judgement, Verdict
@@ -21,13 +22,13 @@ def of(events, judgement=None, **manifest):
 def test_it_holds_the_verdict_the_counts_the_times_and_the_command(left):
     numbers, _ = left
     text = markdown.of_run(numbers)
-    assert text.startswith(f"## {summary.MARKS[Verdict(numbers['verdict'])]} {numbers['verdict']}: ")
-    assert markdown.plain(summary.spelled(numbers)) in text
+    assert text.startswith(f"## {words.MARKS[Verdict(numbers['verdict'])]} {numbers['verdict']}: ")
+    assert markdown.plain(words.spelled(numbers)) in text
     rows = {cells[0]: cells[1:] for line in text.splitlines() if line.startswith("| ")
             for cells in [[cell.strip() for cell in line.strip("|").split(" | ")]]}  # fmt: skip
-    assert rows["after"] == [summary.seconds(at) for at in numbers["converged_s"].values()]
+    assert rows["after"] == [words.seconds(at) for at in numbers["converged_s"].values()]
     q = numbers["phases_s"]["whole update"]
-    assert rows["whole update"] == [f"{q['count']:,}", *(summary.seconds(q[h]) for h in ("med", "p95", "p99", "max"))]
+    assert rows["whole update"] == [f"{q['count']:,}", *(words.seconds(q[h]) for h in ("med", "p95", "p99", "max"))]
     assert f"```\n{numbers['repeat']}\n```" in text
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from matplotlib.figure import Figure
 
-from reports import files, html
+from reports import files, html, words
 from reports.run import charts, page, summary
 from reports.run.times import QUANTILES
 from simulator.checks.judge import judge
@@ -76,15 +76,15 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     assert outcomes == {**expected, "all": "60"}
     parts = [numbers, *numbers["cohorts"].values()]
     assert read.table("share of the targets")[1:] == [
-        [share, *(summary.seconds(part["converged_s"][share]) for part in parts)] for share in numbers["converged_s"]
+        [share, *(words.seconds(part["converged_s"][share]) for part in parts)] for share in numbers["converged_s"]
     ]
     assert "not reached" in read.text
     phases = {row[0]: row[1:] for row in read.table("phase")[1:]}
     assert phases.keys() == numbers["phases_s"].keys()
     for name, q in numbers["phases_s"].items():
-        assert phases[name] == [f"{q['count']:,}", *(summary.seconds(q[h]) for h in QUANTILES)]
+        assert phases[name] == [f"{q['count']:,}", *(words.seconds(q[h]) for h in QUANTILES)]
     checks = {row[1]: row[0] for row in read.table("check")[1:]}
-    assert checks == {f["check"]: summary.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
+    assert checks == {f["check"]: words.MARKS[Verdict(f["verdict"])] for f in numbers["findings"]}
     sizes = {name: html.amount if name.startswith("bytes") else html.count for name in numbers["throughput"]}
     assert read.table("step")[1:] == [
         [name, *map(sizes[name], (step["total"], step["total"] / numbers["rolled_out_s"], step["peak_per_s"]))]
@@ -92,7 +92,7 @@ def test_the_numbers_of_the_page_are_those_of_summary_json(left):
     ]
     spread = numbers["fan_out"]["rollout-1"]
     assert read.table("devices that heard of it")[1][1:] == [
-        str(spread["devices"]), *(summary.seconds(spread[at]) for at in ("first_s", "median_s", "last_s")),
+        str(spread["devices"]), *(words.seconds(spread[at]) for at in ("first_s", "median_s", "last_s")),
         html.count(spread["slope"]),
     ]  # fmt: skip
     efforts = {row[0]: row[3] for row in read.table("what was done")[1:]}
