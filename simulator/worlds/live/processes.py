@@ -4,8 +4,6 @@ process of this one's, or of somebody who carries the lines to it and fro, makes
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from simulator.model.errors import PartDied, ScenarioError
+from simulator.worlds.live import spawn
 
 _READY_S = 60.0
 _STOP_S = 10.0
@@ -119,13 +118,11 @@ class LocalChild(Child):
         """Start the process."""
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "simulator.worlds.live.process",
+                *spawn.command("simulator.worlds.live.process"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env=spawn.environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is for the conductor alone
                 limit=1 << 24,
             )

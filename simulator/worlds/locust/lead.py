@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 import time
@@ -18,8 +17,9 @@ from gevent import subprocess
 from gevent.event import Event
 from locust.env import Environment
 
-from simulator.worlds.live.history import History
+from simulator.worlds.live import spawn
 from simulator.worlds.locust import flags, statistics
+from simulator.worlds.locust.history import History
 from simulator.worlds.locust.lines import Lines
 from simulator.worlds.locust.session import session_of
 
@@ -73,11 +73,11 @@ class Lead:
         said += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
         command = shlex.join(["locust", *sys.argv[1:], *flags.changed(options, self._before)])
         process = subprocess.Popen(  # while it starts others may have their turn
-            [sys.executable, "-m", "simulator", "run", *said, "--led", str(shards), "--command", command],
+            spawn.command("simulator", "run", *said, "--led", str(shards), "--command", command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=spawn.environment(),
             start_new_session=True,  # a terminal's Ctrl-C is for Locust alone
         )
         self._process, self._lines, self._over = process, Lines(process.stdin), Event()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +13,7 @@ import gevent
 import orjson
 from gevent import subprocess
 
+from simulator.worlds.live import spawn
 from simulator.worlds.locust.lines import Lines
 
 _RECORD_S = 1.0  # between two looks at what was recorded
@@ -72,11 +71,11 @@ class _Part:
         self._trace = Path(self._scratch.name) / "trace.arrow"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "simulator.worlds.live.process"],
+            spawn.command("simulator.worlds.live.process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=spawn.environment(),
             start_new_session=True,
         )
         self._lines = Lines(self._process.stdin)

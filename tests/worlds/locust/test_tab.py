@@ -20,7 +20,7 @@ import pytest
 
 from simulator.model.events import Kind
 from simulator.model.update import Phase
-from simulator.worlds.live.history import History
+from simulator.worlds.locust.history import History
 from tests.worlds.running import ROOT, latest, scenario, wait_for
 
 WAIT_S = 120.0
