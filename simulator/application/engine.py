@@ -10,7 +10,7 @@ from collections import deque
 import orjson
 
 from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
-from simulator.dialects.base import OfferAnswered, Reported, ServiceDialect
+from simulator.dialects.base import ApplicationDialect, OfferAnswered, Reported
 from simulator.links.base import MqttLink
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
@@ -41,7 +41,7 @@ class Application:
     """
 
     def __init__(
-        self, link: MqttLink, dialect: ServiceDialect, record: Record, *, seed: int, epoch: float = 0.0
+        self, link: MqttLink, dialect: ApplicationDialect, record: Record, *, seed: int, epoch: float = 0.0
     ) -> None:
         self._link, self._dialect, self._record = link, dialect, record
         self._seed, self._epoch = seed, epoch

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from simulator.dialects.atlas.probe import AtlasProbe
-from simulator.dialects.base import Answered
+from simulator.dialects.base import Answered, ProbeDialect
 from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
@@ -42,7 +41,7 @@ class Probe:
     time."""
 
     def __init__(
-        self, link: MqttLink, dialect: AtlasProbe, record: Record, target: Target, *, epoch: float = 0.0
+        self, link: MqttLink, dialect: ProbeDialect, record: Record, target: Target, *, epoch: float = 0.0
     ) -> None:
         self._link, self._dialect, self._record, self._target = link, dialect, record, target
         self._loop = asyncio.get_running_loop()

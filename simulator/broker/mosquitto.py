@@ -16,7 +16,7 @@ from pathlib import Path
 
 import mqtt5
 
-from simulator.broker.access import thing_password
+from simulator.broker.access import before_thing, thing_password
 from simulator.model.errors import ScenarioError
 
 HOST = "127.0.0.1"
@@ -65,8 +65,8 @@ def find_mosquitto() -> str:
 class Mosquitto:
     """One mosquitto whose files are below `directory`.
 
-    A thing logs in with `thing_password(run_key, thing)` and is held to `<root>/<thing>/#`; `services` (user ->
-    password) may use all of `<root>/#` and read `$SYS/#`. Port 0 lets the system choose; `websocket_port` opens a
+    A thing logs in with `thing_password(run_key, thing)` and is held to its `rights`, topic filters such as
+    `state/{thing}/#`; `services` (user -> password) may use the same of all things, and read `$SYS/#`. Port 0 lets the system choose; `websocket_port` opens a
     second listener. The thread that starts it must live until `stop`: the child ends with it.
     """
 
@@ -79,14 +79,14 @@ class Mosquitto:
         run_key: str,
         things: Iterable[str] = (),
         services: Mapping[str, str],
-        root: str = "state",
+        rights: Iterable[str],
         websocket_port: int | None = None,
         binary: str | None = None,
     ) -> None:
         self.host, self.port = host, port or free_port(host)
         self._directory, self._binary = directory.resolve(), binary
         self._websocket_port = websocket_port
-        self._key, self._services, self._root = run_key, dict(services), root
+        self._key, self._services, self._rights = run_key, dict(services), tuple(rights)
         self._things = tuple(things)
         self._process: subprocess.Popen[bytes] | None = None
         self.version = ""
@@ -115,7 +115,7 @@ class Mosquitto:
         users = self._services | {_COUNTER: counter}
         _write(self._directory / "mosquitto_sub", f"--username {_COUNTER}\n--pw {counter}\n")
         _write(self._directory / "mosquitto.conf", settings)
-        _write(self._directory / "rights", rights(self._services, self._root))
+        _write(self._directory / "rights", access_file(self._services, self._rights))
         _write(
             self._directory / "passwords",
             "".join(password_line(thing, thing_password(self._key, thing)) for thing in self._things)
@@ -222,12 +222,14 @@ def password_line(user: str, password: str) -> str:
     return f"{user}:$7$1${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
 
 
-def rights(services: Iterable[str], root: str) -> str:
-    """mosquitto's access control file: a thing is held to what is below its own name."""
+def access_file(services: Iterable[str], rights: Iterable[str]) -> str:
+    """mosquitto's access control file, with the rights that `broker.access` keeps: a thing is held to its own topics,
+    where its user name stands for `{thing}`."""
+    before = [before_thing(right) for right in rights]
     lines = [f"user {_COUNTER}", "topic read $SYS/#"]
     for user in services:
-        lines += [f"user {user}", f"topic readwrite {root}/#", "topic read $SYS/#"]
-    return "\n".join([*lines, f"pattern readwrite {root}/%u/#", ""])
+        lines += [f"user {user}", *(f"topic readwrite {start}#" for start in before), "topic read $SYS/#"]
+    return "\n".join([*lines, *(f"pattern readwrite {start}%u/#" for start in before), ""])
 
 
 def free_port(host: str = HOST) -> int:

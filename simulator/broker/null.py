@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import mqtt5
 
-from simulator.dialects.atlas.replica import AtlasReplica
-from simulator.dialects.base import Completion, CredentialRequest, GetRequest, UpdateRequest
+from simulator.dialects.base import Completion, CredentialRequest, GetRequest, ReplicaDialect, UpdateRequest
 from simulator.model.io import Message, Publish
 from simulator.model.state import Document
 from simulator.model.update import Status
@@ -41,7 +40,7 @@ class NullBackend:
     turn: `due` deltas were to be sent so far, `sent` were, and `updates` have ended. `epoch` + the loop's clock is Unix
     time."""
 
-    def __init__(self, dialect: AtlasReplica, contents: tuple[bytes, bytes], epoch: float) -> None:
+    def __init__(self, dialect: ReplicaDialect, contents: tuple[bytes, bytes], epoch: float) -> None:
         self.dialect, self._epoch = dialect, epoch
         self.due = self.sent = self.updates = 0
         self.doc = 0

@@ -13,8 +13,8 @@ from simulator.device.device import DeviceSpec, run_device
 from simulator.device.habits import device_with
 from simulator.device.profile import Draws
 from simulator.device.ramp import Shard, due
-from simulator.dialects.atlas.device import AtlasDevice
-from simulator.dialects.atlas.topics import Topics
+from simulator.dialects.registry import dialect_of
+from simulator.dialects.topics import Topics
 from simulator.faults.harm import Harm, Nemesis
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.links.base import Wires
@@ -78,7 +78,8 @@ async def run_fleet(
     """Run this shard's devices until cancelled; an exception of a device ends the run, for it is ours."""
     loop, target = asyncio.get_running_loop(), scenario.target
     began = loop.time()
-    topics = Topics(**target.topics)
+    spoken = dialect_of(target.dialect)
+    topics = spoken.topics(**target.topics)
     known = None
     if target.artifact_url is not None and target.artifact_sha256 is not None:
         known = Artifact(scenario.rollout.version, target.artifact_url, sha256=target.artifact_sha256)
@@ -93,10 +94,9 @@ async def run_fleet(
                 spec, wires = harmed(spec, harm, road, dice, topics)
             else:
                 wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
-            dialect = AtlasDevice(
+            dialect = spoken.device(
                 spec.thing,
                 topics=topics,
-                variant=target.dialect,
                 credential=target.access == "credential",
                 address=wires.address if target.bind_address else "",
                 known=known,

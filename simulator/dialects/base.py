@@ -1,6 +1,13 @@
-"""The ports of a dialect: what a device, an application and a replica each say and understand.
+"""The ports of a dialect: what each of four parties says and understands.
 
-Cores take `now` in Unix seconds where it goes on the wire; `wake_at` is in the same clock.
+A dialect has four sides, and each side is a port, that is, a class with these methods. Whoever talks holds its side and
+nothing else: a device its `DeviceDialect`, the application's engine its `ApplicationDialect`, the replica's core and
+service their `ReplicaDialect`, the probe its `ProbeDialect`. A side does no I/O. It is asked to say something, or is
+given what arrived, and it answers with data: messages to send, and *signals* (of a device and of an application) or
+*requests* (to a replica), the same classes for all dialects. So the parties are written once, and a new dialect is four
+new sides and one line in `registry.py`.
+
+All times are Unix seconds: `now`, `wake_at`, `expires_at`. Versions of documents are whole numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +16,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from simulator.model.io import Inbound, Step
+from simulator.model.io import Inbound, Message, Publish, Step
+from simulator.model.state import Document
 from simulator.model.update import Download, Execution, Outcome, Progress, Status
 
 # ---- signals: what a dialect tells the device's session
@@ -104,7 +112,7 @@ class GetRequest(Struct, frozen=True):
 
 
 class CredentialRequest(Struct, frozen=True):
-    """A device asks for leave to download the artifact of `job`."""
+    """A device asks for a temporary credential with which it may download the artifact of `job`."""
 
     thing: str
     job: str
@@ -133,10 +141,11 @@ ReplicaRequest = UpdateRequest | GetRequest | CredentialRequest | Completion | M
 
 
 class DeviceDialect(Protocol):
-    """The device's side. It is asked to say something, or told what came; it answers with a Step."""
+    """The device's side: steps 1, 5, 6 and 8 of the pattern. Called by one device and its connection, which send the
+    outputs of each Step, in order, and act upon its signals."""
 
     wake_at: float | None
-    """When it wants to be woken (polling dialects), in Unix seconds; None for never."""
+    """When it wants `wake` to be called (dialects that poll); None for never."""
 
     @property
     def answers(self) -> bool:
@@ -162,8 +171,9 @@ class DeviceDialect(Protocol):
         """`wake_at` has come."""
 
 
-class ServiceDialect(Protocol):
-    """The application's side: it offers executions and hears how they go."""
+class ApplicationDialect(Protocol):
+    """The application's side: step 3 of the pattern. Called by the engine that carries rollouts out: it offers executions
+    and hears how they go."""
 
     def open(self, now: float) -> Step:
         """The connection is up: subscribe to the answers of all things."""
@@ -173,7 +183,66 @@ class ServiceDialect(Protocol):
         job id, takes an earlier offer back."""
 
     def token(self, job: str) -> str:
-        """The client token of this job's offers."""
+        """The client token of this job's offers, by which an answer finds its offer; the same on every resend."""
 
     def receive(self, inbound: Inbound, now: float) -> Step:
         """Something arrived. Signals: OfferAnswered, Reported."""
+
+
+class ReplicaDialect(Protocol):
+    """The replica's side: steps 4, 5 and 9 of the pattern. `open` and `parse` are called by the replica's service, for
+    what arrives; the rest by its core, for what is to be answered. The null backend calls both."""
+
+    def open(self) -> Step:
+        """The connection is up: subscribe to the requests of all things."""
+
+    def parse(self, message: Message) -> ReplicaRequest | None:
+        """The request that this message makes; None when it makes none, and is to be passed over."""
+
+    def accepted(self, request: UpdateRequest, version: int, now: float) -> Publish:
+        """The update is committed, and made this version of the document."""
+
+    def rejected(self, request: ReplicaRequest, code: int, message: str, now: float) -> Publish:
+        """The request is refused, and changed nothing. `code` is as in HTTP: 400 malformed, 409 another version, 413 too
+        large."""
+
+    def delta(
+        self, thing: str, state: Document, version: int, now: float, *, job: str, download: Document | None
+    ) -> Publish:
+        """What is desired and not reported, said unasked: for a device the command to update. `download` is the
+        permission to download that goes with it: `url`, `size` in bytes, `sha256` in hex, `expiresAt`; each where it is
+        known."""
+
+    def current(
+        self, request: GetRequest, state: Document, version: int, now: float, *, job: str, download: Document | None
+    ) -> Publish:
+        """The answer to a question for the document: `state` holds `desired`, `reported` and `delta`, each where there
+        is one."""
+
+    def credential(self, request: CredentialRequest, authorization: str, expires_at: float) -> Publish:
+        """A temporary credential: the value of an Authorization header, good until `expires_at`."""
+
+
+class ProbeDialect(Protocol):
+    """The side of somebody who is no device and asks the replica about one thing what it must refuse and what it must
+    honour. Called by the application's probe."""
+
+    @property
+    def thing(self) -> str:
+        """The thing that it asks about."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The topic filters on which answers come."""
+
+    def update(self, reported: Document, token: str, version: int | None) -> Publish:
+        """Ask for a change of what is reported; with a version, only if that is the document's."""
+
+    def malformed(self) -> Publish:
+        """A request that the replica cannot read, and must refuse."""
+
+    def get(self, token: str) -> Publish:
+        """Ask for the document."""
+
+    def receive(self, message: Message) -> Answered | None:
+        """The answer that this message is, with an empty token where it has none; None when it is no answer."""

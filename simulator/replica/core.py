@@ -10,8 +10,14 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from simulator.dialects.atlas.replica import AtlasReplica
-from simulator.dialects.base import Completion, CredentialRequest, GetRequest, ReplicaRequest, UpdateRequest
+from simulator.dialects.base import (
+    Completion,
+    CredentialRequest,
+    GetRequest,
+    ReplicaDialect,
+    ReplicaRequest,
+    UpdateRequest,
+)
 from simulator.model.events import Kind
 from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
@@ -72,7 +78,7 @@ class Replica:
 
     def __init__(
         self,
-        dialect: AtlasReplica,
+        dialect: ReplicaDialect,
         *,
         mint: Callable[[str, str, Any, float], Document | None],
         grant: Callable[[str, str, float], tuple[str, float] | None],

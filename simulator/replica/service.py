@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.base import ReplicaDialect
 from simulator.links.base import MqttLink
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
@@ -27,7 +27,13 @@ class BackendService:
     """Binds a replica and its database to an MQTT link. `epoch` + the loop's clock is Unix time."""
 
     def __init__(
-        self, link: MqttLink, dialect: AtlasReplica, replica: Replica, database: Database, record: Record, epoch: float
+        self,
+        link: MqttLink,
+        dialect: ReplicaDialect,
+        replica: Replica,
+        database: Database,
+        record: Record,
+        epoch: float,
     ) -> None:
         self._link, self._dialect, self._replica, self._database = link, dialect, replica, database
         self._record, self._epoch = record, epoch

@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a v
 
 
 def sensible(scenario: Scenario) -> None:
-    """Raises ScenarioError for what the scenario file alone does not tell: names of checks and topics, files."""
+    """Raises ScenarioError for what the scenario file alone does not tell: names of checks, dialect and
+    topics, what the dialect can do, files."""
     named(scenario.checks)
     setup.topics(scenario.target)
     for nth, fault in enumerate(scenario.faults):

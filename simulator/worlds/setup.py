@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulator.broker.access import thing_password
-from simulator.dialects.atlas.replica import AtlasReplica
-from simulator.dialects.atlas.topics import TOPICS, Topics
+from simulator.dialects import registry
+from simulator.dialects.base import ApplicationDialect, ProbeDialect, ReplicaDialect
+from simulator.dialects.topics import Topics
 from simulator.links.base import MqttOptions
 from simulator.model import marker
 from simulator.model.errors import ScenarioError
@@ -34,22 +35,48 @@ def services(scenario: Scenario) -> dict[str, str]:
     return {name: thing_password(run_key(scenario), name) for name in (BACKEND, APPLICATION, OPERATOR)}
 
 
+def dialect_of(target: Target) -> registry.Dialect:
+    """The dialect that is spoken. Raises ScenarioError where there is none of this name, or where it cannot do what else
+    the target asks for."""
+    dialect = registry.dialect_of(target.dialect)
+    if target.access == "credential" and not dialect.can.credentials:
+        raise ScenarioError(f"target.access: dialect {target.dialect} has no credentials; it needs access presigned")
+    if target.bind_address and not dialect.can.addresses:
+        raise ScenarioError(f"target.bind_address: in dialect {target.dialect} a device does not report its address")
+    return dialect
+
+
 def topics(target: Target) -> Topics:
-    """The topic templates. Raises ScenarioError for bad ones."""
-    known = list(TOPICS.templates())
+    """The dialect's topics, with the templates that the scenario gives in place of its own. Raises ScenarioError for bad
+    ones."""
+    made = dialect_of(target).topics
+    known = made.names()
     for name in target.topics:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1) or known
             raise ScenarioError(f"target.topics.{name}: unknown name; did you mean {' or '.join(near)}?")
     try:
-        return Topics(**target.topics)
+        return made(**target.topics)
     except ValueError as error:
         raise ScenarioError(f"target.topics: {error}") from None
 
 
-def topic_root(target: Target) -> str:
-    """The first level of all topics."""
-    return topics(target).update.partition("/")[0]
+def application_dialect(target: Target) -> ApplicationDialect:
+    """The application's side of the dialect."""
+    return dialect_of(target).application(topics=topics(target))
+
+
+def replica_dialect(target: Target) -> ReplicaDialect:
+    """The replica's side of the dialect."""
+    return dialect_of(target).replica(topics=topics(target))
+
+
+def probe_dialect(scenario: Scenario) -> ProbeDialect | None:
+    """The probe's side of the dialect, for a thing that is nobody's; None where nothing is to be probed."""
+    make = dialect_of(scenario.target).probe
+    if make is None or not scenario.target.probes:
+        return None
+    return make(scenario.fleet.stranger, topics=topics(scenario.target))
 
 
 def storage_key(scenario: Scenario) -> bytes:
@@ -59,15 +86,15 @@ def storage_key(scenario: Scenario) -> bytes:
 
 def replica_of(
     target: Target, storage: Storage | Catalogue, make: Callable[..., Replica] = Replica
-) -> tuple[AtlasReplica, Replica]:
-    """The replica's dialect and core, with leave to download from this storage."""
+) -> tuple[ReplicaDialect, Replica]:
+    """The replica's side of the dialect and its core, which grants downloads from this storage."""
     grants = Grants(
         storage,
         ttl_s=target.url_ttl,
         credential=target.access == "credential",
         bind_address=target.bind_address,
     )
-    dialect = AtlasReplica(topics=topics(target), variant=target.dialect)
+    dialect = replica_dialect(target)
     limits = Limits(target.document_max, target.depth_max, target.token_max)
     return dialect, make(dialect, mint=grants.mint, grant=grants.grant, limits=limits)
 

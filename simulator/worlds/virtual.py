@@ -19,8 +19,7 @@ from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.device.fleet import Road, run_fleet
 from simulator.device.ramp import Shard, length
-from simulator.dialects.atlas.application import AtlasApplication
-from simulator.dialects.atlas.probe import AtlasProbe
+from simulator.dialects.base import ProbeDialect
 from simulator.faults.harm import Nemesis
 from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
@@ -86,7 +85,7 @@ class _World:
         self._nemesis = parts.nemesis(scenario, record)
         self._key = setup.run_key(scenario)
         self._services = setup.services(scenario)
-        access = Access(self._key, self._services, setup.topic_root(scenario.target))
+        access = Access(self._key, self._services, setup.topics(scenario.target).rights())
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
         self._storage = parts.storage("http://storage.test", setup.storage_key(scenario))
         self._serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
@@ -99,7 +98,7 @@ class _World:
         self._rollouts: list[Rollout] = []
         self._application = parts.application(
             self._service(setup.APPLICATION),
-            AtlasApplication(topics=setup.topics(scenario.target), variant=scenario.target.dialect),
+            setup.application_dialect(scenario.target),
             record,
             seed=scenario.seed,
             epoch=EPOCH,
@@ -109,11 +108,10 @@ class _World:
         options = MqttOptions("memory", 0, name, name, self._services[name], clean_start=False, session_expiry_s=3600)
         return MemoryMqtt(self._fabric, options)
 
-    async def _probe(self) -> None:
+    async def _probe(self, dialect: ProbeDialect) -> None:
         """Once the rollout begins, beside it; it may end before all else does."""
         name, scenario = setup.APPLICATION, self._scenario
         link = MemoryMqtt(self._fabric, MqttOptions("memory", 0, f"{name}-probe", name, self._services[name]))
-        dialect = AtlasProbe(scenario.fleet.stranger, topics=setup.topics(scenario.target))
         await Probe(link, dialect, self._record, scenario.target, epoch=EPOCH).run(self._application.begun)
         await self._loop.create_future()
 
@@ -123,8 +121,8 @@ class _World:
         await self._start_replica()
         self._keep(self._application.run(ready), "application")
         await ready.wait()
-        if self._scenario.target.probes:
-            self._keep(self._probe(), "probe")
+        if (probe := setup.probe_dialect(self._scenario)) is not None:
+            self._keep(self._probe(probe), "probe")
 
     async def _start_replica(self) -> None:
         """A replica over what the database holds."""

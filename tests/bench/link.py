@@ -157,7 +157,9 @@ def main():
     raise_open_files()
     with tempfile.TemporaryDirectory() as directory:
         things = [f"d{i}" for i in range(connections)]
-        server = Mosquitto(Path(directory), run_key="k", things=things, services={"service": "secret"}, root="state")
+        server = Mosquitto(
+            Path(directory), run_key="k", things=things, services={"service": "secret"}, rights=["state/{thing}/#"]
+        )
         server.start()
         try:
             found = {}

@@ -180,7 +180,9 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         things = [f"d{i}" for i in range(devices)]
-        server = Mosquitto(directory / "m", run_key="k", things=things, services={"service": "secret"}, root="state")
+        server = Mosquitto(
+            directory / "m", run_key="k", things=things, services={"service": "secret"}, rights=["state/{thing}/#"]
+        )
         server.start()
         storage, url = nginx(directory)
         try:

@@ -22,11 +22,14 @@ from simulator.links.mqtt import LeanMqtt
 from simulator.model.errors import PeerError, ScenarioError
 from tests.worlds.running import fleetsim, scenario, wait_for
 
+RIGHTS = ("state/{thing}/#",)
 KEPT = {"clean_start": False, "session_expiry_s": 600}
 
 
 def server(directory: Path, **more: Any) -> Mosquitto:
-    return Mosquitto(directory, **{"run_key": "key", "things": ["t-1"], "services": {"svc": "pw"}} | more)
+    return Mosquitto(
+        directory, **{"run_key": "key", "things": ["t-1"], "services": {"svc": "pw"}, "rights": RIGHTS} | more
+    )
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def test_it_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, time\n"
         "from simulator.broker.mosquitto import Mosquitto\n"
-        f"made = Mosquitto(pathlib.Path({str(tmp_path)!r}), run_key='k', services={{}})\n"
+        f"made = Mosquitto(pathlib.Path({str(tmp_path)!r}), run_key='k', services={{}}, rights=())\n"
         "async def main():\n"
         "    await asyncio.to_thread(made.start)\n"
         "    print(made.pid, flush=True)\n"

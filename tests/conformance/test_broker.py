@@ -15,6 +15,7 @@ from tests.conformance.broker import CHECKS, NEEDS, CoreClient, Place, SocketCli
 from tests.conformance.mqtt import RUN_KEY, SERVICE, SERVICE_PASSWORD
 
 SERVICES = {SERVICE: SERVICE_PASSWORD}
+RIGHTS = ("state/{thing}/#",)
 LACKS = {
     "memory": {"keep-alive": "a core has no connections that could fall silent"},
     "embedded": {},
@@ -31,14 +32,18 @@ def able(way):
 
 
 def a_core():
-    access = Access(RUN_KEY, SERVICES)
+    access = Access(RUN_KEY, SERVICES, RIGHTS)
     return Broker(access.login, access.may)
 
 
 @pytest.fixture(scope="module")
 def mosquitto(tmp_path_factory):
     made = Mosquitto(
-        tmp_path_factory.mktemp("mosquitto"), run_key=RUN_KEY, things=["thing-1", "thing-2"], services=SERVICES
+        tmp_path_factory.mktemp("mosquitto"),
+        run_key=RUN_KEY,
+        things=["thing-1", "thing-2"],
+        services=SERVICES,
+        rights=RIGHTS,
     )
     made.start()
     yield made

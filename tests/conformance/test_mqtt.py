@@ -34,6 +34,7 @@ from tests.conformance.mqtt import RUN_KEY, SERVICE, SERVICE_PASSWORD, Check, Ro
 CHECKS, SLOW = mqtt.SUITE.checks + mqtt_wire.SUITE.checks, mqtt.SUITE.slow + mqtt_wire.SUITE.slow
 NEEDS = mqtt.SUITE.needs | mqtt_wire.SUITE.needs
 SERVICES = {SERVICE: SERVICE_PASSWORD}
+RIGHTS = ("state/{thing}/#",)
 EVERYTHING = frozenset(
     {"large", "no-local", "receive-maximum", "refuses-subscriptions", "scripted", "session-expiry", "stall"}
 )
@@ -128,6 +129,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         run_key=RUN_KEY,
         things=["thing-1", "thing-2"],
         services=SERVICES,
+        rights=RIGHTS,
         websocket_port=websocket_port,
     )
     mosquitto.start()
@@ -144,13 +146,13 @@ async def road_of(way: Way, servers: Servers) -> AsyncIterator[Road]:
     base: dict[str, Any] = {"host": "127.0.0.1", "connect_timeout_s": 5.0}
     async with contextlib.AsyncExitStack() as stack:
         if way.broker == "memory":
-            access = Access(RUN_KEY, SERVICES)
+            access = Access(RUN_KEY, SERVICES, RIGHTS)
             fabric, down = MemoryBroker(Broker(access.login, access.may)), MemoryBroker(Broker())
             down.down = True
             here = Road(partial(way.link, fabric), base | {"port": 0}, partial(way.link, down, MqttOptions("", 0, "a")))
         else:
             if way.broker == "embedded":
-                access = Access(RUN_KEY, SERVICES)
+                access = Access(RUN_KEY, SERVICES, RIGHTS)
                 server = BrokerServer(Broker(access.login, access.may))
                 base["port"] = await server.start("127.0.0.1", 0)
                 stack.push_async_callback(server.stop)

@@ -66,7 +66,7 @@ def test_receive_ends_at_its_deadline_and_fails_when_the_connection_is_lost():
 
 
 def test_wrong_password_and_foreign_topics_are_refused():
-    access = Access("key", {"backend": "pw"})
+    access = Access("key", {"backend": "pw"}, ["state/{thing}/#"])
 
     async def scenario(make):
         with pytest.raises(PeerError) as refused:

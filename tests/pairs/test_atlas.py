@@ -9,7 +9,7 @@ from simulator.dialects.atlas.application import AtlasApplication
 from simulator.dialects.atlas.device import AtlasDevice
 from simulator.dialects.atlas.documents import EXAMPLE, completion
 from simulator.dialects.atlas.replica import AtlasReplica
-from simulator.dialects.atlas.topics import TOPICS, Topics
+from simulator.dialects.atlas.topics import TOPICS, AtlasTopics
 from simulator.dialects.base import (
     Answered,
     Completion,
@@ -491,7 +491,7 @@ def test_the_text_of_an_end(payload, read):
 # ---- topics
 
 
-OWN = Topics(**{name: f"fleet/v1/{{thing}}/{name}" for name in TOPICS.templates()})
+OWN = AtlasTopics(**{name: f"fleet/v1/{{thing}}/{name}" for name in TOPICS.templates()})
 
 
 def test_an_update_under_topics_of_ones_own():
@@ -521,7 +521,7 @@ def test_an_update_under_topics_of_ones_own():
 )
 def test_bad_topic_templates_are_refused(templates, says):
     with pytest.raises(ValueError, match=says):
-        Topics(**templates)
+        AtlasTopics(**templates)
 
 
 def test_a_topic_is_parsed_by_its_template_alone():

@@ -1,10 +1,14 @@
-"""What both worlds make of a scenario: its topics."""
+"""What both worlds make of a scenario: its dialect and topics."""
+
+from dataclasses import replace
 
 import pytest
 
 from simulator.dialects.atlas.topics import TOPICS
+from simulator.dialects.registry import DIALECTS
+from simulator.model.capabilities import Capabilities
 from simulator.model.errors import ScenarioError
-from simulator.model.scenario import Target
+from simulator.model.scenario import Scenario, Target
 from simulator.worlds import setup
 
 
@@ -24,4 +28,29 @@ def test_bad_topic_templates_are_the_scenarios_error(topics, says):
 def test_topics_of_ones_own_are_laid_over_the_defaults():
     made = setup.topics(Target(topics={"delta": "state/{thing}/wanted"}))
     assert (made.delta, made.update) == ("state/{thing}/wanted", TOPICS.update)
-    assert setup.topic_root(Target()) == "state"
+    assert setup.topics(Target()).rights() == ("state/{thing}/#",)
+
+
+def test_a_dialect_that_there_is_not_is_the_scenario_s_error():
+    with pytest.raises(ScenarioError) as refused:
+        setup.dialect_of(Target(dialect="atlas-exmple"))
+    assert str(refused.value) == "target.dialect: no such dialect: 'atlas-exmple'; did you mean 'atlas-example'?"
+    with pytest.raises(ScenarioError, match="there are atlas, atlas-example"):
+        setup.dialect_of(Target(dialect="hawkbit"))
+
+
+def test_what_a_dialect_cannot_do_is_the_scenario_s_error(monkeypatch):
+    with pytest.raises(ScenarioError, match="target.bind_address: in dialect atlas-example a device does not report"):
+        setup.dialect_of(Target(dialect="atlas-example", bind_address=True))
+    poor = replace(DIALECTS["atlas"], can=Capabilities(credentials=False))
+    monkeypatch.setitem(DIALECTS, "poor", poor)
+    setup.dialect_of(Target(dialect="poor"))
+    with pytest.raises(ScenarioError, match="target.access: dialect poor has no credentials"):
+        setup.dialect_of(Target(dialect="poor", access="credential"))
+
+
+def test_a_dialect_without_a_probe_is_not_probed(monkeypatch):
+    assert setup.probe_dialect(Scenario()).thing == Scenario().fleet.stranger
+    assert setup.probe_dialect(Scenario.model_validate({"target": {"probe": False}})) is None
+    monkeypatch.setitem(DIALECTS, "poor", replace(DIALECTS["atlas"], probe=None))
+    assert setup.probe_dialect(Scenario.model_validate({"target": {"dialect": "poor"}})) is None

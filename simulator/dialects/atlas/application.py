@@ -17,22 +17,23 @@ from simulator.dialects.atlas.documents import (
     software,
     text,
 )
-from simulator.dialects.atlas.topics import TOPICS, Topics, fill
+from simulator.dialects.atlas.topics import TOPICS, AtlasTopics
 from simulator.dialects.base import (
     OfferAnswered,
     Reported,
 )
+from simulator.dialects.topics import fill
 from simulator.model.io import NOTHING, Inbound, Publish, Response, Step, Subscribe
 from simulator.model.state import Document
 from simulator.model.update import Execution, Outcome, Status
 
 
 class AtlasApplication:
-    """What an application says and hears; implements `ServiceDialect`."""
+    """What an application says and hears; implements `ApplicationDialect`."""
 
     __slots__ = ("_example", "_topics")
 
-    def __init__(self, *, topics: Topics = TOPICS, variant: str = "atlas") -> None:
+    def __init__(self, *, topics: AtlasTopics = TOPICS, variant: str = "atlas") -> None:
         self._topics = topics
         self._example = variant == EXAMPLE
 

@@ -15,7 +15,7 @@ from simulator.dialects.atlas.documents import (
     software,
     text,
 )
-from simulator.dialects.atlas.topics import TOPICS, Topics, fill
+from simulator.dialects.atlas.topics import TOPICS, AtlasTopics
 from simulator.dialects.base import (
     Answered,
     CredentialGranted,
@@ -23,6 +23,7 @@ from simulator.dialects.base import (
     InSync,
     UpdateRequested,
 )
+from simulator.dialects.topics import fill
 from simulator.model.io import NOTHING, Inbound, Publish, Response, Step, Subscribe
 from simulator.model.state import Document
 from simulator.model.update import Artifact, Download, Execution, Progress, Status, same_place
@@ -39,7 +40,7 @@ class AtlasDevice:
         self,
         thing: str,
         *,
-        topics: Topics = TOPICS,
+        topics: AtlasTopics = TOPICS,
         variant: str = "atlas",
         credential: bool = False,
         address: str = "",

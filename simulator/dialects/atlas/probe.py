@@ -10,21 +10,22 @@ from simulator.dialects.atlas.documents import (
     refusal,
     text,
 )
-from simulator.dialects.atlas.topics import TOPICS, Topics, fill
+from simulator.dialects.atlas.topics import TOPICS, AtlasTopics
 from simulator.dialects.base import (
     Answered,
 )
+from simulator.dialects.topics import fill
 from simulator.model.io import Message, Publish
 from simulator.model.state import Document
 
 
 class AtlasProbe:
     """What somebody says and hears who asks about one thing, and is no device: conditional updates, `get`, and what a
-    replica must refuse."""
+    replica must refuse; implements `ProbeDialect`."""
 
     __slots__ = ("_topics", "thing")
 
-    def __init__(self, thing: str, *, topics: Topics = TOPICS) -> None:
+    def __init__(self, thing: str, *, topics: AtlasTopics = TOPICS) -> None:
         self.thing, self._topics = thing, topics
 
     @property

@@ -13,7 +13,7 @@ from simulator.dialects.atlas.documents import (
     loaded,
     text,
 )
-from simulator.dialects.atlas.topics import TOPICS, Topics, fill
+from simulator.dialects.atlas.topics import TOPICS, AtlasTopics
 from simulator.dialects.base import (
     CredentialRequest,
     GetRequest,
@@ -21,16 +21,17 @@ from simulator.dialects.base import (
     ReplicaRequest,
     UpdateRequest,
 )
+from simulator.dialects.topics import fill
 from simulator.model.io import Message, Publish, Step, Subscribe
 from simulator.model.state import Document
 
 
 class AtlasReplica:
-    """How a replica hears requests and spells its answers."""
+    """How a replica hears requests and spells its answers; implements `ReplicaDialect`."""
 
     __slots__ = ("_example", "_topics")
 
-    def __init__(self, *, topics: Topics = TOPICS, variant: str = "atlas") -> None:
+    def __init__(self, *, topics: AtlasTopics = TOPICS, variant: str = "atlas") -> None:
         self._topics = topics
         self._example = variant == EXAMPLE
 

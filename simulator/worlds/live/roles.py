@@ -20,9 +20,7 @@ from simulator.broker.null import NullBackend
 from simulator.broker.server import BrokerServer
 from simulator.device.fleet import run_fleet
 from simulator.device.ramp import Shard
-from simulator.dialects.atlas.application import AtlasApplication
-from simulator.dialects.atlas.probe import AtlasProbe
-from simulator.dialects.atlas.replica import AtlasReplica
+from simulator.dialects.base import ProbeDialect
 from simulator.faults.harm import Nemesis
 from simulator.links.asgi import serve
 from simulator.links.base import HttpLink, HttpOptions, MqttLink, MqttOptions, Wires
@@ -52,7 +50,7 @@ _CONNECTING = 64  # at once from one process: a broker's listen backlog is often
 async def broker(part: Part) -> None:
     """The embedded broker."""
     scenario = part.scenario
-    access = Access(setup.run_key(scenario), setup.services(scenario), setup.topic_root(scenario.target))
+    access = Access(setup.run_key(scenario), setup.services(scenario), setup.topics(scenario.target).rights())
     core = Broker(access.login, access.may)
     server = BrokerServer(core)
     port = await server.start(part.config["host"], part.config["port"])
@@ -113,7 +111,7 @@ async def application(part: Part) -> None:
     """Rollouts and their HTTP face."""
     config, scenario = part.config, part.scenario
     link, options = _service_link(part, setup.APPLICATION)
-    dialect = AtlasApplication(topics=setup.topics(scenario.target), variant=scenario.target.dialect)
+    dialect = setup.application_dialect(scenario.target)
     engine = Application(link, dialect, part.record, seed=scenario.seed, epoch=part.epoch)
     part.health.unsent = lambda: engine.unsent
     ready = asyncio.Event()
@@ -123,25 +121,24 @@ async def application(part: Part) -> None:
     async with serve(app, config["host"], config["http_port"]) as port, _running(engine.run(ready)) as work:
         await _first(ready, work)
         part.tell("ready", port=port, broker=broker)
-        if scenario.target.probes:
-            async with _running(_probe(part, options, engine.begun)) as probe:
+        if (asking := setup.probe_dialect(scenario)) is not None:
+            async with _running(_probe(part, asking, options, engine.begun)) as probe:
                 await asyncio.wait([work, probe], return_when=asyncio.FIRST_EXCEPTION)
                 await asyncio.gather(work, probe)
         await work
 
 
-async def _probe(part: Part, options: MqttOptions, begin: asyncio.Event) -> None:
+async def _probe(part: Part, dialect: ProbeDialect, options: MqttOptions, begin: asyncio.Event) -> None:
     """Beside the application, and under its user; it ends by itself."""
     target = part.scenario.target
     options = replace(options, client_id=f"{options.client_id}-probe", clean_start=True, session_expiry_s=0)
-    dialect = AtlasProbe(part.scenario.fleet.stranger, topics=setup.topics(target))
     await Probe(_mqtt(options), dialect, part.record, target, epoch=part.epoch).run(begin)
 
 
 async def null(part: Part) -> None:
     """What answers devices at the least cost, in place of all servers; it offers when the conductor says so."""
     config, scenario = part.config, part.scenario
-    dialect = AtlasReplica(topics=setup.topics(scenario.target), variant=scenario.target.dialect)
+    dialect = setup.replica_dialect(scenario.target)
     content = setup.artifact_bytes(scenario)
     server = NullBackend(dialect, (content, content[::-1] + b"."), part.epoch)
     try:

@@ -40,7 +40,7 @@ def mosquitto_for(scenario: Scenario, options: Options, directory: Path) -> Mosq
         run_key=setup.run_key(scenario),
         things=scenario.fleet.names(),
         services=setup.services(scenario),
-        root=setup.topic_root(scenario.target),
+        rights=setup.topics(scenario.target).rights(),
     )
 
 

@@ -17,7 +17,6 @@ import orjson
 
 from simulator.broker.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
 from simulator.device.ramp import due
-from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.dialects.base import CredentialRequest, GetRequest, UpdateRequest
 from simulator.links.base import Body, MqttOptions, Wires, whole
 from simulator.links.memory import MemoryMqtt
@@ -228,7 +227,7 @@ class Actor:
     ) -> None:
         self.script, self._thing, self._url, self.content = script, thing, url, content
         self._epoch, self._turned = EPOCH + skew_s, turned
-        self._replica = AtlasReplica(topics=setup.topics(scenario.target), variant=scenario.target.dialect)
+        self._replica = setup.replica_dialect(scenario.target)
         self.loop = asyncio.get_running_loop()
         self.over: asyncio.Future[str] = self.loop.create_future()
         self._at = self._packets = 0

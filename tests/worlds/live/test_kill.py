@@ -100,7 +100,7 @@ class Operator:
 
 def test_kill_9_of_the_replica_under_load_loses_nothing_accepted_and_takes_no_version_back(tmp_path):
     async def main():
-        access = Access(setup.run_key(SCENARIO), setup.services(SCENARIO))
+        access = Access(setup.run_key(SCENARIO), setup.services(SCENARIO), setup.topics(SCENARIO.target).rights())
         server = BrokerServer(Broker(access.login, access.may))
         port = await server.start("127.0.0.1", 0)
         replica, operator = Replica(port, tmp_path), Operator(port)
