@@ -1,5 +1,7 @@
 """Who may log in, and what each may say and hear."""
 
+import re
+
 import pytest
 
 from simulator.broker.access import Access, before_thing, thing_password
@@ -78,5 +80,5 @@ def test_a_thing_s_name_may_stand_at_any_level(rights, user, topic, may):
 
 @pytest.mark.parametrize("right", ["state/#", "state/{thing}", "state/{thing}/update", "state/{thing}x/#"])
 def test_a_right_holds_the_thing_and_all_below_it(right):
-    with pytest.raises(ValueError, match="ends in {thing}/#"):
+    with pytest.raises(ValueError, match=re.escape("ends in {thing}/#")):
         before_thing(right)

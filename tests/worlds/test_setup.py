@@ -40,12 +40,12 @@ def test_a_dialect_that_there_is_not_is_the_scenario_s_error():
 
 
 def test_what_a_dialect_cannot_do_is_the_scenario_s_error(monkeypatch):
-    with pytest.raises(ScenarioError, match="target.bind_address: in dialect atlas-example a device does not report"):
+    with pytest.raises(ScenarioError, match=r"target.bind_address: in dialect atlas-example a device does not report"):
         setup.dialect_of(Target(dialect="atlas-example", bind_address=True))
     poor = replace(DIALECTS["atlas"], can=Capabilities(credentials=False))
     monkeypatch.setitem(DIALECTS, "poor", poor)
     setup.dialect_of(Target(dialect="poor"))
-    with pytest.raises(ScenarioError, match="target.access: dialect poor has no credentials"):
+    with pytest.raises(ScenarioError, match=r"target.access: dialect poor has no credentials"):
         setup.dialect_of(Target(dialect="poor", access="credential"))
 
 

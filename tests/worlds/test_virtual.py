@@ -10,7 +10,7 @@ from simulator.model.scenario import parse_scenario
 from simulator.storage.core import Storage
 from simulator.worlds.reproduce.replay import trace_of
 from tests.worlds.running import fleetsim, latest
-from tests.worlds.virtually import judged, run, scenario
+from tests.worlds.virtually import judged, own_topics, run, scenario
 
 NINE_STEPS = [
     ("device", Kind.CONNECT, "new"),
@@ -57,6 +57,13 @@ def test_other_ways_to_speak_converge(target):
     served = trace.kind(Kind.SERVED)
     assert set(served.texts("thing")) == {f"device-{i}" for i in range(8)}
     assert (len(trace.kind(Kind.CREDENTIAL)) > 0) == ("access" in target)
+
+
+@pytest.mark.parametrize("before", ["{thing}", "fleet/{thing}", "fleet/v1/{thing}", "a/b/c/{thing}"])
+def test_a_thing_s_name_may_stand_at_any_level_of_its_topics(before):
+    trace, findings = judged(scenario(devices=4, target={"topics": own_topics(before)}))
+    assert findings == {}
+    assert len(trace.kind(Kind.CONFIRM)) == 4
 
 
 class Elsewhere(Storage):

@@ -3,6 +3,7 @@
 import yaml
 
 from simulator.checks.judge import judge
+from simulator.dialects.atlas.topics import AtlasTopics
 from simulator.model.scenario import parse_scenario
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, in_order
@@ -19,6 +20,11 @@ def scenario(devices=10, profile="perfect", ramp="10/s", **blocks):
     }
     made["rollout"] = {"size": "4KiB", **blocks.get("rollout", {})}
     return parse_scenario(yaml.safe_dump(made))
+
+
+def own_topics(before):
+    """`target.topics` in which all begin so, such as `fleet/{thing}`."""
+    return {name: f"{before}/{name}" for name in AtlasTopics.names()}
 
 
 def run(made, **parts):

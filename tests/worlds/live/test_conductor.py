@@ -13,6 +13,7 @@ import pytest
 
 from simulator.model.events import Kind
 from tests.worlds.running import ROOT, alive, children, fleetsim, latest, scenario, start, wait_for
+from tests.worlds.virtually import own_topics
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +92,10 @@ def test_mosquitto_and_the_library_link_carry_a_whole_rollout(tmp_path):
         {"dialect": "atlas-example"},
         {"access": "credential"},
         {"bind_address": True},
-        {
-            "topics": {name: f"fleet/{{thing}}/{name}" for name in ("update", "delta", "accepted", "rejected")}
-            | {n: f"fleet/{{thing}}/{n}" for n in ("get", "get_accepted", "get_rejected")}
-            | {n: f"fleet/{{thing}}/{n}" for n in ("credentials", "credentials_accepted", "credentials_rejected")}
-        },
+        *({"topics": own_topics(template)} for template in ("fleet/{thing}", "fleet/v1/{thing}")),
+        {"topics": own_topics("a/b/c/{thing}"), "broker": "mosquitto"},
     ],
-    ids=["atlas-example", "credential", "bound to the address", "topics"],
+    ids=["atlas-example", "credential", "bound to the address", "topics", "deep topics", "deep topics, mosquitto"],
 )
 def test_other_ways_to_speak(tmp_path, target):
     file = scenario(tmp_path, target=target, fleet={"devices": 8})
