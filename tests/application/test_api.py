@@ -7,16 +7,10 @@ import inspect
 import orjson
 import pytest
 
-from simulator.application.api import (
-    ArtifactFacts,
-    LocalRollouts,
-    NoSuch,
-    RemoteRollouts,
-    RolloutRequest,
-    Rollouts,
-    TargetFacts,
-    app,
-)
+from simulator.application.api import app
+from simulator.application.local import LocalRollouts
+from simulator.application.port import ArtifactFacts, NoSuch, RolloutRequest, Rollouts, TargetFacts
+from simulator.application.remote import RemoteRollouts
 from simulator.application.rollout import WrongState
 from simulator.links.asgi import serve
 from simulator.links.base import HttpOptions

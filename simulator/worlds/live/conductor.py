@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from simulator.application.api import ArtifactFacts, NoSuch, RemoteRollouts, RolloutState
+from simulator.application.port import ArtifactFacts, NoSuch, RolloutState
+from simulator.application.remote import RemoteRollouts
 from simulator.application.rollout import WrongState
 from simulator.device.ramp import length
 from simulator.faults.packages import rules_of

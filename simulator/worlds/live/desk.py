@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
 from simulator.application.operator import carry_out
+from simulator.application.port import ArtifactFacts, RolloutRequest, TargetFacts
+from simulator.application.remote import RemoteRollouts
 from simulator.model.scenario import Deed, Scenario
 from simulator.worlds import setup
 from simulator.worlds.live.processes import Child

@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from simulator.application.api import ArtifactFacts, RemoteRollouts, RolloutRequest, TargetFacts
+from simulator.application.port import ArtifactFacts, RolloutRequest, TargetFacts
+from simulator.application.remote import RemoteRollouts
 from simulator.model.scenario import Scenario
 from simulator.worlds import setup
 from simulator.worlds.live.processes import Child, RemoteChild

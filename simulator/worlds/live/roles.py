@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from simulator.application import api as rollouts_api
 from simulator.application.engine import Application
+from simulator.application.local import LocalRollouts
 from simulator.application.probe import Probe
 from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
@@ -115,7 +116,7 @@ async def application(part: Part) -> None:
     engine = Application(link, dialect, part.record, seed=scenario.seed, epoch=part.epoch)
     part.health.unsent = lambda: engine.unsent
     ready = asyncio.Event()
-    app = rollouts_api.app(rollouts_api.LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
+    app = rollouts_api.app(LocalRollouts(engine, prefix=f"{config['run']}."), token=config["token"])
     await _reach(link, options)
     broker = "" if scenario.target.own_broker else await _version(options)
     async with serve(app, config["host"], config["http_port"]) as port, _running(engine.run(ready)) as work:
