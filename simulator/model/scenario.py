@@ -379,7 +379,8 @@ class Target(Part):
     dialect: str = Field("atlas", description="what is said on the wire: atlas, or its variant atlas-example")
     topics: dict[str, str] = Field(default_factory=dict, description="topic templates with {thing}, by name")
     broker: str = Field("embedded", description="embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL")
-    database: str = Field("sqlite", description="sqlite, sqlite:PATH")
+    database: str = Field("sqlite", description="sqlite, sqlite:PATH, memory (which ends with its process)")
+    storage: str = Field("embedded", description="where the new software is put: embedded")
     access: Literal["presigned", "credential"] = "presigned"
     url_ttl: Duration = 3600.0
     connects_per_second: int | None = Field(

@@ -55,7 +55,7 @@ class Decision(Struct, frozen=True):
     notes: tuple[Note, ...]
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that changes nothing."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -64,7 +64,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DocumentLimits:
     """Bounds of a document and a token, in bytes and levels."""
 
     document_max: int = 8192
@@ -73,18 +73,20 @@ class Limits:
 
 
 class Replica:
-    """All things' documents. `mint(url, thing, address, now)` gives a delta's `download` member, `grant(url, thing, now)` a
-    credential and its end."""
+    """All things' documents. `download(url, thing, address, now)` gives a delta's `download` member for the artifact at this
+    URL, `credential(url, thing, now)` an Authorization header's value and its end (Unix seconds); each None where the thing
+    gets none."""
 
     def __init__(
         self,
         dialect: ReplicaDialect,
         *,
-        mint: Callable[[str, str, Any, float], Document | None],
-        grant: Callable[[str, str, float], tuple[str, float] | None],
-        limits: Limits = Limits(),
+        download: Callable[[str, str, Any, float], Document | None],
+        credential: Callable[[str, str, float], tuple[str, float] | None],
+        limits: DocumentLimits = DocumentLimits(),
     ) -> None:
-        self._dialect, self._mint, self._grant, self._limits = dialect, mint, grant, limits
+        self._dialect, self._limits = dialect, limits
+        self._grant_download, self._grant_credential = download, credential
         self.rows: dict[str, Row] = {}
 
     def decide(self, request: ReplicaRequest, now: float) -> Decision:
@@ -98,8 +100,8 @@ class Replica:
                 return self._credential(request, now)
             if isinstance(request, Completion):
                 return self._complete(request, now)
-            raise Refused(400, "not a JSON object")
-        except Refused as no:
+            raise RequestRefused(400, "not a JSON object")
+        except RequestRefused as no:
             return self.refuse(request, no.code, no.message, now)
 
     def refuse(self, request: ReplicaRequest, code: int, message: str, now: float) -> Decision:
@@ -136,12 +138,12 @@ class Replica:
                 delta, told = self._delta(row, now) if said[2] == _DESIRED else ((), ())
                 return Decision(None, (self._dialect.accepted(request, said[1], now), *delta), told)
         if request.version is not None and request.version != row.version:
-            raise Refused(409, "version conflict")
+            raise RequestRefused(409, "version conflict")
         state: Document = request.state
         desired, reported = _section(row.desired, state, "desired"), _section(row.reported, state, "reported")
         size = len(orjson.dumps(desired)) + len(orjson.dumps(reported))
         if size > self._limits.document_max:
-            raise Refused(413, f"the document exceeds {self._limits.document_max} bytes")
+            raise RequestRefused(413, f"the document exceeds {self._limits.document_max} bytes")
         tokens = _remembering(row.tokens, (token, row.version + 1, _kind(request))) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
         if not request.job and _software(desired) != _software(row.desired):
@@ -150,25 +152,25 @@ class Replica:
         return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now, size)
 
     def _checked(self, request: UpdateRequest) -> str:
-        """The client token, if there is one. Raises Refused for a request that is not well-formed."""
+        """The client token, if there is one. Raises RequestRefused for a request that is not well-formed."""
         token, state = request.token, request.state
         if token is not None and not isinstance(token, str):
-            raise Refused(400, "clientToken is not a string")
+            raise RequestRefused(400, "clientToken is not a string")
         if token and len(token.encode()) > self._limits.token_max:
-            raise Refused(400, f"clientToken is longer than {self._limits.token_max} bytes")
+            raise RequestRefused(400, f"clientToken is longer than {self._limits.token_max} bytes")
         if not isinstance(state, dict):
-            raise Refused(400, "missing required node: state" if state is None else "state is not an object")
+            raise RequestRefused(400, "missing required node: state" if state is None else "state is not an object")
         if unknown := state.keys() - {"desired", "reported"}:
-            raise Refused(400, f"unknown section: {min(unknown)}")
+            raise RequestRefused(400, f"unknown section: {min(unknown)}")
         for name, section in state.items():
             if section is not None and not isinstance(section, dict):
-                raise Refused(400, f"{name} is not an object")
+                raise RequestRefused(400, f"{name} is not an object")
             if section and deeper(section, self._limits.depth_max):
-                raise Refused(400, f"more than {self._limits.depth_max} levels")
+                raise RequestRefused(400, f"more than {self._limits.depth_max} levels")
             if null_in_array(section):
-                raise Refused(400, "null in an array")
+                raise RequestRefused(400, "null in an array")
         if request.version is not None and (not isinstance(request.version, int) or isinstance(request.version, bool)):
-            raise Refused(400, "version is not a number")
+            raise RequestRefused(400, "version is not a number")
         return token or ""
 
     def _committing(
@@ -212,7 +214,7 @@ class Replica:
 
     def _download(self, row: Row, different: Document, now: float) -> Document | None:
         url = _software(different).get("softwareURL")
-        return self._mint(url, row.thing, row.reported.get("address"), now) if isinstance(url, str) else None
+        return self._grant_download(url, row.thing, row.reported.get("address"), now) if isinstance(url, str) else None
 
     def _complete(self, request: Completion, now: float) -> Decision:
         """`atlas-example`: SUCCESS of the current job means that what is desired now runs."""
@@ -230,7 +232,7 @@ class Replica:
     def _get(self, request: GetRequest, now: float) -> Decision:
         row = self.rows.get(request.thing)
         if row is None:
-            raise Refused(404, "no such thing")
+            raise RequestRefused(404, "no such thing")
         different = self._different(row)
         state = {"desired": row.desired, "reported": row.reported, "delta": different}
         download = self._download(row, different, now)
@@ -241,10 +243,10 @@ class Replica:
         row = self.rows.get(request.thing)
         url = _software(row.desired).get("softwareURL") if row else None
         if row is None or not url or row.job != request.job:
-            raise Refused(404, "no such job for this thing")
-        granted = self._grant(url, request.thing, now)
+            raise RequestRefused(404, "no such job for this thing")
+        granted = self._grant_credential(url, request.thing, now)
         if granted is None:
-            raise Refused(404, "no such artifact")
+            raise RequestRefused(404, "no such artifact")
         note = Note(Kind.CREDENTIAL, request.thing, {"status": "granted", "job": request.job})
         return Decision(None, (self._dialect.credential(request, *granted),), (note,))
 

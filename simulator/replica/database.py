@@ -1,13 +1,23 @@
-"""The Database port: SQLite with group commit for the live world, memory with drawn latency for the virtual one."""
+"""Where a replica keeps its documents: the port of databases, the two that there are, and both by name.
+
+A replica writes before it answers: what `commit` has returned from is there after a kill at any moment. A replica that
+starts loads all rows at once and answers from memory afterwards, so a database is asked for nothing but these two things.
+SQLite writes everything that gathered while the last commit ran as one transaction. Memory takes a drawn time for each commit, and is
+what virtual time uses: there no real disk may be waited for.
+
+A scenario's `target.database` names one: the part before the first colon is looked up in DATABASES, the rest tells where
+it is. A new database is a class that implements `Database`, and an entry in DATABASES.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import difflib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -24,7 +34,7 @@ _TABLE = (
 class Database(Protocol):
     """Keeps rows. What `commit` has returned from survives a kill at any moment."""
 
-    def load(self) -> Iterable[Row]:
+    async def load(self) -> Sequence[Row]:
         """All rows, once, at the start."""
 
     async def commit(self, rows: Sequence[Row]) -> None:
@@ -41,7 +51,7 @@ class MemoryDatabase:
         self._delay = delay
         self.rows: dict[str, Row] = {}
 
-    def load(self) -> Iterable[Row]:
+    async def load(self) -> Sequence[Row]:
         """All committed rows."""
         return list(self.rows.values())
 
@@ -69,12 +79,17 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise ScenarioError(f"target.database: {path}: {error}") from None
 
-    def load(self) -> Iterable[Row]:
+    async def load(self) -> Sequence[Row]:
         """All committed rows."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+
+    def _read(self) -> list[Row]:
+        rows: list[Row] = []
         for thing, version, body in self._connection.execute("SELECT thing, version, body FROM replica"):
             desired, reported, job, tokens = orjson.loads(body)
             known = tuple((token, at, _kind(*more)) for token, at, *more in tokens)
-            yield Row(thing, version, desired, reported, job, known)
+            rows.append(Row(thing, version, desired, reported, job, known))
+        return rows
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Keep the rows: one transaction, on the disk when this returns."""
@@ -99,6 +114,72 @@ class SqliteDatabase:
         self._connection.close()
 
 
-def _kind(said: str | bool = False) -> str:
-    """What a token was of; once there were but pairs, then only whether it asked for a change of what is desired."""
-    return said if isinstance(said, str) else "desired" if said else "reported"
+def _kind(kept: str | bool = False) -> str:
+    """What a token was of. Files of older versions hold nothing here, or whether it asked for a change of what is desired."""
+    return kept if isinstance(kept, str) else "desired" if kept else "reported"
+
+
+# ---- by name
+
+
+class DatabaseKind(NamedTuple):
+    """How databases of one scheme are opened: `open(where, delay)`, where `delay()` draws the seconds that a commit takes
+    in virtual time."""
+
+    open: Callable[[str, Callable[[], float]], Database]
+    usage: str
+    """How a scenario spells its names, for people."""
+    file: str | None = None
+    """Of a scheme whose `where` is a path: the file's name in a run's own directory, where the scenario tells no path."""
+    virtual: bool = False
+    """Whether it can take part in virtual time, where nothing real may be waited for."""
+
+
+DATABASES: dict[str, DatabaseKind] = {
+    "sqlite": DatabaseKind(
+        lambda where, delay: SqliteDatabase(Path(where)), "sqlite, sqlite:PATH", file="replica.sqlite"
+    ),
+    "memory": DatabaseKind(lambda where, delay: MemoryDatabase(delay), "memory", virtual=True),
+}
+"""Scheme -> how its databases are opened."""
+
+
+class DatabaseName(NamedTuple):
+    """A database as a scenario names it: SCHEME, or SCHEME:WHERE."""
+
+    scheme: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.where}" if self.where else self.scheme
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds it; None where it is none of this machine's files."""
+        return Path(self.where) if DATABASES[self.scheme].file is not None and self.where else None
+
+    def within(self, directory: Path) -> DatabaseName:
+        """The same, with its file in this directory if it needs one and its name tells no path."""
+        file = DATABASES[self.scheme].file
+        return self if self.where or file is None else DatabaseName(self.scheme, str(directory / file))
+
+    def open(self, delay: Callable[[], float] = lambda: 0.0) -> Database:
+        """Open it; a commit takes `delay()` seconds if it is simulated. Raises ScenarioError where it cannot be opened."""
+        return DATABASES[self.scheme].open(self.where, delay)
+
+
+def named(text: str) -> DatabaseName:
+    """The database that a scenario's `target.database` names. Raises ScenarioError where there is none of that name."""
+    scheme, colon, where = text.partition(":")
+    kind = DATABASES.get(scheme)
+    if kind is None or bool(colon) != bool(where):
+        usages = ", ".join(kind.usage for kind in DATABASES.values())
+        near = difflib.get_close_matches(scheme, DATABASES, 1)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != scheme else ""
+        raise ScenarioError(f"target.database: {text!r} is none of {usages}{hint}")
+    return DatabaseName(scheme, where)
+
+
+def in_virtual_time(name: DatabaseName) -> DatabaseName:
+    """The database that stands for this one in virtual time: itself if it can, else memory."""
+    return name if DATABASES[name.scheme].virtual else DatabaseName("memory")

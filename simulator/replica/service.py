@@ -42,10 +42,15 @@ class BackendService:
         self._idle: asyncio.Future[None] | None = None  # what the committer waits for
         self._refused = link.refused  # messages, as of the last look
         self._look_at: asyncio.TimerHandle | None = None  # while deltas may have no PUBACK
-        replica.rows.update((row.thing, row) for row in database.load())
+        self._resumes = False  # it started over rows, whose deltas may never have been published
+
+    async def load(self) -> None:
+        """Fill the replica with what the database holds, before it runs."""
+        replica = self._replica
+        replica.rows.update((row.thing, row) for row in await self._database.load())
         self._resumes = bool(replica.rows)
         for note in replica.loaded():
-            record(note.kind, note.thing, **note.columns)
+            self._record(note.kind, note.thing, **note.columns)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed. Raises PartDied when the database fails."""

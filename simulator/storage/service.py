@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from simulator.model.events import Kind
 from simulator.model.io import Request, Response
-from simulator.storage.core import Storage
+from simulator.storage.store import Serve
 from simulator.trace.recorder import Record
 
 
-def recording(storage: Storage, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:
-    """`storage.serve` for a request from an address, with every answer recorded; `wall()` gives Unix seconds."""
+def recording(answer: Serve, record: Record, wall: Callable[[], float]) -> Callable[[Request, str], Response]:
+    """Answers a request from an address as `answer` does, and records every answer; `wall()` gives Unix seconds."""
 
     def serve(request: Request, address: str = "") -> Response:
-        response, served = storage.serve(request, wall(), address)
+        response, served = answer(request, wall(), address)
         record(
             Kind.SERVED,
             served.thing,

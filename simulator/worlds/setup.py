@@ -17,10 +17,9 @@ from simulator.links.base import MqttOptions
 from simulator.model import marker
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Profile, Scenario, Target
-from simulator.replica.core import Limits, Replica
-from simulator.storage.core import Storage
+from simulator.replica.core import DocumentLimits, Replica
 from simulator.storage.grant import Grants
-from simulator.storage.shelf import Catalogue
+from simulator.storage.store import ArtifactStore
 
 BACKEND, APPLICATION, OPERATOR = "fleetsim-backend", "fleetsim-application", "fleetsim-operator"
 
@@ -85,18 +84,18 @@ def storage_key(scenario: Scenario) -> bytes:
 
 
 def replica_of(
-    target: Target, storage: Storage | Catalogue, make: Callable[..., Replica] = Replica
+    target: Target, store: ArtifactStore, make: Callable[..., Replica] = Replica
 ) -> tuple[ReplicaDialect, Replica]:
-    """The replica's side of the dialect and its core, which grants downloads from this storage."""
+    """The replica's side of the dialect and its core, which grants downloads from this store."""
     grants = Grants(
-        storage,
+        store,
         ttl_s=target.url_ttl,
         credential=target.access == "credential",
         bind_address=target.bind_address,
     )
     dialect = replica_dialect(target)
-    limits = Limits(target.document_max, target.depth_max, target.token_max)
-    return dialect, make(dialect, mint=grants.mint, grant=grants.grant, limits=limits)
+    limits = DocumentLimits(target.document_max, target.depth_max, target.token_max)
+    return dialect, make(dialect, download=grants.download, credential=grants.credential, limits=limits)
 
 
 def artifact_bytes(scenario: Scenario) -> bytes:

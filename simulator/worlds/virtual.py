@@ -25,20 +25,24 @@ from simulator.links.base import MqttLink, MqttOptions, Wires
 from simulator.links.clock import VirtualLoop, run_virtual
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
 from simulator.model.dice import draw
-from simulator.model.errors import LinkError
+from simulator.model.errors import LinkError, NotSimulated
 from simulator.model.events import Kind
 from simulator.model.io import Request, Response
 from simulator.model.scenario import Deed, Profile, Scenario
 from simulator.model.update import State
+from simulator.replica import database as databases
 from simulator.replica.core import Replica
-from simulator.replica.database import MemoryDatabase
+from simulator.replica.database import Database
 from simulator.replica.service import BackendService
+from simulator.storage import store as stores
 from simulator.storage.core import Storage
 from simulator.storage.service import recording
+from simulator.storage.store import ArtifactStore, Serve
 from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.worlds import setup
 from simulator.worlds.stages import Outcome, conduct
 
+_STORAGE = "http://storage.test"
 EPOCH = 1_700_000_000.0  # Unix time at the virtual clock's zero
 
 
@@ -47,8 +51,8 @@ class Parts:
     """The parties of a virtual run; tests replace one to plant a bug in it."""
 
     broker: Callable[..., Broker] = Broker
-    storage: Callable[..., Storage] = Storage
-    database: Callable[..., MemoryDatabase] = MemoryDatabase
+    storage: Callable[..., Storage] | None = None  # else the one that the scenario names
+    database: Callable[[Callable[[], float]], Database] | None = None  # else the one that the scenario names
     replica: Callable[..., Replica] = Replica
     rollout: Callable[..., Rollout] = Rollout
     application: Callable[..., Application] = Application
@@ -76,6 +80,20 @@ def run(scenario: Scenario, sink: Sink, parts: Parts | None = None, *, until_s: 
             recorder.flush()
 
 
+def _store(scenario: Scenario, parts: Parts) -> ArtifactStore:
+    place = stores.Place(_STORAGE, setup.storage_key(scenario))
+    if parts.storage is not None:
+        return stores.InProcessStore(parts.storage(place.base, place.key))
+    return stores.kind_of(scenario.target.storage).open(place)
+
+
+def _serving(store: ArtifactStore) -> Serve:
+    """How it answers downloads. Raises NotSimulated for one that leaves them to others."""
+    if store.serve is None:
+        raise NotSimulated("a storage whose downloads somebody else answers, in virtual time")
+    return store.serve
+
+
 class _World:
     def __init__(self, scenario: Scenario, record: Record, parts: Parts) -> None:
         self._scenario, self._record, self._parts = scenario, record, parts
@@ -87,12 +105,13 @@ class _World:
         self._services = setup.services(scenario)
         access = Access(self._key, self._services, setup.topics(scenario.target).rights())
         self._fabric = MemoryBroker(parts.broker(access.login, access.may))
-        self._storage = parts.storage("http://storage.test", setup.storage_key(scenario))
-        self._serve = recording(self._storage, record, lambda: self._loop.time() + EPOCH)
+        self._store = _store(scenario, parts)
+        self._serve = recording(_serving(self._store), record, lambda: self._loop.time() + EPOCH)
         self._http = MemoryHttp(lambda request: self._ask(request, ""))
         commits = iter(range(1 << 62))
         delay, seed = scenario.target.commit_latency, scenario.seed
-        self._database = parts.database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
+        database = parts.database or databases.in_virtual_time(databases.named(scenario.target.database)).open
+        self._database = database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
         self._replica: asyncio.Task[None] | None = None
         self._stored = True  # the storage is up
         self._rollouts: list[Rollout] = []
@@ -127,8 +146,9 @@ class _World:
     async def _start_replica(self) -> None:
         """A replica over what the database holds."""
         link, ready = self._service(setup.BACKEND), asyncio.Event()
-        dialect, replica = setup.replica_of(self._scenario.target, self._storage, self._parts.replica)
+        dialect, replica = setup.replica_of(self._scenario.target, self._store, self._parts.replica)
         service = BackendService(link, dialect, replica, self._database, self._record, EPOCH)
+        await service.load()
         self._replica = self._keep(service.run(ready), "replica")
         self._replica.add_done_callback(lambda task: link.abort())
         await ready.wait()
@@ -166,7 +186,7 @@ class _World:
         if one.operator().after:
             await asyncio.sleep(one.operator().after)
         spec, content = one.rollout, setup.artifact_bytes(one)
-        artifact = self._storage.put(self._scenario.rollout.name, spec.version, content)
+        artifact = await self._store.put(self._scenario.rollout.name, spec.version, content)
         rollout = self._parts.rollout(spec, artifact, setup.targets(one), begin_at=self._loop.time())
         self._rollouts.append(rollout)
 

@@ -15,7 +15,7 @@ from simulator.links.memory import MemoryBroker, MemoryMqtt
 from simulator.model.io import Message
 from simulator.model.scenario import Target
 from simulator.model.state import deeper
-from simulator.replica.core import Limits, Replica
+from simulator.replica.core import DocumentLimits, Replica
 
 CASES = [
     "update", "again", "too large", "too deep", "long token", "null in an array", "no object", "get", "at the limits",
@@ -34,8 +34,8 @@ class Scene:
         self.delay, self.gone_s = delay, 0
         self.fabric, self.events, self.kept = MemoryBroker(Broker()), [], []
         self.dialect = AtlasReplica()
-        limits = Limits(target.document_max, target.depth_max, target.token_max)
-        self.core = Replica(self.dialect, mint=lambda *_: None, grant=lambda *_: None, limits=limits)
+        limits = DocumentLimits(target.document_max, target.depth_max, target.token_max)
+        self.core = Replica(self.dialect, download=lambda *_: None, credential=lambda *_: None, limits=limits)
         self.link = MemoryMqtt(self.fabric, MqttOptions("m", 0, "replica"))
         link = MemoryMqtt(self.fabric, MqttOptions("m", 0, "probe"))
         self.probe = Probe(link, AtlasProbe("p"), self.record, target)

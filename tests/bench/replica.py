@@ -20,7 +20,7 @@ THINGS, UPDATES, BATCH = 5_000, 100_000, 2_000
 
 async def main() -> None:
     dialect = AtlasReplica()
-    replica = Replica(dialect, mint=lambda *_: None, grant=lambda url, thing, now: None)
+    replica = Replica(dialect, download=lambda *_: None, credential=lambda url, thing, now: None)
     messages = [
         Message(
             f"state/device-{i % THINGS}/update",
@@ -45,7 +45,7 @@ async def main() -> None:
             await database.commit([d.row for d in decisions if d.row is not None])
             sent += sum(len(output.payload) for d in decisions for output in d.outputs)
         wall, used = time.perf_counter() - began, time.process_time() - cpu
-        kept = len(list(database.load()))
+        kept = len(await database.load())
         database.close()
     assert kept == THINGS
     print(f"{UPDATES:,} updates, {BATCH:,} a commit, {sent:,} bytes out")

@@ -28,12 +28,12 @@ async def kept(make: Make, batch: Sequence[Row]) -> list[Row]:
     database = make()
     await database.commit(batch)
     database.close()
-    return held(make)
+    return await held(make)
 
 
-def held(make: Make) -> list[Row]:
+async def held(make: Make) -> list[Row]:
     database = make()
-    rows = sorted(database.load(), key=lambda row: row.thing)
+    rows = sorted(await database.load(), key=lambda row: row.thing)
     database.close()
     return rows
 
@@ -41,7 +41,7 @@ def held(make: Make) -> list[Row]:
 @check
 async def a_new_database_is_empty_and_closes_twice(make: Make) -> None:
     database = make()
-    assert list(database.load()) == []
+    assert list(await database.load()) == []
     database.close()
     database.close()
 
@@ -72,7 +72,7 @@ async def commits_that_overlap_are_kept_in_their_order(make: Make) -> None:
     database = make()
     await asyncio.gather(*(database.commit([row(version)]) for version in range(1, 21)))
     database.close()
-    assert held(make) == [row(20)]
+    assert await held(make) == [row(20)]
 
 
 @check
@@ -83,7 +83,7 @@ async def a_commit_given_up_is_whole_or_not_there(make: Make) -> None:
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
     database.close()
-    assert len(held(make)) in (0, 200)
+    assert len(await held(make)) in (0, 200)
 
 
 @check
@@ -97,4 +97,4 @@ async def others_run_while_a_commit_does(make: Make) -> None:
     assert turns > 5
     await committing
     database.close()
-    assert len(held(make)) == 20_000
+    assert len(await held(make)) == 20_000

@@ -22,7 +22,7 @@ from simulator.dialects.base import (
 )
 from simulator.model.io import NOTHING, Message, Publish, Response, Subscribe
 from simulator.model.update import Artifact, Download, Execution, Outcome, Progress, State, Status
-from simulator.replica.core import Limits, Replica
+from simulator.replica.core import DocumentLimits, Replica
 
 NOW = 1_700_000_000.0
 OLD = Progress("1.0.0", "https://x/app-1.0.0.bin", token="r1")
@@ -39,10 +39,13 @@ class Pair:
         self.minted = 0
         self.dialect = AtlasReplica(topics=topics, variant=variant)
         self.replica = Replica(
-            self.dialect, mint=None if foreign else self.mint, grant=self.grant, limits=Limits(document_max=400)
+            self.dialect,
+            download=None if foreign else self.mint,
+            credential=self.grant,
+            limits=DocumentLimits(document_max=400),
         )
         if foreign:
-            self.replica._mint = lambda url, thing, address, now: None
+            self.replica._grant_download = lambda url, thing, address, now: None
         self.device = AtlasDevice(thing, topics=topics, variant=variant, credential=credential)
         self.application = AtlasApplication(topics=topics, variant=variant)
         self.credential = credential

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.model.events import Kind
-from simulator.replica.core import Decision, Limits, Replica
+from simulator.replica.core import Decision, DocumentLimits, Replica
 from simulator.replica.database import MemoryDatabase
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import scenario
@@ -99,15 +99,17 @@ def test_s5_a_replica_that_takes_back_what_it_accepted(bug, things):
     passes(made)
 
 
-def thrifty(dialect, mint, **more):
+def thrifty(dialect, download, **more):
     """A replica that mints a thing's URL but once."""
     minted = {}
-    return Replica(dialect, mint=lambda url, thing, *to: minted.setdefault(thing, mint(url, thing, *to)), **more)
+    return Replica(
+        dialect, download=lambda url, thing, *to: minted.setdefault(thing, download(url, thing, *to)), **more
+    )
 
 
-def hurried(dialect, mint, **more):
+def hurried(dialect, download, **more):
     """A replica whose URLs are good for two seconds."""
-    return Replica(dialect, mint=lambda url, thing, address, now: mint(url, thing, address, now - 8), **more)
+    return Replica(dialect, download=lambda url, thing, address, now: download(url, thing, address, now - 8), **more)
 
 
 class Taciturn(Replica):
@@ -128,9 +130,9 @@ def test_l6_a_replica_without_fresh_urls(bug):
     passes(made)
 
 
-def borrowed(dialect, mint, **more):
+def borrowed(dialect, download, **more):
     """A replica that signs every URL in the name of device-0."""
-    return Replica(dialect, mint=lambda url, thing, *to: mint(url, "device-0", *to), **more)
+    return Replica(dialect, download=lambda url, thing, *to: download(url, "device-0", *to), **more)
 
 
 def test_s23_a_backend_that_gives_one_devices_url_to_another():
@@ -264,7 +266,7 @@ class Greedy(Replica):
     def _update(self, request, now):
         if request.thing == "device-1":
             request = replace(request, state={**request.state, "desired": {"blob": "x" * 9000}})
-            self._limits, held = Limits(document_max=1 << 20), self._limits
+            self._limits, held = DocumentLimits(document_max=1 << 20), self._limits
             try:
                 return super()._update(request, now)
             finally:

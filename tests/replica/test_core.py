@@ -5,7 +5,7 @@ import pytest
 
 from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.model.io import Message
-from simulator.replica.core import Limits, Replica
+from simulator.replica.core import DocumentLimits, Replica
 
 DIALECT = AtlasReplica()
 
@@ -13,7 +13,9 @@ DIALECT = AtlasReplica()
 def make(dialect=DIALECT):
     leave = {"url": "signed", "size": 1}
     return Replica(
-        dialect, mint=lambda url, thing, address, now: leave, grant=lambda url, thing, now: ("Bearer x", now + 60)
+        dialect,
+        download=lambda url, thing, address, now: leave,
+        credential=lambda url, thing, now: ("Bearer x", now + 60),
     )
 
 
@@ -162,7 +164,7 @@ def test_a_version_that_is_the_current_one_is_no_conflict():
 
 
 def test_limits_are_settings_and_what_just_fits_is_accepted():
-    replica = Replica(DIALECT, mint=lambda *_: None, grant=lambda *_: None, limits=Limits(40, 2, 3))
+    replica = Replica(DIALECT, download=lambda *_: None, credential=lambda *_: None, limits=DocumentLimits(40, 2, 3))
     fits = {"a": {"b": "x" * 24}}  # 38 bytes, and 2 of the empty section
     assert say(replica, "state/d/update", {"state": {"reported": fits}, "clientToken": "abc"})[0][1]["version"] == 1
     for body, code in (

@@ -109,7 +109,7 @@ def served(main, make=HeldDatabase, storage=None, credential=False, events=None)
         link, database = ScriptedLink(), make()
         grants = Grants(storage or Storage("http://s", b"k"), ttl_s=60, credential=credential)
         dialect = AtlasReplica()
-        replica = Replica(dialect, mint=grants.mint, grant=grants.grant)
+        replica = Replica(dialect, download=grants.download, credential=grants.credential)
         recorder = Recorder(lambda: 0, lambda batch: None)
 
         def note(kind, thing="", **columns):
@@ -118,6 +118,7 @@ def served(main, make=HeldDatabase, storage=None, credential=False, events=None)
                 events.append((loop.time(), kind, columns.get("status")))
 
         service = BackendService(link, dialect, replica, database, note, 1000.0)
+        await service.load()
         ready = asyncio.Event()
         running = asyncio.ensure_future(service.run(ready))
         await ready.wait()
@@ -284,7 +285,7 @@ def test_a_connection_lost_during_the_commit_leaves_the_request_unacknowledged_a
 def test_a_database_that_fails_ends_the_service_with_its_reason_and_nothing_is_accepted():
     async def main(loop):
         link, dialect = ScriptedLink(), AtlasReplica()
-        replica = Replica(dialect, mint=lambda *_: None, grant=lambda *_: None)
+        replica = Replica(dialect, download=lambda *_: None, credential=lambda *_: None)
         service = BackendService(
             link, dialect, replica, FullDatabase(), Recorder(lambda: 0, lambda batch: None).record, 0.0
         )

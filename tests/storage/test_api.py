@@ -52,7 +52,7 @@ async def backend():
     face = storage_face(
         keep=keep,
         storage=made.storage,
-        serve=recording(made.storage, record, lambda: made.clock),
+        serve=recording(made.storage.serve, record, lambda: made.clock),
         now=lambda: made.clock,
         token=TOKEN,
         max_artifact_bytes=BOUND,

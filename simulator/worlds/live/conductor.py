@@ -24,7 +24,6 @@ from simulator.links.loop import run_live
 from simulator.links.urls import local, parts_of
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KILLED, Kind
-from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.model.update import State
 from simulator.trace.recorder import Record, Recorder, StreamFile
@@ -221,19 +220,14 @@ class _World:
         over.set()
 
     async def _upload(self, http: LeanHttp, scenario: Scenario) -> ArtifactFacts:
-        token = self._options.token
         version = scenario.rollout.version
         if scenario.target.artifact_url is not None:
             return ArtifactFacts(
                 version=version, url=scenario.target.artifact_url, sha256=scenario.target.artifact_sha256
             )
-        content = setup.artifact_bytes(scenario)
-        url = f"{self._stack.storage_url}/artifacts/{self._scenario.rollout.name}/{version}"
-        response = await http.request(Request("PUT", url, (("authorization", f"Bearer {token}"),), content))
-        said = orjson.loads(response.body)
-        if response.status != 200:
-            raise ScenarioError(f"the storage refused the artifact: {said.get('error', response.status)}")
-        return ArtifactFacts(version=version, **said)
+        store = self._stack.store(http)
+        artifact = await store.put(self._scenario.rollout.name, version, setup.artifact_bytes(scenario))
+        return ArtifactFacts(version=version, url=artifact.url, size=artifact.size_bytes, sha256=artifact.sha256)
 
     def harm(self, nth: int, on: bool) -> None:
         """Each shard on its own devices."""

@@ -31,13 +31,14 @@ from simulator.links.tls import context
 from simulator.links.urls import local
 from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.scenario import Profile
+from simulator.replica import database as databases
 from simulator.replica.api import replica_face
-from simulator.replica.database import SqliteDatabase
 from simulator.replica.service import BackendService
+from simulator.storage import store as stores
 from simulator.storage.api import storage_face
 from simulator.storage.core import Storage
 from simulator.storage.service import recording
-from simulator.storage.shelf import Catalogue, Shelf
+from simulator.storage.shelf import Shelf
 from simulator.worlds import setup
 from simulator.worlds.live.part import Part, Role
 
@@ -72,7 +73,7 @@ async def storage(part: Part) -> None:
     shelf.load(kept)
     app = storage_face(
         storage=kept,
-        serve=recording(kept, part.record, lambda: loop.time() + part.epoch),
+        serve=recording(kept.serve, part.record, lambda: loop.time() + part.epoch),
         now=lambda: loop.time() + part.epoch,
         token=config["token"],
         max_artifact_bytes=scenario.target.artifact_bound,
@@ -87,11 +88,12 @@ async def storage(part: Part) -> None:
 async def replica(part: Part) -> None:
     """Replica, database and their HTTP face."""
     config, scenario = part.config, part.scenario
-    catalogue = Catalogue(config["storage"], setup.storage_key(scenario), Shelf(Path(config["artifacts"])))
-    dialect, core = setup.replica_of(scenario.target, catalogue)
-    database = SqliteDatabase(Path(config["database"]))
+    place = stores.Place(config["storage"], setup.storage_key(scenario), Path(config["artifacts"]))
+    dialect, core = setup.replica_of(scenario.target, stores.kind_of(scenario.target.storage).open(place))
+    database = databases.named(config["database"]).open()
     link, options = _service_link(part, setup.BACKEND)
     service = BackendService(link, dialect, core, database, part.record, part.epoch)
+    await service.load()
     ready = asyncio.Event()
     app = replica_face(
         read=service.read,

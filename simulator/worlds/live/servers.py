@@ -13,8 +13,12 @@ from urllib.parse import urlsplit
 
 from simulator import __version__
 from simulator.broker.mosquitto import Mosquitto
-from simulator.model.errors import PartDied, ScenarioError
+from simulator.links.base import HttpLink
+from simulator.model.errors import PartDied
 from simulator.model.scenario import Scenario
+from simulator.replica import database
+from simulator.replica.database import DatabaseName
+from simulator.storage.store import ArtifactStore, Place, kind_of
 from simulator.worlds import setup
 from simulator.worlds.live.options import Options, broker_address
 from simulator.worlds.live.processes import Child, Clock, LocalChild
@@ -23,12 +27,10 @@ SHARDS = {"application": 1, "replica": 2, "broker": 3, "null": 3, "storage": 4} 
 _FIRST_SHARD = 10  # the fleet's begin here
 
 
-def _database(name: str) -> Path | None:
-    """The file that a database's name tells; None for one of the stack's own. Raises ScenarioError for a bad name."""
-    scheme, colon, path = name.partition(":")
-    if scheme != "sqlite" or bool(colon) != bool(path):
-        raise ScenarioError(f"target.database: {name!r} is none of sqlite, sqlite:PATH")
-    return Path(path) if path else None
+def _artifacts(database: DatabaseName, directory: Path) -> Path:
+    """The directory of artifacts, which storage and replica share: either may be down. It is beside the database, so that a
+    replica that starts again over its database finds them there too."""
+    return Path(f"{database.path or directory / 'storage'}.artifacts")
 
 
 def mosquitto_for(scenario: Scenario, options: Options, directory: Path) -> Mosquitto:
@@ -64,8 +66,9 @@ class Stack:
         self.hear: Callable[[str, dict[str, Any]], None] = lambda name, event: None
         self.make = self.local  # a server, not started yet
         self.compare: Callable[[str, Clock], None] = lambda name, clock: None  # hears of another host's
-        self._database = _database(scenario.target.database) or directory / "backend" / "replica.sqlite"
-        self._artifacts = f"{self._database}.artifacts"  # storage and replica share them: either may be down
+        self._database = database.named(scenario.target.database).within(directory / "backend")
+        self._store = kind_of(scenario.target.storage)
+        self._artifacts = _artifacts(self._database, directory / "backend")
 
     def config(self, name: str, role: str, shard: int, **more: Any) -> dict[str, Any]:
         """What a part is told at its start."""
@@ -111,14 +114,16 @@ class Stack:
         target = self.scenario.target
         ours = [
             *(["broker"] if target.broker == "embedded" else []),
-            *(["storage", "replica"] if target.kind == "reference" else []),
+            *(["storage"] if target.kind == "reference" and self._store.process else []),
+            *(["replica"] if target.kind == "reference" else []),
         ]
         await self.spawn([*map(self.make, (*ours, "application")), *others])
         await self._start_broker()
         if target.kind == "reference":
             (self._directory / "backend").mkdir(exist_ok=True)
-            ready = await self.child("storage", self._storage_config())
-            self.storage_url = f"http://{self.options.host('storage')}:{ready['port']}"
+            if self._store.process:
+                ready = await self.child("storage", self._storage_config())
+                self.storage_url = f"http://{self.options.host('storage')}:{ready['port']}"
             ready = await self.child("replica", self._replica_config())
             self.backend_url = f"http://{self.options.host('replica')}:{ready['port']}"
         config = self.config(
@@ -167,12 +172,17 @@ class Stack:
 
     def _storage_config(self) -> dict[str, Any]:
         port = urlsplit(self.storage_url).port or self.options.storage_port
-        return self.config("storage", "storage", SHARDS["storage"], http_port=port, artifacts=self._artifacts)
+        return self.config("storage", "storage", SHARDS["storage"], http_port=port, artifacts=str(self._artifacts))
 
     def _replica_config(self) -> dict[str, Any]:
         port = urlsplit(self.backend_url).port or self.options.backend_port
-        more = {"database": str(self._database), "artifacts": self._artifacts, "storage": self.storage_url}
+        more = {"database": str(self._database), "artifacts": str(self._artifacts), "storage": self.storage_url}
         return self.config("replica", "replica", SHARDS["replica"], http_port=port, **more)
+
+    def store(self, http: HttpLink) -> ArtifactStore:
+        """The artifact store, for uploads over this link."""
+        key = setup.storage_key(self.scenario)
+        return self._store.open(Place(self.storage_url, key, self._artifacts, http, self.options.token))
 
     async def describe_broker(self) -> dict[str, Any]:
         """Name, version and counts, for the record; mosquitto is asked for its own, so this comes before `stop`."""

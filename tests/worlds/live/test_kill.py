@@ -34,7 +34,7 @@ class Replica:
         stack = Stack(SCENARIO, Options(token="t"), directory, time.monotonic_ns(), 0.0, traced=False)
         stack.broker = {"scheme": "mqtt", "host": "127.0.0.1", "port": broker_port, "path": ""}
         stack.broker |= {"user": None, "password": None}
-        self._config = stack._replica_config() | {"database": str(directory / "r.sqlite")}
+        self._config = stack._replica_config() | {"database": f"sqlite:{directory / 'r.sqlite'}"}
 
     async def start(self):
         self._process = await asyncio.create_subprocess_exec(
