@@ -1,4 +1,5 @@
-"""The judge: runs the checks over a trace. A check that crashes is UNKNOWN, never a pass."""
+"""The judge: runs over a trace the checks that the run has left evidence for. A check that crashes is UNKNOWN, never a
+pass."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from simulator.checks import (
     terminal,
 )
 from simulator.checks.base import Check
+from simulator.model.capabilities import ALL, Capabilities
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding, Verdict
@@ -66,14 +68,19 @@ _OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability", "S20-offline-queue
 """What only the backend's own events tell: one that is already there records none."""
 _OF_A_PROBE = ("S2-conditional", "S22-validation")
 """What, without these, only a probe finds out."""
+_OF_A_CAPABILITY = {"versions": ("S1-version", "S2-conditional"), "deltas": ("S3-delta",)}
+"""capability -> what is nothing without it."""
 
 
-def chosen(scenario: Scenario) -> dict[str, Check]:
-    """The checks that the scenario names; if none, all that its kind of backend leaves evidence for."""
+def chosen(scenario: Scenario, can: Capabilities = ALL) -> dict[str, Check]:
+    """The checks that the scenario names; if none, all that its kind of backend leaves evidence for, and that mean
+    something in its dialect, which `can` do this."""
     checks = named(scenario.checks)
-    if scenario.checks or scenario.target.kind == "reference":
+    if scenario.checks:
         return checks
-    mute = _OF_THE_BACKEND + (() if scenario.target.probes else _OF_A_PROBE)
+    mute = {name for capability, names in _OF_A_CAPABILITY.items() if not getattr(can, capability) for name in names}
+    if scenario.target.kind == "external":
+        mute.update(_OF_THE_BACKEND, () if scenario.target.probes else _OF_A_PROBE)
     return {name: check for name, check in checks.items() if name not in mute}
 
 
@@ -92,9 +99,9 @@ _OF_A_ROLLOUT = ("L4-timeout", "L7-rollout-ends", "L10-no-starvation", "S16-limi
 _GRAVITY = (Verdict.PASS, Verdict.UNKNOWN, Verdict.FAIL)
 
 
-def judge(trace: Trace, scenario: Scenario) -> tuple[Finding, ...]:
-    """The findings of the scenario's checks and thresholds."""
-    findings = [_judged(name, check, trace, scenario) for name, check in chosen(scenario).items()]
+def judge(trace: Trace, scenario: Scenario, can: Capabilities = ALL) -> tuple[Finding, ...]:
+    """The findings of the scenario's checks and thresholds. `can` is what its dialect can do."""
+    findings = [_judged(name, check, trace, scenario) for name, check in chosen(scenario, can).items()]
     return (*findings, *fleet.thresholds(trace, scenario))
 
 

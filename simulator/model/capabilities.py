@@ -20,3 +20,6 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """A device can ask for a temporary credential: `target.access: credential`, see `worlds.setup.dialect_of`."""
     addresses: bool = True
     """A device tells its address: `target.bind_address`, see `worlds.setup.dialect_of`."""
+
+
+ALL = Capabilities()

@@ -11,13 +11,16 @@ from simulator.model.scenario import Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace.reader import Trace
 from simulator.trace.rundir import Run
+from simulator.worlds.setup import dialect_of
 
 
 def judged(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
-    """The judgement of a trace: its checks, whether it is valid, and whether it is all that was asked for."""
+    """The judgement of a trace: its checks, whether it is valid, and whether it is all that was asked for. Raises ScenarioError
+    for a dialect that there is not."""
+    can = dialect_of(scenario.target).can
     health = validity(trace, scenario)
     short = started(trace, scenario) if not incomplete and not died else ()
-    return Judgement(judge(trace, scenario), health.reasons, (*incomplete, *short), died, health.limits)
+    return Judgement(judge(trace, scenario, can), health.reasons, (*incomplete, *short), died, health.limits)
 
 
 def scenario_of(run: Run) -> Scenario:

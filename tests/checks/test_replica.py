@@ -1,6 +1,10 @@
 """Checks on the replica: traces they pass, traces they fail, and where; traces they must call UNKNOWN."""
 
-from simulator.checks.judge import CHECKS, judge
+import pytest
+
+from simulator.checks.judge import CHECKS, chosen, judge
+from simulator.dialects.registry import DIALECTS
+from simulator.model.capabilities import Capabilities
 from simulator.model.scenario import Scenario
 from tests.checks.tables import proofs
 from tests.checks.traces import altered, apart, backed, failure, trace, update, with_after, without
@@ -132,3 +136,19 @@ def test_of_a_backend_that_is_already_there_only_the_checks_that_are_named_ask()
     named = judge(trace(*BACKENDLESS), external.model_copy(update={"checks": (S1,)}))
     assert [(f.check, f.verdict) for f in named] == [(S1, "UNKNOWN")]
     assert list(CHECKS) == [f.check for f in judge(trace(), Scenario())]
+
+
+def test_what_a_dialect_cannot_do_is_not_judged_unless_it_is_named():
+    def left_out(scenario, **lacks):
+        return set(CHECKS) - set(chosen(scenario, Capabilities(**lacks)))
+
+    assert left_out(Scenario()) == set()
+    assert left_out(Scenario(), versions=False) == {"S1-version", "S2-conditional"}
+    assert left_out(Scenario(), deltas=False) == {"S3-delta"}
+    named = Scenario(checks=("S3-delta",))
+    assert list(chosen(named, Capabilities(deltas=False))) == ["S3-delta"]
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_all_is_judged_in_the_dialects_of_the_pattern(name):
+    assert list(chosen(Scenario(), DIALECTS[name].can)) == list(CHECKS)
