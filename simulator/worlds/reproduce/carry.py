@@ -23,8 +23,9 @@ from simulator.worlds import judgement as judging
 from simulator.worlds import run as running
 from simulator.worlds import setup
 from simulator.worlds.reproduce import replay
+from simulator.worlds.reproduce.actor import Actor, Circumstances
 from simulator.worlds.reproduce.one_device import DEVICE_KINDS, alone_in, ordinal_of, own_events, perform
-from simulator.worlds.reproduce.script import Actor, Script, script_of
+from simulator.worlds.reproduce.script import Script, must_be_spoken, script_of
 
 _LEFT_OUT = (*DEVICE_KINDS, *(kind for kind, meaning in KINDS.items() if meaning.by in ("replica", "storage")))
 _SHARD = 10  # of the fleet's first recorder
@@ -62,6 +63,7 @@ def carry(run: Run, device: str | None) -> Carried:
     """Play one device of a failed live run in virtual time: the one named, else the first that a failed check names.
     Raises ScenarioError where there is nothing to carry over."""
     scenario = running.to_run_again(run)
+    must_be_spoken(scenario.target.dialect)
     judgement = judging.judge_again(run, ())
     if not judgement.failed:
         raise ScenarioError(f"{run.path}: no check failed in it: there is nothing to carry over")
@@ -181,7 +183,8 @@ class Carrying:
         scenario, ordinal = self._scenario, self._ordinal
         skews = [rules_of(fault, n).skew_s for n, fault in enumerate(scenario.faults) if ordinal in scenario.harmed(n)]
         content = setup.artifact_bytes(scenario)
-        return Actor(script, scenario, self.thing, self._url(), content, sum(skews), turned)
+        circumstances = Circumstances(self.thing, self._url(), content, sum(skews))
+        return Actor(script, setup.replica_dialect(scenario.target), circumstances, turned)
 
     def _url(self) -> str:
         """Where the software was said to be, if the backend recorded it."""

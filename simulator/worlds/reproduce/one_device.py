@@ -30,8 +30,10 @@ from simulator.trace.rundir import Run, folder
 from simulator.worlds import judgement as judging
 from simulator.worlds import setup, virtual
 from simulator.worlds.reproduce import replay
+from simulator.worlds.reproduce.player import Player
 from simulator.worlds.reproduce.replay import Difference, Likeness
-from simulator.worlds.reproduce.tape import Player, Tape, Taping, from_json, to_json
+from simulator.worlds.reproduce.tape import Tape, from_json, to_json
+from simulator.worlds.reproduce.taping import Taping
 
 DEVICE_KINDS = tuple(kind for kind, meaning in KINDS.items() if meaning.by.startswith("device"))
 

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from simulator.device.profile import Draws
+from simulator.dialects.registry import DIALECTS
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.verdict import Finding, Judgement, Verdict
@@ -16,8 +17,8 @@ from simulator.worlds import judgement as judging
 from simulator.worlds import run as running
 from simulator.worlds.reproduce.carry import Carrying, carry, text
 from simulator.worlds.reproduce.one_device import own_events
-from simulator.worlds.reproduce.script import Answer, Joined, Wanted, script_of
-from simulator.worlds.reproduce.tape import Lost, Refused
+from simulator.worlds.reproduce.script import Answer, Connected, Wanted, script_of
+from simulator.worlds.reproduce.tape import ConnectRefused, Lost
 from tests.worlds.running import SMALL, fleetsim, latest
 from tests.worlds.running import scenario as written
 from tests.worlds.virtually import scenario
@@ -143,6 +144,12 @@ def test_a_run_without_a_failure_is_refused(run):
         carry(doctored(run, checks=["S12-no-regress"]), None)
 
 
+def test_a_run_in_another_dialect_than_atlas_is_refused_by_name(run, monkeypatch):
+    monkeypatch.setitem(DIALECTS, "standin", DIALECTS["atlas"])
+    with pytest.raises(ScenarioError, match=r"replayed alone in dialect atlas or atlas-example only.* spoke standin"):
+        carry(doctored(run, target={"dialect": "standin"}), None)
+
+
 def test_a_threshold_is_not_one_devices(run):
     run = doctored(run, checks=["S12-no-regress"], thresholds={"failed": "> 50%"})
     assert "threshold-failed     not reproduced: it is about the whole fleet" in text(carry(run, None))
@@ -215,7 +222,7 @@ def test_what_comes_to_the_device_is_cued_when_it_came():
     answer = {"kind": Kind.ANSWER, "job": "j", "status": "rejected", "detail": "409 version conflict"}
     made = script(CONNECT, INITIAL, DELTA, answer, LOST)
     assert [cue.event for cue in made.cues] == [
-        Joined(False),
+        Connected(False),
         Wanted("delta", "j", "2", None, 1, None, None),
         Answer("j", None, 409, "version conflict"),
         Lost("gone"),
@@ -225,7 +232,7 @@ def test_what_comes_to_the_device_is_cued_when_it_came():
 
 def test_a_question_that_is_asked_again_was_not_answered():
     made = script(CONNECT, INITIAL, INITIAL, LOST, CONNECT, INITIAL)
-    assert [cue.event.unanswered for cue in made.cues if isinstance(cue.event, Joined)] == [1, 0]
+    assert [cue.event.unanswered for cue in made.cues if isinstance(cue.event, Connected)] == [1, 0]
 
 
 def test_an_attempt_that_never_left_the_device_is_its_own():
@@ -233,22 +240,22 @@ def test_an_attempt_that_never_left_the_device_is_its_own():
     made = script(
         {**failed, "detail": "mishap: connect error"}, {**failed, "detail": "no road"}, {**failed, "detail": "refused"}
     )
-    assert [cue.event for cue in made.cues] == [Refused("refused")]
+    assert [cue.event for cue in made.cues] == [ConnectRefused("refused")]
 
 
 def test_what_a_fault_brought_again_is_not_cued():
-    assert came(CONNECT, COPY, DELTA, DELTA) == [(1, Joined), (3, Wanted)]
+    assert came(CONNECT, COPY, DELTA, DELTA) == [(1, Connected), (3, Wanted)]
     assert came(CONNECT, COPY, DELTA, LOST, CONNECT, DELTA)[-1] == (6, Wanted)  # the copy was lost
 
 
 def test_what_a_fault_held_back_is_cued_when_it_came():
     held = {"kind": Kind.FAULT, "detail": '{"message":"delta","delay_s":2.0}'}
-    assert came(CONNECT, held, INITIAL, DELTA) == [(1, Joined), (2, Wanted)]
+    assert came(CONNECT, held, INITIAL, DELTA) == [(1, Connected), (2, Wanted)]
 
 
 def test_an_answer_that_a_fault_lost_is_cued():
     assert came(CONNECT, {"kind": Kind.FAULT, "detail": '{"message":"accepted","lost":true}'}) == [
-        (1, Joined),
+        (1, Connected),
         (2, Answer),
     ]
 

@@ -22,8 +22,8 @@ from simulator.trace.reader import Trace, first_difference
 from simulator.worlds import setup, virtual
 from simulator.worlds.reproduce import one_device
 from simulator.worlds.reproduce.one_device import Alone, own_events, perform, record_tape, replay_device, text
+from simulator.worlds.reproduce.player import Player
 from simulator.worlds.reproduce.replay import Likeness
-from simulator.worlds.reproduce.tape import Player
 from tests.worlds.recording import plant, recorded, without_its_end
 from tests.worlds.running import fleetsim
 from tests.worlds.virtually import scenario
