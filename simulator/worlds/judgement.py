@@ -6,18 +6,18 @@ from pydantic import ValidationError
 
 from simulator.checks.judge import judge
 from simulator.checks.validity import started, validity
+from simulator.dialects.registry import dialect_of
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Judgement
 from simulator.trace.reader import Trace
 from simulator.trace.rundir import Run
-from simulator.worlds.setup import dialect_of
 
 
 def judged(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: tuple[str, ...]) -> Judgement:
     """The judgement of a trace: its checks, whether it is valid, and whether it is all that was asked for. Raises ScenarioError
     for a dialect that there is not."""
-    can = dialect_of(scenario.target).can
+    can = dialect_of(scenario.target.dialect).can
     health = validity(trace, scenario)
     short = started(trace, scenario) if not incomplete and not died else ()
     return Judgement(judge(trace, scenario, can), health.reasons, (*incomplete, *short), died, health.limits)
