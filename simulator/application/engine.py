@@ -1,37 +1,28 @@
-"""The driver: carries rollouts' offers to the backend over MQTT, resends what is not answered, hears the outcomes."""
+"""Our own engine: it carries rollouts out over MQTT, and learns how they go from messages alone.
+
+Each rollout is a pure machine (`rollout.py`) that says whom to offer what, and when to ask it again. The engine goes round:
+it asks the rollouts, sends the offers that are due, sends again those that nobody answered (`offers.py`), and waits for a
+message or for the next clock to ring, whichever is first. What it hears goes back into the rollouts. All of it is recorded
+(`record.py`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-from collections import deque
 
-import orjson
-
-from simulator.application.rollout import Changed, Done, Moved, Offer, Rollout
+from simulator.application.offers import Offers, OpenOffer
+from simulator.application.record import RolloutRecord
+from simulator.application.rollout import Done, Offer, Rollout
 from simulator.dialects.base import ApplicationDialect, OfferAnswered, Reported
 from simulator.links.base import MqttLink
-from simulator.model.dice import draw
 from simulator.model.errors import LinkError, PeerError
-from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
 from simulator.model.scenario import SERVICE_RECONNECT
-from simulator.model.update import Artifact, Execution, Outcome, State
+from simulator.model.update import Outcome, State
 from simulator.trace.recorder import Record
 
 _CHUNK = 64  # offers between two looks at what came in
-_COUNTERS_S = 1.0
 _PASSING = (429, 500)  # refusals that say nothing of the offer: it is made again
-
-
-class _Open:
-    """An offer not answered yet."""
-
-    __slots__ = ("execution", "first", "rollout", "sent")
-
-    def __init__(self, execution: Execution, rollout: Rollout, first: float) -> None:
-        self.execution, self.rollout, self.first, self.sent = execution, rollout, first, 1
 
 
 class Application:
@@ -43,16 +34,11 @@ class Application:
     def __init__(
         self, link: MqttLink, dialect: ApplicationDialect, record: Record, *, seed: int, epoch: float = 0.0
     ) -> None:
-        self._link, self._dialect, self._record = link, dialect, record
-        self._seed, self._epoch = seed, epoch
+        self._link, self._dialect, self._epoch = link, dialect, epoch
         self._loop = asyncio.get_running_loop()
+        self._notes, self._offers = RolloutRecord(record, self._loop.time), Offers(seed)
         self.rollouts: dict[str, Rollout] = {}
         self._ended: dict[str, asyncio.Event] = {}
-        self._counted: dict[str, tuple[float, list[int]]] = {}
-        self._open: dict[str, _Open] = {}
-        self._resends: list[tuple[float, int, str]] = []
-        self._ticks = itertools.count()
-        self._due: deque[tuple[Rollout, Offer]] = deque()  # to be sent; a lost connection loses none of them
         self._moved = True  # a rollout has changed other than by its clock
         self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
@@ -60,9 +46,8 @@ class Application:
 
     def add(self, rollout: Rollout) -> asyncio.Event:
         """Start a rollout; the event is set when it has ended."""
-        name, artifact = rollout.spec.name, rollout.artifact
-        for thing, cohort in rollout.targets():
-            self._record(Kind.TARGET, thing, job=name, version=artifact.version, digest=artifact.sha256, detail=cohort)
+        name = rollout.spec.name
+        self._notes.targets(name, rollout.artifact, rollout.targets())
         self.rollouts[name] = rollout
         self.begun.set()
         ended = self._ended[name] = asyncio.Event()
@@ -72,7 +57,7 @@ class Application:
     @property
     def unsent(self) -> int:
         """How many offers are due and have not been sent yet."""
-        return len(self._due)
+        return len(self._offers.due)
 
     def stir(self) -> None:
         """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
@@ -118,8 +103,9 @@ class Application:
         else:
             for rollout in self.rollouts.values():
                 self._count(rollout)
-        while self._due:
-            await self._offer(*self._due.popleft())
+        due = self._offers.due
+        while due:
+            await self._offer(*due.popleft())
         until, resend_at = self._wake_at, await self._resend()
         if resend_at is not None and (until is None or resend_at < until):
             until = resend_at
@@ -149,7 +135,7 @@ class Application:
             return None
         if not isinstance(todo, list):
             return todo.wake_at
-        self._due.extend((rollout, offer) for offer in todo)
+        self._offers.line_up(rollout, todo)
         return now
 
     async def _offer(self, rollout: Rollout, offer: Offer) -> None:
@@ -161,37 +147,23 @@ class Application:
                 break
             older.give_way(execution.thing, rollout.spec.name)
             self._moved = True
-        self._open[execution.id] = _Open(execution, rollout, now)
-        self._note_offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
-        self._arm(execution.id, rollout, 0)
+        self._offers.sent(rollout, execution, now)
+        self._notes.offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
         await self._perform(self._dialect.offer(execution, self._now()))
 
-    def _arm(self, job: str, rollout: Rollout, nth: int) -> None:
-        delay = rollout.spec.offer.delay(nth, draw(self._seed, job, "offer", nth))
-        heapq.heappush(self._resends, (self._loop.time() + delay, next(self._ticks), job))
-
     async def _resend(self) -> float | None:
-        """Say again what was not answered, the same job id, until the budget is spent."""  # atlas command
-        while self._resends:
-            due, _, job = self._resends[0]
-            held = self._open.get(job)
-            if held is not None and due > self._loop.time():
-                return due
-            heapq.heappop(self._resends)
-            if held is None:
+        """Send again what was not answered in time, or give it up; when to come again."""
+        while isinstance(offer := self._offers.overdue(self._loop.time()), OpenOffer):
+            execution, since_s = offer.execution, self._loop.time() - offer.first
+            if offer.given_up():
+                self._offers.close(execution.id)
+                self._notes.offer(execution, "unanswered", since_s)
+                self._observe(Outcome(execution.thing, execution.id, State.UNKNOWN, "the offer was never answered"))
                 continue
-            attempts = held.rollout.spec.offer.attempts
-            if not held.rollout.under_way(held.execution) or (attempts is not None and held.sent >= attempts):
-                del self._open[job]
-                self._note_offer(held.execution, "unanswered", self._loop.time() - held.first)
-                self._observe(Outcome(held.execution.thing, job, State.UNKNOWN, "the offer was never answered"))
-                continue
-            held.sent += 1
-            since_s = self._loop.time() - held.first
-            self._note_offer(held.execution, "resent", since_s, token=self._dialect.token(job))
-            self._arm(job, held.rollout, held.sent - 1)
-            await self._perform(self._dialect.offer(held.execution, self._now()))
-        return None
+            self._notes.offer(execution, "resent", since_s, token=self._dialect.token(execution.id))
+            self._offers.sent_again(offer, self._loop.time())
+            await self._perform(self._dialect.offer(execution, self._now()))
+        return offer
 
     def _hear(self, signal: object) -> None:
         if isinstance(signal, OfferAnswered):
@@ -204,17 +176,18 @@ class Application:
                 self._observe(signal.outcome)
 
     def _answered(self, answer: OfferAnswered) -> None:
-        held = self._open.get(answer.job)
+        offer = self._offers.unanswered(answer.job)
         status = "accepted" if answer.code is None else "rejected"
         detail = "" if answer.code is None else f"{answer.code} {answer.message}"
-        if held is None:
-            self._note_one_more(answer, status, detail)
+        if offer is None:
+            if answer.token is not None:  # what a report alone tells is no answer
+                self._notes.answer(answer.thing, status, detail, doc=answer.doc, token=answer.token)
             return
-        span_s = self._loop.time() - held.first
-        self._note_offer(held.execution, status, span_s, detail, doc=answer.doc, token=answer.token)
+        span_s = self._loop.time() - offer.first
+        self._notes.offer(offer.execution, status, span_s, detail, doc=answer.doc, token=answer.token)
         if answer.code in _PASSING:
             return
-        del self._open[answer.job]
+        self._offers.close(answer.job)
         if answer.code is not None:
             self._observe(Outcome(answer.thing, answer.job, State.REJECTED, detail))
 
@@ -227,78 +200,14 @@ class Application:
 
     # ---- the record
 
-    def _note_offer(
-        self,
-        execution: Execution,
-        status: str,
-        span_s: float,
-        detail: str = "",
-        *,
-        doc: int | None = None,
-        token: str | None = None,
-    ) -> None:
-        self._record(
-            Kind.OFFER,
-            execution.thing,
-            job=execution.id,
-            status=status,
-            version=execution.artifact.version,
-            digest=execution.artifact.sha256,
-            doc=doc,
-            span_us=round(span_s * 1e6),
-            detail=detail or None,
-            token=token,
-        )
-
-    def _note_one_more(self, answer: OfferAnswered, status: str, detail: str) -> None:
-        """An answer to an offer that had its answer; what a report alone told is none."""
-        if answer.token is not None:
-            self._record(
-                Kind.ANSWER, answer.thing, status=status, doc=answer.doc, detail=detail or None, token=answer.token
-            )
-
     def _tell(self, rollout: Rollout) -> None:
-        name, artifact = rollout.spec.name, rollout.artifact
-        for news in rollout.news():
-            if isinstance(news, Changed):
-                self._note_change(news, artifact)
-            elif isinstance(news, Moved):
-                self._record(
-                    Kind.ROLLOUT,
-                    job=name,
-                    status=news.status,
-                    version=artifact.version,
-                    digest=artifact.sha256,
-                    size=news.size,
-                    detail=news.reason or None,
-                )
+        self._notes.news(rollout.spec.name, rollout.artifact, rollout.news())
         self._count(rollout)
 
-    def _note_change(self, news: Changed, artifact: Artifact) -> None:
-        if news.state is State.QUEUED:
-            return
-        self._record(
-            Kind.EXECUTION,
-            news.thing,
-            job=news.job,
-            status=news.state,
-            version=artifact.version,
-            digest=artifact.sha256,
-            span_us=None if news.span is None else round(news.span * 1e6),
-            detail=news.reason or None,
-        )
-
     def _count(self, rollout: Rollout) -> None:
-        """The rollout's own counts: once a second while it moves, and at its end."""
-        final = rollout.status == "ended"
-        if final and self._ended[rollout.spec.name].is_set():
-            return
-        name, now = rollout.spec.name, self._loop.time()
-        last, counts = self._counted.get(name, (-_COUNTERS_S, []))
-        if final or (now - last >= _COUNTERS_S and counts != rollout.counts):
-            self._counted[name] = (now, list(rollout.counts))
-            detail = orjson.dumps({s.value: n for s, n in rollout.counts_by_state().items()}).decode()
-            status = "final" if final else "moving"
-            self._record(Kind.COUNTERS, job=name, status=status, size=rollout.size, detail=detail)
-        if final:
-            self._ended[name].set()
+        name, final = rollout.spec.name, rollout.status == "ended"
+        ended = self._ended[name]
+        if not (final and ended.is_set()):
+            self._notes.counts(name, rollout.size, rollout.counts, rollout.counts_by_state, final=final)
+            if final:
+                ended.set()

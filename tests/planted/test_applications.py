@@ -2,7 +2,9 @@
 
 from msgspec.structs import replace
 
+from simulator.application import engine
 from simulator.application.engine import Application
+from simulator.application.record import RolloutRecord
 from simulator.application.rollout import Changed, Rollout
 from simulator.model.update import State
 from tests.planted.party import THREE, fails, passes
@@ -125,16 +127,18 @@ def test_s9_an_application_that_gives_one_job_to_two_things(monkeypatch):
     assert fails("S9-binding", made) == {"device-1"}
 
 
-class Changeable(Application):
+class Changeable(RolloutRecord):
     """Records another artifact at each second look at an execution."""
 
-    def _note_change(self, news, artifact):
-        super()._note_change(news, replace(artifact, sha256="0" * 64) if news.state.ended else artifact)
+    def changed(self, news, artifact):
+        super().changed(news, replace(artifact, sha256="0" * 64) if news.state.ended else artifact)
 
 
-def test_s9_an_application_that_changes_the_artifact_of_a_job():
+def test_s9_an_application_that_changes_the_artifact_of_a_job(monkeypatch):
     made = scenario(devices=3)
-    assert fails("S9-binding", made, application=Changeable) == THREE
+    with monkeypatch.context() as planted:
+        planted.setattr(engine, "RolloutRecord", Changeable)
+        assert fails("S9-binding", made) == THREE
     passes(made)
 
 
