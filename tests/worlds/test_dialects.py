@@ -1,0 +1,46 @@
+"""A dialect is an entry in the registry: one that a test adds goes through whole updates, from a scenario that names it."""
+
+import pytest
+
+from simulator.dialects.registry import DIALECTS
+from simulator.model.events import Kind
+from simulator.model.verdict import Verdict
+from simulator.worlds import setup
+from simulator.worlds.judgement import judged as judged_in_its_dialect
+from tests.standins.terse import TERSE
+from tests.worlds.virtually import run, scenario
+
+
+def findings(trace, made):
+    return {f.check: f.verdict for f in judged_in_its_dialect(trace, made, (), ()).findings}
+
+
+@pytest.fixture
+def terse(monkeypatch):
+    monkeypatch.setitem(DIALECTS, "terse", TERSE)
+    return {"dialect": "terse"}
+
+
+def test_a_dialect_of_other_words_and_topics_goes_through_whole_updates(terse):
+    made = scenario(devices=20, target=terse)
+    trace = run(made)
+    assert len(trace.kind(Kind.CONFIRM)) == 20
+    assert trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED").texts("thing") == trace.kind(Kind.CONFIRM).texts(
+        "thing"
+    )
+    assert set(findings(trace, made).values()) == {Verdict.PASS}
+
+
+def test_its_devices_fail_and_come_back_like_any_others(terse):
+    made = scenario(devices=20, profile="flaky", target=terse)
+    trace = run(made)
+    assert 10 < len(trace.kind(Kind.CONFIRM)) <= 20
+    assert [check for check, verdict in findings(trace, made).items() if verdict is not Verdict.PASS] == []
+    assert len(trace.kind(Kind.PROBE)) == 0  # it has no probe
+
+
+def test_its_topics_are_the_scenarios_to_change_by_its_own_names(terse):
+    own = {name: f"{{thing}}/{name}" for name in TERSE.topics.names()}
+    made = scenario(devices=3, target={**terse, "topics": own})
+    setup.topics(made.target)
+    assert len(run(made).kind(Kind.CONFIRM)) == 3
