@@ -17,8 +17,8 @@ def recorded(out, made):
 
 def plant(monkeypatch, **parts):
     """Every run from now on has these parties."""
-    whole = virtual.Parts
-    monkeypatch.setattr(virtual, "Parts", lambda **own: whole(**parts, **own))
+    whole = virtual.Parties
+    monkeypatch.setattr(virtual, "Parties", lambda **own: whole(**parts, **own))
 
 
 def without_its_end(path, rows):

@@ -502,7 +502,7 @@ def test_what_goes_wrong_with_a_fault_ends_the_run(monkeypatch):
     async def revive(self, name):
         raise PartDied(f"{name} could not start: no")
 
-    monkeypatch.setattr(virtual._World, "revive", revive)
+    monkeypatch.setattr(virtual.VirtualWorld, "revive", revive)
     made = scenario(devices=5, faults=[{"fault": "F8-backend-killed", "at": 0, "for": "5s"}])
     outcome = virtual.run(made, lambda batch: None)
     assert (outcome["complete"], outcome["died"]) == (False, "storage could not start: no")

@@ -28,9 +28,9 @@ def own_topics(before):
 
 
 def run(made, **parts):
-    """The trace of a run with these Parts."""
+    """The trace of a run with these Parties."""
     batches = []
-    virtual.run(made, batches.append, virtual.Parts(**parts))
+    virtual.run(made, batches.append, virtual.Parties(**parts))
     return Trace(in_order(batches))
 
 

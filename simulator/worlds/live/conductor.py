@@ -35,7 +35,7 @@ from simulator.worlds.live.options import Options, broker_address, listen_addres
 from simulator.worlds.live.processes import Clock
 from simulator.worlds.live.servers import Stack
 from simulator.worlds.progress import Now
-from simulator.worlds.stages import Outcome, Stop, conduct
+from simulator.worlds.stages import Ending, Stop, conduct
 
 _POLL_S = 0.1
 
@@ -90,7 +90,7 @@ def _host(url: str) -> str:
     return parts.hostname
 
 
-def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
+def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Ending:
     """Run a scenario on real parts; the record's parts are left below path/parts."""
     try:
         return run_live(lambda: _run(scenario, options, path, desk, sources))
@@ -98,7 +98,7 @@ def run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: l
         signals.heed()  # the loop leaves them as a fresh process has them
 
 
-async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Outcome:
+async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sources: list[str | None]) -> Ending:
     desk.begin(scenario, path)
     zero_ns = time.monotonic_ns()
     epoch = time.time() - time.monotonic()

@@ -15,11 +15,11 @@ from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Message, Request, Response
 from simulator.model.io import Publish as Said
 from simulator.model.update import Status
+from simulator.worlds.parties import EPOCH
 from simulator.worlds.reproduce.one_device import Turned
 from simulator.worlds.reproduce.player import Mouth
 from simulator.worlds.reproduce.script import Answer, Connected, Cue, RecordedPiece, Script, Wanted
 from simulator.worlds.reproduce.tape import ConnectRefused, Event, Lost
-from simulator.worlds.virtual import EPOCH
 
 _CHUNK = 65536
 _CREDENTIAL_S = 3600

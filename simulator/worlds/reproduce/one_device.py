@@ -29,6 +29,7 @@ from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.trace.rundir import Run, folder
 from simulator.worlds import judgement as judging
 from simulator.worlds import setup, virtual
+from simulator.worlds.parties import EPOCH
 from simulator.worlds.reproduce import replay
 from simulator.worlds.reproduce.player import Player
 from simulator.worlds.reproduce.replay import Difference, Likeness
@@ -106,7 +107,7 @@ def record_tape(scenario: Scenario, thing: str, until_s: float | None) -> tuple[
     began = time.perf_counter()
     with contextlib.suppress(TimeLimit):  # as far as it was recorded
         virtual.run(
-            scenario, batches.append, virtual.Parts(road=taped, nemesis=Overheard, recorder=counted), until_s=until_s
+            scenario, batches.append, virtual.Parties(road=taped, nemesis=Overheard, recorder=counted), until_s=until_s
         )
     took_s = round(time.perf_counter() - began, 3)
     trace = Trace(in_order(batches))
@@ -212,7 +213,7 @@ async def _perform(scenario: Scenario, others: Callable[[Turned], Others], recor
     nemesis = Nemesis(scenario, recorded)
     player.begin()
     road = _road(scenario, player)
-    fleet = loop.create_task(run_fleet(scenario, Shard(), road, recorded, nemesis, epoch=virtual.EPOCH), name="fleet")
+    fleet = loop.create_task(run_fleet(scenario, Shard(), road, recorded, nemesis, epoch=EPOCH), name="fleet")
     ends: list[asyncio.Future[Any]] = [fleet, player.over]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     fleet.cancel()

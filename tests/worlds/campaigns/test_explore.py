@@ -125,8 +125,8 @@ def test_a_party_that_raises_is_a_failure_of_its_own(monkeypatch):
         def observe(self, outcome, now):
             raise ZeroDivisionError("of my own")
 
-    whole = virtual.Parts
-    monkeypatch.setattr(virtual, "Parts", lambda: whole(rollout=Clumsy))
+    whole = virtual.Parties
+    monkeypatch.setattr(virtual, "Parties", lambda: whole(rollout=Clumsy))
     (failure,) = judge_seed(scenario(devices=2), 1).failures
     assert failure[:2] == ("crash", "ZeroDivisionError in test_explore.py observe")
     assert "of my own" in failure.summary
