@@ -1,56 +1,62 @@
-"""A device's conversation: it performs a dialect's Steps over the wires and turns what arrives into signals."""
+"""A device's connection to its service: it performs a dialect's Steps over the wires, and turns what arrives into
+signals.
+
+A device has one connection for all its life. It is made again, after growing pauses, whenever it is lost: a pause is
+longer after each failure in a row, and short again once something was heard, for a broker that takes a connection and
+drops it has not helped. What is understood is acknowledged (PUBACK) only then; while the power is off nothing is, and
+the broker keeps it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, ClassVar
 
+from simulator.device.log import Log
+from simulator.device.power import Power
 from simulator.device.profile import Draws
 from simulator.dialects.base import DeviceDialect
 from simulator.links.base import Wires
 from simulator.model.errors import LinkError, PeerError
-from simulator.model.events import Kind
 from simulator.model.io import Message, Publish, Step, Subscribe
 from simulator.model.scenario import Way
-from simulator.trace.recorder import Record
 
 
-class Session:
-    """One device's connection, made again with back-off whenever it is lost. `epoch` is added to the loop's clock
-    to give the Unix time that goes on the wire. `hasty`: the back-off begins anew as soon as TCP connects. While it is
-    `deaf`, what arrives is neither understood nor acknowledged."""
+class Connection:
+    """One device's connection. `epoch` is added to the loop's clock to give the Unix time that goes on the wire.
+    `hasty`: the back-off begins anew as soon as TCP connects."""
 
     hasty: ClassVar[bool] = False
 
     __slots__ = (
         "_draws",
-        "_epoch",
         "_failures",
+        "_log",
         "_loop",
-        "_record",
-        "_thing",
+        "_power",
+        "back_at",
         "connected",
         "connections",
-        "deaf",
         "dialect",
+        "epoch",
         "granted_s",
         "wires",
     )
 
     def __init__(
-        self, thing: str, dialect: DeviceDialect, wires: Wires, record: Record, draws: Draws, epoch: float
+        self, dialect: DeviceDialect, wires: Wires, power: Power, log: Log, draws: Draws, epoch: float
     ) -> None:
-        self._thing, self.dialect, self.wires = thing, dialect, wires
-        self._record, self._draws, self._epoch = record, draws, epoch
+        self.dialect, self.wires, self.epoch = dialect, wires, epoch
+        self._power, self._log, self._draws = power, log, draws
         self._loop = asyncio.get_running_loop()
-        self.connected = self.deaf = False
+        self.connected = False
         self.connections = 0  # so far
+        self.back_at = 0.0  # when an offline window ends: nothing can be reached before; the loop's clock
         self.granted_s = 0.0  # when the broker last granted what was subscribed to; the loop's clock
         self._failures = 0  # in a row, since something was heard
 
     def wall(self) -> float:
         """Now, in Unix seconds."""
-        return self._loop.time() + self._epoch
+        return self._loop.time() + self.epoch
 
     async def connect(self, due: float) -> Way | None:
         """Try until connected, with back-off; `due` is when the first attempt should have begun. The mishap of the
@@ -60,7 +66,7 @@ class Session:
             attempts += 1
             way = self._draws.mishap("connect")
             if way is not None:
-                self._record(Kind.MISHAP, self._thing, phase="connect", status=way)
+                self._log.mishap("connect", way)
                 if way == "crash":
                     return way
             try:
@@ -72,7 +78,7 @@ class Session:
                         raise LinkError("mishap: connect hang")
                 resumed = await self.wires.mqtt.connect()
             except (LinkError, PeerError) as error:
-                self._note_connect("failed", due, attempts, str(error))
+                self._log.connect("failed", due, attempts, str(error))
                 if self.hasty and (isinstance(error, PeerError) or error.reached):
                     self._failures = 0
                 await self.back_off()
@@ -82,7 +88,7 @@ class Session:
             self.connections += 1
             if self.hasty:
                 self._failures = 0
-            self._note_connect("resumed" if resumed else "new", due, attempts, None)
+            self._log.connect("resumed" if resumed else "new", due, attempts, None)
             return way
 
     async def back_off(self) -> None:
@@ -90,10 +96,6 @@ class Session:
         delay = self._draws.delay("reconnect", self._draws.profile.reconnect, self._failures)
         self._failures += 1
         await asyncio.sleep(delay)
-
-    def _note_connect(self, status: str, due: float, attempts: int, detail: str | None) -> None:
-        span_us = round((self._loop.time() - due) * 1e6)
-        self._record(Kind.CONNECT, self._thing, status=status, span_us=span_us, size=attempts, detail=detail)
 
     async def perform(self, step: Step) -> None:
         """Send a step's outputs, in order. Raises LinkError when the road fails, PeerError when a subscription is
@@ -110,10 +112,10 @@ class Session:
                 await self.perform(self.dialect.receive(response, self.wall()))
 
     async def hear(self, until: float | None) -> tuple[Any, ...] | None:
-        """The signals of the next message; None when the loop's clock reached `until` first, or when woken. Raises
-        LinkError, PeerError."""
+        """The signals of the next message; None when the loop's clock reached `until` first, when woken, and while the
+        power is off. Raises LinkError, PeerError."""
         delivery = await self.wires.mqtt.receive(until)
-        if delivery is None or self.deaf:
+        if delivery is None or self._power.why:
             return None
         self._failures = 0
         message = Message(delivery.topic, delivery.payload, delivery.qos, delivery.retain)
@@ -123,18 +125,27 @@ class Session:
             await self.perform(step)
         return step.signals
 
+    def wake(self) -> None:
+        """Let the `hear` that waits return None: something is due."""
+        self.wires.mqtt.wake()
+
     def drop(self, reason: str, detail: str | None = None) -> None:
         """The connection is gone, or is cut now without a word to the broker."""
         if self.connected:
             self.connected = False
-            self._record(Kind.LOST, self._thing, status=reason, detail=detail)
+            self._log.lost(reason, detail)
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut it, with nothing on the record."""
+        self.connected = False
         self.wires.mqtt.abort()
 
     async def close(self, reason: str) -> None:
         """Say goodbye and close; an attempt to connect is given up."""
         if self.connected:
             self.connected = False
-            self._record(Kind.LOST, self._thing, status=reason)
+            self._log.lost(reason)
             await self.wires.mqtt.close()
         else:
             self.wires.mqtt.abort()

@@ -25,8 +25,8 @@ class DownloadFailed(Exception):
     """The download cannot succeed; the text is the reason that the device reports."""
 
 
-class Leave(Struct, frozen=True):
-    """Where to download from, and the Authorization header's value if one is needed."""
+class Grant(Struct, frozen=True):
+    """Permission to download: the URL, and the Authorization header's value if one is needed."""
 
     url: str
     authorization: str = ""
@@ -64,22 +64,22 @@ async def download(
     terms: Terms,
     partial: Partial | None,
     *,
-    leave: Callable[[bool], Awaitable[Leave]],
+    grant: Callable[[bool], Awaitable[Grant]],
     keep: Callable[[Partial], None],
     record: Callable[[Piece], None],
     transfer: type[Transfer] | None = None,
 ) -> Partial:
     """Fetch the artifact whole and return it as a finished `Partial`.
 
-    `leave(fresh)` gives the URL, a newly minted one where the last was refused; `keep` is called as bytes arrive, so
+    `grant(fresh)` gives the URL, a newly minted one where the last was refused; `keep` is called as bytes arrive, so
     that a power cut loses none of them; `record` is told of each request; `transfer` is how it is done, if not as it
     should be. Raises DownloadFailed.
     """
     under_way = (transfer or Transfer)(http, artifact, terms, partial, keep, record)
-    permission = await leave(False)
+    granted = await grant(False)
     failures, reached = 0, under_way.partial.received
     while True:
-        again = await under_way.attempt(permission)
+        again = await under_way.attempt(granted)
         if again is None:
             return under_way.partial
         if (away := terms.away()) > 0:  # nobody's failure
@@ -92,11 +92,11 @@ async def download(
                 raise DownloadFailed(again.reason)
             await asyncio.sleep(max(terms.delay(failures - 1), again.retry_after_s))
         if again.refused:
-            permission = await leave(True)
+            granted = await grant(True)
 
 
-class Again(Struct, frozen=True):
-    """Why another request is needed; `refused` asks for fresh leave first."""
+class Retry(Struct, frozen=True):
+    """Why another request is needed; `refused` asks for a fresh grant first."""
 
     reason: str
     refused: bool = False
@@ -136,14 +136,14 @@ class Transfer:
         if self._terms.away() > 0:
             raise LinkError("offline")
 
-    async def attempt(self, leave: Leave) -> Again | None:
+    async def attempt(self, grant: Grant) -> Retry | None:
         """One request: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
         had = self.partial
         if had.received == self._size:
             return None
         headers: list[tuple[str, str]] = []
-        if leave.authorization:
-            headers.append(("authorization", leave.authorization))
+        if grant.authorization:
+            headers.append(("authorization", grant.authorization))
         if had.received:
             headers.append(("range", f"bytes={had.received}-"))
             if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
@@ -151,7 +151,7 @@ class Transfer:
         status, began, error, again = 0, self._loop.time(), "", None
         try:
             self._reach()
-            request = Request("GET", leave.url, tuple(headers))
+            request = Request("GET", grant.url, tuple(headers))
             body = await self._http.open(request, bound=self._bound, timeout_s=self._terms.timeout_s)
             try:
                 status = body.status
@@ -162,7 +162,7 @@ class Transfer:
                 body.close()
         except LinkError as failure:
             error = str(failure)
-            again = Again(error)
+            again = Retry(error)
         finally:
             now = self.partial
             offset = had.received if status == 206 else 0
@@ -171,7 +171,7 @@ class Transfer:
             self._record(Piece(status, offset, received, now.etag, began, error or why, wait_s))
         return again or self._end()
 
-    def _head(self, status: int, headers: dict[str, str]) -> Again | None:
+    def _head(self, status: int, headers: dict[str, str]) -> Retry | None:
         """Judge the response's head: None when its body is to be read from where `partial` now stands."""
         etag = headers.get("etag", "")
         if status == 200:  # whole: the first request, or Range ignored, or If-Range says the content changed
@@ -195,15 +195,15 @@ class Transfer:
                 return None
             return self._restart("416 range not satisfiable")
         if status in (401, 403):
-            return Again(f"http {status}", refused=True)
+            return Retry(f"http {status}", refused=True)
         if status in _RETRIED:
-            return Again(f"http {status}", retry_after_s=_seconds(headers.get("retry-after", "")))
+            return Retry(f"http {status}", retry_after_s=_seconds(headers.get("retry-after", "")))
         raise DownloadFailed(f"http {status}")
 
-    def _restart(self, reason: str) -> Again:
+    def _restart(self, reason: str) -> Retry:
         self._afresh()
         self._keep(self.partial)
-        return Again(reason)
+        return Retry(reason)
 
     async def _stream(self, body: object) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
@@ -225,10 +225,10 @@ class Transfer:
                 due = max(due + len(chunk) / bandwidth, loop.time())
                 await asyncio.sleep(due - loop.time())
 
-    def _end(self) -> Again | None:
+    def _end(self) -> Retry | None:
         received = self.partial.received
         if self._size is not None and received < self._size:
-            return Again(f"ended after {received} of {self._size} bytes")
+            return Retry(f"ended after {received} of {self._size} bytes")
         return None
 
 

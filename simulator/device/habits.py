@@ -1,18 +1,21 @@
-"""Bad habits of devices, known from the field: each a small class that does one step as it should not be done."""
+"""Bad habits of devices, known from the field. Each is a small subclass of one part of the device, which does one step as
+it should not be done; `device_with` makes the device with the parts of its habits, and mixes habits of the same part."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Collection
 from typing import Any, cast
 
 import orjson
 
 from simulator.device.agent import Reaction, UpdateAgent
-from simulator.device.connection import Session
+from simulator.device.connection import Connection
+from simulator.device.conversation import Conversation
 from simulator.device.device import Device
-from simulator.device.download import Again, Leave, Transfer
+from simulator.device.download import Grant, Retry, Transfer
+from simulator.device.reports import NEVER, Reports
+from simulator.device.work import Work
 from simulator.dialects.base import Answered, DeviceDialect, UpdateRequested
 from simulator.model.errors import LinkError
 from simulator.model.io import NOTHING, Inbound, Message, Step, Subscribe
@@ -39,137 +42,139 @@ class _Gated:
 
 def _version(payload: bytes) -> int:
     try:
-        said = orjson.loads(payload)
+        body = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return -1
-    version = said.get("version") if isinstance(said, dict) else None
+    version = body.get("version") if isinstance(body, dict) else None
     return version if isinstance(version, int) else -1
 
 
-class SingleGate(Device):
+class SingleGate(Connection):
     """One gate for all versions: `accepted` raises it, and the delta of the same version does not pass any more."""
 
-    def __init__(self, spec: Any, dialect: DeviceDialect, *more: Any) -> None:
-        super().__init__(spec, cast(DeviceDialect, _Gated(dialect)), *more)
+    def __init__(self, dialect: DeviceDialect, *more: Any) -> None:
+        super().__init__(cast(DeviceDialect, _Gated(dialect)), *more)
 
 
-class NeverAsks(Device):
+class NeverAsks(Conversation):
     """Says and asks nothing when it is connected again: whatever was desired meanwhile, it waits for a delta."""
 
     _met = False  # since the boot
 
-    def _forget(self) -> None:
-        super()._forget()
+    def forget(self) -> None:
+        """It asks after a boot."""
+        super().forget()
         self._met = False
 
-    async def _open(self, *, lie: bool = False, again: bool = False) -> None:
+    async def open(self, *, lie: bool = False, again: bool = False) -> None:
+        """Subscribe, and no more unless it has just booted."""
         if not self._met:
             self._met = True
-            await super()._open(lie=lie, again=again)
+            await super().open(lie=lie, again=again)
             return
-        self._ask_at = math.inf
-        said = self._session.dialect.open(self._agent.initial(), self._session.wall()).outputs
-        await self._session.perform(Step(tuple(output for output in said if isinstance(output, Subscribe))))
+        self.ask_at = NEVER
+        outputs = self.connection.dialect.open(self.agent.initial(), self.connection.wall()).outputs
+        await self.connection.perform(Step(tuple(output for output in outputs if isinstance(output, Subscribe))))
 
 
-class _Hasty(Session):
+class TakesTcpForSuccess(Connection):
+    """Begins its back-off anew as soon as TCP connects, whatever becomes of the connection."""
+
     hasty = True
 
 
-class TakesTcpForSuccess(Device):
-    """Begins its back-off anew as soon as TCP connects, whatever becomes of the connection."""
-
-    session = _Hasty
-
-
-class KeepsUrl(Device):
+class KeepsUrl(Work):
     """Downloads from the URL that it began with, however often that is refused and whatever newer one it hears of."""
 
     _first = ""
 
-    def _start_work(self) -> None:
-        super()._start_work()
-        self._first = self._download.url if self._download is not None else ""
+    def start(self) -> None:
+        """Note the URL."""
+        super().start()
+        self._first = self.download.url if self.download is not None else ""
 
-    async def _leave(self, fresh: bool) -> Leave:
-        if self._download is None or self._download.needs_credential:
-            return await super()._leave(fresh)
-        return Leave(self._first)
+    async def grant(self, fresh: bool) -> Grant:
+        """The first one, for ever."""
+        if self.download is None or self.download.needs_credential:
+            return await super().grant(fresh)
+        return Grant(self._first)
 
 
 class _Appending(Transfer):
-    def _head(self, status: int, headers: dict[str, str]) -> Again | None:
+    def _head(self, status: int, headers: dict[str, str]) -> Retry | None:
         return None if status == 200 and self.partial.received else super()._head(status, headers)
 
 
-class Appends(Device):
+class Appends(Work):
     """Takes whatever comes for the rest that it asked for."""
 
     transfer = _Appending
 
 
-class MarksEarly(Device):
+class MarksEarly(Work):
     """Notes a job as done when it begins with it: after a power cut it does not go on."""
 
-    def _start_work(self) -> None:
-        super()._start_work()
-        self._agent.end(self._agent.flash.job)
+    def start(self) -> None:
+        """Begin, and note it as done."""
+        super().start()
+        self.agent.end(self.agent.flash.job)
 
 
-class SaysOnce(Device):
+class SaysOnce(Reports):
     """Says its report once, whether anybody hears it or not."""
 
-    async def _send_outcome(self) -> None:
+    async def send(self) -> None:
+        """Send it; then it is done."""
         try:
-            await super()._send_outcome()
+            await super().send()
         except LinkError:
-            self._done()
+            self.done()
             raise
-        if self._sent and not self._hung and self._agent.flash.pending is not None:
-            self._done()
+        if self.sent and not self.hung and self.agent.flash.pending is not None:
+            self.done()
 
 
-class Parks(Device):
+class Parks(Conversation):
     """Waits for the answer to its report, and for nothing else, until it is started again."""
 
-    async def _send_outcome(self) -> None:
-        if self._sent:
-            self._resend_at = math.inf
+    async def report(self) -> None:
+        """Send it once."""
+        if self.reports.sent:
+            self.reports.resend_at = NEVER
         else:
-            await super()._send_outcome()
+            await super().report()
 
-    async def _hear(self, signal: object) -> None:
-        if self._agent.flash.pending is not None and self._sent and not isinstance(signal, Answered):
-            self._ask_at = math.inf
+    async def hear(self, signal: object) -> None:
+        """Pass over all that is no answer, once it is sent."""
+        if self.agent.flash.pending is not None and self.reports.sent and not isinstance(signal, Answered):
+            self.ask_at = NEVER
         else:
-            await super()._hear(signal)
+            await super().hear(signal)
 
 
-class FailsLate(Device):
+class FailsLate(Reports):
     """Calls a job failed whose success was not answered, and runs the new software all the same."""
 
-    async def _send_outcome(self) -> None:
-        pending = self._agent.flash.pending
-        if self._sent and pending is not None and pending.status is Status.SUCCESS:
-            self._agent.flash.pending = self._agent.progress(Status.FAILURE, "success was not answered")
-        await super()._send_outcome()
+    async def send(self) -> None:
+        """A success that is sent again is a failure."""
+        pending = self.agent.flash.pending
+        if self.sent and pending is not None and pending.status is Status.SUCCESS:
+            self.agent.flash.pending = self.agent.progress(Status.FAILURE, "success was not answered")
+        await super().send()
 
 
-class _Eager(UpdateAgent):
+class Redoes(UpdateAgent):
+    """Carries a job out again whenever it hears of it."""
+
     def consider(self, request: UpdateRequested) -> Reaction:
+        """Begin with what is done already."""
         reaction = super().consider(request)
         if reaction not in (Reaction.DUPLICATE, Reaction.INSTALLED):
             return reaction
         return Reaction.START if self.phase is Phase.IDLE else Reaction.SUPERSEDE
 
 
-class Redoes(Device):
-    """Carries a job out again whenever it hears of it."""
-
-    agent = _Eager
-
-
-HABITS: dict[str, type[Device]] = {
+HABITS: dict[str, type] = {
     "single-gate": SingleGate,
     "never-asks": NeverAsks,
     "takes-tcp-for-success": TakesTcpForSuccess,
@@ -181,6 +186,13 @@ HABITS: dict[str, type[Device]] = {
     "fails-late": FailsLate,
     "redoes": Redoes,
 }
+_PARTS: dict[str, type] = {
+    "agent_kind": UpdateAgent,
+    "connection_kind": Connection,
+    "reports_kind": Reports,
+    "work_kind": Work,
+    "conversation_kind": Conversation,
+}
 
 
 def device_with(habits: Collection[str]) -> type[Device]:
@@ -190,4 +202,9 @@ def device_with(habits: Collection[str]) -> type[Device]:
 
 @functools.cache
 def _made(habits: tuple[str, ...]) -> type[Device]:
-    return type("Device", tuple(HABITS[name] for name in habits), {}) if habits else Device
+    kinds = {}
+    for attribute, part in _PARTS.items():
+        mixed = tuple(HABITS[name] for name in habits if issubclass(HABITS[name], part))
+        if mixed:
+            kinds[attribute] = type(part.__name__, mixed, {})
+    return type("Device", (Device,), kinds) if kinds else Device

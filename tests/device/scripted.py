@@ -169,7 +169,7 @@ class World:
             self.fabric.vanish(self.link)
 
     def cut_power(self):
-        self.device._power_off("power-cut")
+        self.device.power.off("power-cut")
 
     # ---- what a test asks
 
@@ -190,11 +190,11 @@ class World:
 
     @property
     def runs(self):
-        return self.device._agent.flash.active.version
+        return self.device.agent.flash.active.version
 
     @property
     def phase(self):
-        return self.device._agent.phase
+        return self.device.agent.phase
 
     def checked(self):
         """What must hold of every record: legal moves, each job written once, reports that name what runs."""

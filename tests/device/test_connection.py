@@ -1,12 +1,15 @@
-"""The session: outputs in their order, a deadline, being woken, back-off, and what goes on the record."""
+"""The connection: outputs in their order, a deadline, being woken, back-off, and what goes on the record."""
 
 import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from simulator.device.connection import Session
+from simulator.device.agent import Flash, UpdateAgent
+from simulator.device.connection import Connection
 from simulator.device.habits import TakesTcpForSuccess
+from simulator.device.log import Log
+from simulator.device.power import Power
 from simulator.device.profile import Draws
 from simulator.links.base import Wires
 from simulator.links.clock import run_virtual
@@ -62,8 +65,8 @@ class Echo:
         return Step((), (inbound.payload,)) if inbound.payload else NOTHING
 
 
-def session(story, failures=(), hasty=False, **profile):
-    """Run `story(session, road)`; (what it returns, the road, the record as (time, kind, status, detail))."""
+def connection(story, failures=(), hasty=False, **profile):
+    """Run `story(connection, road)`; (what it returns, the road, the record as (time, kind, status, detail))."""
     record, road = [], Road(failures)
 
     async def main(loop):
@@ -71,8 +74,10 @@ def session(story, failures=(), hasty=False, **profile):
             record.append((loop.time(), kind, columns.get("status"), columns.get("detail")))
 
         draws = Draws(Profile(**{"reconnect": {"base": 1, "cap": 8, "jitter": 0}, **profile}), Dice(1, "d"))
-        kind = TakesTcpForSuccess.session if hasty else Session
-        return await story(kind("d", Echo(), Wires(road, road), note, draws, 1000.0), road)
+        power = Power()
+        kind = TakesTcpForSuccess if hasty else Connection
+        log = Log(note, "d", UpdateAgent(Flash(None)), 1000.0)
+        return await story(kind(Echo(), Wires(road, road), power, log, draws, 1000.0), road)
 
     return run_virtual(main, until_s=1000), road, record
 
@@ -89,7 +94,7 @@ def test_a_steps_outputs_are_sent_in_order_and_a_response_is_followed():
             Step((Subscribe(("a", "b")), Publish("t", b"1", 0), Request("GET", "u"), Publish("t", b"2")))
         )
 
-    _, road, _ = session(story)
+    _, road, _ = connection(story)
     assert road.asked == [("a", "b"), ("t", b"1", 0), "u", ("told", b"answer", 1), ("t", b"2", 1)]
 
 
@@ -98,16 +103,16 @@ def test_a_message_is_acknowledged_once_it_is_understood():
         acks = message(road, b"signal")
         return await made.hear(None), acks
 
-    assert session(story)[0] == ((b"signal",), [1])
+    assert connection(story)[0] == ((b"signal",), [1])
 
 
-def test_a_deaf_session_neither_understands_nor_acknowledges():
+def test_a_device_without_power_neither_understands_nor_acknowledges():
     async def story(made, road):
         acks = message(road, b"signal")
-        made.deaf = True
+        made._power.off("power-cut")
         return await made.hear(None), acks
 
-    assert session(story)[0] == (None, [])
+    assert connection(story)[0] == (None, [])
 
 
 def test_hearing_ends_at_its_deadline():
@@ -115,7 +120,7 @@ def test_hearing_ends_at_its_deadline():
         heard = await made.hear(5.0), await made.hear(7.0)
         return heard, made.wall()
 
-    assert session(story)[0] == ((None, None), 1007.0)
+    assert connection(story)[0] == ((None, None), 1007.0)
 
 
 @pytest.mark.parametrize("error", [LinkError("refused"), PeerError("bad password", code=0x86)])
@@ -123,7 +128,7 @@ def test_connecting_is_tried_again_after_growing_pauses(error):
     async def story(made, road):
         return await made.connect(0.0), made.connected
 
-    got, _, record = session(story, [error] * 5)
+    got, _, record = connection(story, [error] * 5)
     assert got == (None, True)
     assert record == [(t, "connect", "failed", str(error)) for t in (0, 1, 3, 7, 15)] + [(23, "connect", "new", None)]
 
@@ -143,7 +148,7 @@ def test_a_hasty_back_off_begins_anew_with_each_tcp_connection(errors, times):
         await made.back_off()
         return made.wall() - 1000
 
-    back, _, record = session(story, errors, hasty=True)
+    back, _, record = connection(story, errors, hasty=True)
     assert [at for at, *_ in record] == times
     assert back == times[-1] + 1  # once connected, it begins anew too
 
@@ -159,7 +164,7 @@ def test_a_pause_is_short_again_once_something_was_heard():
             times.append(made.wall() - 1000)
         return times
 
-    assert session(story)[0] == [1, 3, 4, 6]
+    assert connection(story)[0] == [1, 3, 4, 6]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +185,7 @@ def test_how_connecting_goes_wrong(way, record):
             return None
         return trying.result()
 
-    got, road, events = session(story, mishaps={"connect": {way: 1}}, slow_factor=7)
+    got, road, events = connection(story, mishaps={"connect": {way: 1}}, slow_factor=7)
     assert [(t, status) for t, kind, status, _ in events if kind == "connect"][:1] == record
     assert got == {"slow": "slow", "crash": "crash", "lie": "lie"}.get(way)
     assert ("connect" in road.asked) == (way in ("slow", "lie"))
@@ -195,7 +200,7 @@ def test_the_end_of_a_connection_is_recorded_once():
         await made.close("reboot")
         await made.close("reboot")
 
-    _, road, record = session(story)
+    _, road, record = connection(story)
     assert [(status, detail) for _, kind, status, detail in record if kind == "lost"] == [
         ("lost", "why"), ("reboot", None),
     ]  # fmt: skip

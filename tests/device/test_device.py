@@ -241,7 +241,7 @@ def test_a_newer_delta_frees_a_device_that_hangs(stage):
     async def story(world):
         await world.desire("2")
         await world.until(500)
-        world.device._spec.profile.mishaps.clear()
+        world.device.mishaps.draws.profile.mishaps.clear()
         await world.desire("3")
         await world.until(600)
 

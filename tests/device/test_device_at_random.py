@@ -23,11 +23,11 @@ class Story:
             await getattr(self, deed)(world, number)
         await world.until(100)
         world.fabric.down, world.mute, world.storage.script = False, set(), []
-        world.device._spec.profile.mishaps.clear()
+        world.device.mishaps.draws.profile.mishaps.clear()
         await world.until(1000)
         assert (world.runs, world.phase) == (str(self.version), Phase.IDLE)
         assert world.reported["software"]["version"] == world.runs
-        assert world.device._agent.flash.pending is None
+        assert world.device.agent.flash.pending is None
 
     async def newer(self, world, number):
         self.version += 1

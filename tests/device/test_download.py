@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.device.agent import Partial
-from simulator.device.download import DownloadFailed, Leave, Terms, download
+from simulator.device.download import DownloadFailed, Grant, Terms, download
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryHttp
 from simulator.model.io import Response
@@ -30,15 +30,15 @@ def fetch(answers, *, size=len(CONTENT), sha256=SHA, partial=None, attempts=6, a
         terms = Terms(0.0, 10_000, 60.0, Backoff(base=1, attempts=attempts), lambda nth: 1.0, away)
         urls = iter(["u1", "u2", "u3"])
 
-        async def leave(fresh):
-            return Leave(next(urls))
+        async def grant(fresh):
+            return Grant(next(urls))
 
         return await download(
             MemoryHttp(serve),
             Artifact("2", "stable", size, sha256),
             terms,
             partial,
-            leave=leave,
+            grant=grant,
             keep=lambda kept: None,
             record=pieces.append,
         )

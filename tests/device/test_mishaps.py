@@ -91,7 +91,7 @@ def test_power_that_goes_while_the_device_is_not_connected(lost, more):
             await world.until(lost)
             world.lose()
         await world.until(13)
-        assert not world.device._session.connected
+        assert not world.device.connection.connected
         world.cut_power()
         await world.until(200)
 
@@ -166,7 +166,7 @@ def test_a_crash_is_a_power_cut_after_which_the_job_goes_on(stage):
 @pytest.mark.parametrize("stage", ["connect", "report"])
 def test_a_device_that_crashes_whenever_it_starts_lets_time_pass(stage):
     async def story(world):
-        world.device._spec.profile.mishaps[stage] = {"crash": 1}
+        world.device.mishaps.draws.profile.mishaps[stage] = {"crash": 1}
         world.lose()
         await updated(world)
 
@@ -202,7 +202,7 @@ def test_a_report_that_hangs_is_said_after_a_power_cut():
     async def story(world):
         await world.desire("2")
         await world.until(30)
-        world.device._spec.profile.mishaps.clear()
+        world.device.mishaps.draws.profile.mishaps.clear()
         world.cut_power()
         await world.until(60)
 

@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.checks.judge import judge
-from simulator.device import device
+from simulator.device import work
 from simulator.device.agent import Reaction, UpdateAgent
-from simulator.device.connection import Session
-from simulator.device.device import Device
+from simulator.device.connection import Connection
 from simulator.device.download import Terms
 from simulator.device.profile import Draws
+from simulator.device.reports import Reports
 from simulator.model.io import Response
 from simulator.model.scenario import Backoff, Profile
 from simulator.replica.core import Decision, Replica
@@ -180,7 +180,7 @@ class Weary(Storage):
 def test_l1_a_device_that_asks_for_ever(monkeypatch):
     made = scenario(devices=3, run_time="30m")
     passes(made, storage=Weary)  # they give up, and say so
-    monkeypatch.setattr(device, "Terms", lambda *terms: replace(Terms(*terms), retry=Backoff(attempts=None)))
+    monkeypatch.setattr(work, "Terms", lambda *terms: replace(Terms(*terms), retry=Backoff(attempts=None)))
     assert fails("L1-terminal", made, storage=Weary) == THREE
 
 
@@ -188,7 +188,7 @@ def test_l1_a_device_that_is_parked_when_its_answer_is_lost(monkeypatch):
     lost = {"fault": "F17-answer-lost", "count": 2, "step": "reporting", "times": 2}  # the initial report's too
     made = scenario(devices=3, faults=[lost], settle="1h", run_time="6h")
     passes(made)
-    monkeypatch.setattr(Device, "_until_resend", lambda self, way: math.inf)
+    monkeypatch.setattr(Reports, "_until_resend", lambda self, way: math.inf)
     assert fails("L1-terminal", made) == {made.fleet.name(ordinal) for ordinal in made.harmed(0)}
 
 
@@ -198,12 +198,12 @@ OUTAGE = {"fault": "F4-broker-killed", "at": "2s", "for": "1m"}
 def test_l8_a_device_that_does_not_come_back(monkeypatch):
     made = scenario(devices=6, faults=[OUTAGE], settle="5m", rollout={"maximumPerMinute": 60})
     passes(made)
-    patient = Session.back_off
+    patient = Connection.back_off
 
     async def fickle(self):
-        await (asyncio.sleep(1e6) if self._thing == "device-4" and self._failures > 2 else patient(self))
+        await (asyncio.sleep(1e6) if self._log.thing == "device-4" and self._failures > 2 else patient(self))
 
-    monkeypatch.setattr(Session, "back_off", fickle)
+    monkeypatch.setattr(Connection, "back_off", fickle)
     assert fails("L8-return", made) == {"device-4"}
 
 

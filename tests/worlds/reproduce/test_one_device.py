@@ -161,7 +161,7 @@ def test_a_device_that_says_something_else_departs_there(run, monkeypatch):
 
 def test_a_device_that_records_something_else_shows_both_events(run, monkeypatch):
     replay_device(run, "device-3")
-    monkeypatch.setattr("simulator.device.device.Device._until", lambda self, wall_s: 7)
+    monkeypatch.setattr("simulator.device.log.Log.until", lambda self, unix_s: 7)
     found = replay_device(run, "device-3")
     assert (found.likeness, found.departs) == (Likeness.DIFFERENT, "")
     _, ours, theirs = found.difference
