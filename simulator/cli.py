@@ -500,12 +500,12 @@ def replay(
     opened = rundir.open_run(run)
     found: Any
     if world and opened.manifest["scenario"].get("world") == "live":
-        print(carry.text(found := carry.carry(opened, device)))
+        print(carry.as_text(found := carry.carry(opened, device)))
     elif device is not None:
         found = one_device.replay_device(opened, device)
-        print(one_device.text(found) if isinstance(found, one_device.Alone) else replaying.text(found))
+        print(one_device.as_text(found) if isinstance(found, one_device.Alone) else replaying.as_text(found))
     else:
-        print(replaying.text(found := replaying.replay(opened)))
+        print(replaying.as_text(found := replaying.replay(opened)))
     raise typer.Exit(found.exit_code)
 
 

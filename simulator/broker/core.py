@@ -333,10 +333,10 @@ class Broker:
 
     def _send_retained(self, session: _Session, pattern: str, qos: int, out: list[Output]) -> None:
         if "+" in pattern or "#" in pattern:
-            found = [m for topic, m in self._retained.items() if matches(pattern, topic)]
+            messages = [m for topic, m in self._retained.items() if matches(pattern, topic)]
         else:
-            found = [self._retained[pattern]] if pattern in self._retained else []
-        for message in found:
+            messages = [self._retained[pattern]] if pattern in self._retained else []
+        for message in messages:
             self._send(session, message, min(qos, message.qos), True, out)
 
     def _unsubscribe(self, session: _Session, pattern: str) -> int:

@@ -56,10 +56,10 @@ listener {port} {host}
 
 def find_mosquitto() -> str:
     """The program's path. Raises ScenarioError when it is not installed."""
-    found = shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
-    if found is None:
+    path = shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+    if path is None:
         raise ScenarioError("mosquitto is not installed: apt install mosquitto, or use the embedded broker")
-    return found
+    return path
 
 
 class Mosquitto:
@@ -129,8 +129,8 @@ class Mosquitto:
             ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
                 self.stop()
-                said = self.last_words() or ("it ended" if ended else f"not ready within {_READY_S:g} s")
-                raise ScenarioError(f"mosquitto cannot start on {self.host}:{self.port}: {said}")
+                why = self.last_words() or ("it ended" if ended else f"not ready within {_READY_S:g} s")
+                raise ScenarioError(f"mosquitto cannot start on {self.host}:{self.port}: {why}")
             time.sleep(0.01)
         self.version = running[1]
 
@@ -167,7 +167,7 @@ class Mosquitto:
     def _ask(self) -> dict[str, int]:
         password = thing_password(self._key, _COUNTER).encode()
         filters = [mqtt5.TopicFilter(topic, retain_as_published=False) for topic in (*_COUNTS, _TICK)]
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         data = b""
         whole = False
         with socket.create_connection((self.host, self.port), timeout=_ASK_S) as road:
@@ -185,11 +185,11 @@ class Mosquitto:
                     if isinstance(packet, mqtt5.PingRespPacket):
                         whole = True
                     elif isinstance(packet, mqtt5.PublishPacket) and packet.topic in _COUNTS:
-                        found[_COUNTS[packet.topic]] = int(packet.payload)
+                        counts[_COUNTS[packet.topic]] = int(packet.payload)
                     elif isinstance(packet, mqtt5.PublishPacket) and not packet.retain:
                         road.sendall(mqtt5.PingReqPacket().write())  # is answered behind what has changed
             road.sendall(mqtt5.DisconnectPacket().write())
-        return found
+        return counts
 
     def kill(self) -> None:
         """End it as `kill -9` does; it can be started again."""
@@ -233,7 +233,7 @@ def access_file(services: Iterable[str], rights: Iterable[str]) -> str:
 
 
 def free_port(host: str = HOST) -> int:
-    """A port of this address that nobody uses at this moment. Raises ScenarioError for one that is not ours."""
+    """A port of this address that nobody uses at this moment. Raises ScenarioError for one that is not this machine's."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))

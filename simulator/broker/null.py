@@ -1,5 +1,7 @@
-"""The null backend: broker, replica and storage in one, which keeps nothing and costs as little as can be; what a load
-generator is measured against."""
+"""The null backend: broker, replica and storage in one, which keeps nothing and costs as little as can be.
+
+A load generator can be measured only against something that is faster than itself. `--self-test` therefore puts this
+in place of all servers: what then limits the rate of updates is the simulated fleet."""
 
 from __future__ import annotations
 
@@ -29,10 +31,26 @@ class _Thing:
     __slots__ = ("job", "link", "nth", "runs", "waits", "wanted")
 
     def __init__(self) -> None:
-        self.link: _Client | None = None
+        self.link: _NullClient | None = None
         self.job = ""
         self.nth = self.runs = self.wanted = 0
         self.waits = False  # for the next delta
+
+
+class _Software:
+    """The two contents that are offered in turn; `url` is where the storage listens."""
+
+    def __init__(self, contents: tuple[bytes, bytes]) -> None:
+        self.contents, self.url = contents, ""
+        self._downloads = [{"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for c in contents]
+
+    def wanted(self, content: int) -> tuple[Document, Document]:
+        """What is desired, as a document's section and as what goes with its download."""
+        url = f"{self.url}/{content}"
+        return (
+            {"software": {"version": f"null-{content}", "softwareURL": url}},
+            {"url": url, **self._downloads[content]},
+        )
 
 
 class NullBackend:
@@ -44,21 +62,19 @@ class NullBackend:
         self.dialect, self._epoch = dialect, epoch
         self.due = self.sent = self.updates = 0
         self.doc = 0
-        self._contents = contents
-        self._downloads = [{"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for c in contents]
+        self._software = _Software(contents)
         self._things: dict[str, _Thing] = {}
         self._waiting: deque[str] = deque()
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
-        self._url = ""
 
     async def start(self, host: str) -> int:
         """Listen; the MQTT port."""
         ports = []
-        for make in (lambda: _Client(self), lambda: _Storage(self._contents)):
+        for make in (lambda: _NullClient(self), lambda: _NullStorage(self._software.contents)):
             self._servers.append(await self._loop.create_server(make, host, 0, backlog=_BACKLOG))
             ports.append(int(self._servers[-1].sockets[0].getsockname()[1]))
-        self._url = f"http://{host}:{ports[1]}"
+        self._software.url = f"http://{host}:{ports[1]}"
         return ports[0]
 
     def stop(self) -> None:
@@ -85,27 +101,20 @@ class NullBackend:
                 return True
         return False
 
-    def _delta(self, name: str, thing: _Thing, link: _Client) -> None:
+    def _delta(self, name: str, thing: _Thing, link: _NullClient) -> None:
         thing.nth += 1
         thing.job, thing.wanted = f"{name}.{thing.nth}", 1 - thing.runs
-        state, download = self._software(thing.wanted)
-        said = self.dialect.delta(name, state, self._version(), self.now(), job=thing.job, download=download)
-        link.send([link.packet(said)])
-
-    def _software(self, content: int) -> tuple[Document, Document]:
-        url = f"{self._url}/{content}"
-        return (
-            {"software": {"version": f"null-{content}", "softwareURL": url}},
-            {"url": url, **self._downloads[content]},
-        )
+        state, download = self._software.wanted(thing.wanted)
+        delta = self.dialect.delta(name, state, self._version(), self.now(), job=thing.job, download=download)
+        link.send([link.packet(delta)])
 
     # ---- what clients bring
 
-    def connected(self, name: str, link: _Client) -> None:
+    def connected(self, name: str, link: _NullClient) -> None:
         """A thing is there; it waits for nothing until it has asked."""
         self._things.setdefault(name, _Thing()).link = link
 
-    def gone(self, name: str, link: _Client) -> None:
+    def gone(self, name: str, link: _NullClient) -> None:
         """A connection of this thing ended."""
         if (thing := self._things.get(name)) is not None and thing.link is link:
             thing.link = None
@@ -128,16 +137,16 @@ class NullBackend:
         return None
 
     def _began(self, name: str, state: Any) -> None:
-        """A connection begins: the thing says what it runs, if that is one of ours."""
+        """A connection begins: the thing says what it runs, if that is one of the two contents."""
         url = state["reported"]["software"]["softwareURL"]
-        if url.startswith(self._url):
+        if url.startswith(self._software.url):
             self._things[name].runs = int(url[-1])
 
     def _current(self, request: GetRequest, now: float) -> Publish:
         """What is desired: a job whose delta may have been lost with a connection, or nothing, and it waits for more."""
         thing = self._things[request.thing]
         if thing.job and thing.runs != thing.wanted:
-            state, download = self._software(thing.wanted)
+            state, download = self._software.wanted(thing.wanted)
             job, state = thing.job, {"delta": state}
         else:
             job, state, download = "", {}, None
@@ -168,7 +177,7 @@ class NullBackend:
         return self._loop.time() + self._epoch
 
 
-class _Client(asyncio.Protocol):
+class _NullClient(asyncio.Protocol):
     """A device's connection."""
 
     __slots__ = ("_backend", "_id", "_name", "_rest", "_transport")
@@ -205,8 +214,8 @@ class _Client(asyncio.Protocol):
         if isinstance(packet, mqtt5.PublishPacket):
             if packet.packet_id is not None:
                 answers.append(mqtt5.PubAckPacket(packet.packet_id).write())
-            if (said := self._backend.answer(Message(packet.topic, packet.payload))) is not None:
-                answers.append(self.packet(said))
+            if (answer := self._backend.answer(Message(packet.topic, packet.payload))) is not None:
+                answers.append(self.packet(answer))
         elif isinstance(packet, mqtt5.ConnectPacket):
             self._name = packet.username or packet.client_id
             self._backend.connected(self._name, self)
@@ -219,17 +228,19 @@ class _Client(asyncio.Protocol):
         elif isinstance(packet, mqtt5.DisconnectPacket):
             self._transport.close()
 
-    def packet(self, said: Publish) -> bytes:
+    def packet(self, message: Publish) -> bytes:
         """A message to the device."""
         self._id = self._id % 0xFFFF + 1
-        return mqtt5.PublishPacket(said.topic, said.payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=self._id).write()
+        return mqtt5.PublishPacket(
+            message.topic, message.payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=self._id
+        ).write()
 
     def send(self, packets: list[bytes]) -> None:
         """To the device, in one write."""
         self._transport.write(b"".join(packets))
 
 
-class _Storage(asyncio.Protocol):
+class _NullStorage(asyncio.Protocol):
     """A download's connection: the path's last character says which content, and it always comes whole."""
 
     __slots__ = ("_contents", "_rest", "_transport")

@@ -28,7 +28,7 @@ _GOODBYE_S = 5.0  # how long a client may take to read our last words
 _MALFORMED, _TOO_LARGE, _NO_IDENTIFIERS = 0x81, 0x95, 0xA1
 
 
-class _Client(asyncio.Protocol):
+class _SocketClient(asyncio.Protocol):
     """One connection; to the core it is an opaque handle."""
 
     __slots__ = ("_heard", "_limit_s", "_open", "_rest", "_server", "_transport", "assigned_id", "greeted")
@@ -160,14 +160,14 @@ class BrokerServer:
         self._core = core
         self._loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = self._loop.time
-        self.clients: set[_Client] = set()
+        self.clients: set[_SocketClient] = set()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port, which the system chooses for 0. Raises ScenarioError when it is taken."""
         try:
-            self._server = await self._loop.create_server(lambda: _Client(self), host, port, backlog=_BACKLOG)
+            self._server = await self._loop.create_server(lambda: _SocketClient(self), host, port, backlog=_BACKLOG)
         except OSError as error:
             raise ScenarioError(f"the broker cannot listen on {host}:{port}: {error.strerror or error}") from None
         self._timer = self._loop.call_later(1.0, self._tick)
@@ -183,18 +183,18 @@ class BrokerServer:
             client.end("")
         await asyncio.sleep(0)
 
-    def receive(self, client: _Client, packet: p.Packet) -> None:
+    def receive(self, client: _SocketClient, packet: p.Packet) -> None:
         """One packet in, what it brings about out."""
         self._carry(self._core.receive(client, packet, self.now()))
 
-    def gone(self, client: _Client) -> None:
+    def gone(self, client: _SocketClient) -> None:
         """The connection has ended."""
         self.clients.discard(client)
         self._carry(self._core.dropped(client, self.now()))
 
     def _carry(self, outputs: list[Output]) -> None:
         for client, packet in outputs:
-            assert isinstance(client, _Client)
+            assert isinstance(client, _SocketClient)
             if client.assigned_id and isinstance(packet, p.ConnAck):
                 client.write(_connack(packet, client.assigned_id))
             else:

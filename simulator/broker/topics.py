@@ -94,14 +94,14 @@ class Index:
     def find(self, topic: str) -> list[tuple[str, Any]]:
         """(key, value) of every subscription that matches; a key with several filters comes several times."""
         held = self._exact.get(topic)
-        found = [held] if type(held) is tuple else list(held.items()) if held else []
+        matching = [held] if type(held) is tuple else list(held.items()) if held else []
         nodes = [self._tree] if self._tree else []
         hidden = topic.startswith("$")  # from wildcards at the first level
         for level in topic.split("/") if nodes else ():
             below = []
             for node in nodes:
                 if "#" in node and not hidden:
-                    found.extend(node["#"][None].items())
+                    matching.extend(node["#"][None].items())
                 if level in node:
                     below.append(node[level])
                 if "+" in node and not hidden:
@@ -109,7 +109,7 @@ class Index:
             nodes, hidden = below, False
         for node in nodes:
             if None in node:
-                found.extend(node[None].items())
+                matching.extend(node[None].items())
             if "#" in node:  # which matches its parent level too
-                found.extend(node["#"][None].items())
-        return found
+                matching.extend(node["#"][None].items())
+        return matching

@@ -111,7 +111,7 @@ def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Findin
     if len(alone) == 1:
         return _run(name, check, trace, alone[0])
     each = [(one.rollout.name, _run(name, check, trace, one)) for one in alone]
-    rollout, gravest = max(each, key=lambda said: _GRAVITY.index(said[1].verdict))
+    rollout, gravest = max(each, key=lambda pair: _GRAVITY.index(pair[1].verdict))
     if gravest.verdict is Verdict.PASS:
         return replace(gravest, summary=f"{len(each)} rollouts; {rollout}: {gravest.summary}")
     return replace(gravest, summary=f"{rollout}: {gravest.summary}")

@@ -45,5 +45,5 @@ def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:
 
 def broker_of(trace: Trace) -> dict[str, Any]:
     """The broker's name, version and counts, as the trace has them."""
-    said = trace.kind(Kind.BROKER).texts("detail")
-    return dict(json.loads(said[-1])) if said else {}
+    details = trace.kind(Kind.BROKER).texts("detail")
+    return dict(json.loads(details[-1])) if details else {}

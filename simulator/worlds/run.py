@@ -53,7 +53,7 @@ def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:
 def run(
     scenario: Scenario, out: Path, repeat: str, options: Options, *, quiet: bool = False, desk: Desk | None = None
 ) -> tuple[Path, Judgement]:
-    """Run it, judge it, leave its directory. A live run without a desk has a terminal's. Raises ScenarioError before
+    """Run it, judge it, write its directory. A live run without a desk has a terminal's. Raises ScenarioError before
     anything was started."""
     scenario = with_swarm(scenario)
     sensible(scenario)
@@ -74,14 +74,14 @@ def run(
     died: tuple[str, ...] = ()
     try:
         if scenario.world == "live":
-            outcome = conductor.run(scenario, options, path, desk or desks.Terminal(line, options.processes), sources)
+            ending = conductor.run(scenario, options, path, desk or desks.Terminal(line, options.processes), sources)
         else:
             with StreamFile(path / "parts" / "virtual.arrow") as stream:
-                outcome = virtual.run(scenario, _both(stream, follow(line)))
-        if "died" in outcome:
-            died = (outcome["died"],)
-        elif not outcome["complete"]:
-            incomplete = (outcome["reason"],)
+                ending = virtual.run(scenario, _both(stream, follow(line)))
+        if "died" in ending:
+            died = (ending["died"],)
+        elif not ending["complete"]:
+            incomplete = (ending["reason"],)
     except KeyboardInterrupt:
         incomplete = ("interrupted",)
     except PartDied as error:

@@ -61,8 +61,8 @@ class AtlasApplication:
         if isinstance(inbound, Response):
             return NOTHING
         name, thing = self._topics.parse(inbound.topic)
-        if self._example and name == "accepted" and (said := completion(thing, inbound.payload)):
-            return Step((), (Reported(thing, "", "", Outcome(thing, said.job, ENDS[said.status])),))
+        if self._example and name == "accepted" and (ended := completion(thing, inbound.payload)):
+            return Step((), (Reported(thing, "", "", Outcome(thing, ended.job, ENDS[ended.status])),))
         body = loaded(inbound.payload)
         if body is None:
             return NOTHING

@@ -123,26 +123,26 @@ class AtlasDevice:
         return Step((), (signal,)) if signal is not None else NOTHING
 
     def _requested(self, body: Document, wanted: Document, source: str) -> UpdateRequested | None:
-        """The delta is the command: what is desired, its job id, and leave to download."""  # step 5 and 6
+        """The delta is the command: what is desired, its job id, and the permission to download."""  # step 5 and 6
         url = text(wanted.get("softwareURL"))
         if not url:
             return None
-        leave = part(body, "download")
+        granted = part(body, "download")
         version = text(wanted.get("version")) or text(part(body, "state", "desired", "software").get("version"))
-        expires = leave.get("expiresAt")
-        sha256 = text(leave.get("sha256")).lower() or None
+        expires = granted.get("expiresAt")
+        sha256 = text(granted.get("sha256")).lower() or None
         if sha256 is None and self._known is not None and same_place(self._known.url, url):
             sha256 = self._known.sha256
         return UpdateRequested(
             Execution(
                 text(body.get("jobID")) or url,
                 self._thing,
-                Artifact(version, url, number(leave.get("size")), sha256),
+                Artifact(version, url, number(granted.get("size")), sha256),
             ),
             Download(
-                text(leave.get("url")) or url,
+                text(granted.get("url")) or url,
                 float(expires) if isinstance(expires, int | float) else None,
-                self._credential and bool(leave),
+                self._credential and bool(granted),
             ),
             number(body.get("version")),
             source,

@@ -13,7 +13,7 @@ from simulator.links.base import Body, MqttOptions, Wires, whole
 from simulator.links.memory import MemoryMqtt
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Message, Request, Response
-from simulator.model.io import Publish as Said
+from simulator.model.io import Publish as Outgoing
 from simulator.model.update import Status
 from simulator.worlds.parties import EPOCH
 from simulator.worlds.reproduce.one_device import Turned
@@ -135,9 +135,9 @@ class Actor:
         else:
             self._deliver(self._replica.delta(self.circumstances.thing, software, doc, now, **grant))
 
-    def _deliver(self, said: Said) -> None:
+    def _deliver(self, message: Outgoing) -> None:
         self._packets = self._packets % 65535 + 1
-        self._clients[0].arrived(Publish(said.topic, said.payload, 1, False, False, self._packets))
+        self._clients[0].arrived(Publish(message.topic, message.payload, 1, False, False, self._packets))
 
     # ---- what the device says
 

@@ -205,15 +205,15 @@ def _course(recorded: pa.Table, played: pa.Table) -> Course:
     """How far two courses are the same: in what the device heard, in what befell it, and in what it did, each by itself,
     for one overtakes another by less than a live run's timers can tell."""
     alike, apart_us, partings = 0, 0, []
-    ours, theirs = (_strands(Trace(table)) for table in (recorded, played))
-    for one, other in zip(ours, theirs, strict=True):
+    recorded_strands, played_strands = (_strands(Trace(table)) for table in (recorded, played))
+    for one, other in zip(recorded_strands, played_strands, strict=True):
         pairs = list(itertools.takewhile(lambda pair: _same(*pair), zip(one, other, strict=False)))
         at = len(pairs)
         alike += at
         apart_us = max([apart_us, *(abs(a["t_us"] - b["t_us"]) for a, b in pairs)])
         if there := [strand[at] for strand in (one, other) if len(strand) > at]:
             partings.append((min(event["t_us"] for event in there), (_said(one, at), _said(other, at))))
-    return Course(sum(map(len, ours)), alike, apart_us, min(partings)[1] if partings else None)
+    return Course(sum(map(len, recorded_strands)), alike, apart_us, min(partings)[1] if partings else None)
 
 
 def _strands(trace: Trace) -> list[list[dict[str, Any]]]:
@@ -236,16 +236,16 @@ def _said(events: list[dict[str, Any]], n: int) -> str:
     return describe(events[n], named=False).strip() if n < len(events) else "(no further event of this sort)"
 
 
-def text(found: Carried) -> str:
-    """What carrying a device over found, for a terminal."""
-    verdict = "REPRODUCED" if found.again else "NOT REPRODUCED"
+def as_text(carried: Carried) -> str:
+    """How carrying a device over went, for a terminal."""
+    verdict = "REPRODUCED" if carried.again else "NOT REPRODUCED"
     lines = [
-        f"{verdict}  {found.run.path}  {found.thing} in virtual time  seed {found.run.manifest.get('seed')}",
-        *replay.other_version(found.run),
-        *(f"  ✗ {finding.check:<20} {finding.summary}" for finding in found.again),
-        *(f"  ? {finding.check:<20} not reproduced: {why}" for finding, why in found.not_again),
+        f"{verdict}  {carried.run.path}  {carried.thing} in virtual time  seed {carried.run.manifest.get('seed')}",
+        *replay.other_version(carried.run),
+        *(f"  ✗ {finding.check:<20} {finding.summary}" for finding in carried.again),
+        *(f"  ? {finding.check:<20} not reproduced: {why}" for finding, why in carried.not_again),
     ]
-    if (course := found.course) is not None:
+    if (course := carried.course) is not None:
         apart = f"at most {course.apart_us / 1e3:.1f} ms apart"
         if course.parts is None:
             lines.append(f"  its course is the recorded one: {course.events:,} events, {apart}")
@@ -254,7 +254,8 @@ def text(found: Carried) -> str:
                 f"  its course is the recorded one in {course.alike:,} of {course.events:,} events, {apart}, until"
             )
             lines += [
-                f"    {s + ':':<9} {said}" for s, said in zip(("recorded", "replayed"), course.parts, strict=True)
+                f"    {side + ':':<9} {event}"
+                for side, event in zip(("recorded", "replayed"), course.parts, strict=True)
             ]
-    lines.append(f"  timeline  {shlex.join(['fleetsim', 'trace', str(found.run.path), found.thing])}")
+    lines.append(f"  timeline  {shlex.join(['fleetsim', 'trace', str(carried.run.path), carried.thing])}")
     return "\n".join(lines)

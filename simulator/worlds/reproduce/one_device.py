@@ -135,11 +135,11 @@ def read_tape(path: Path, thing: str, artifact: bytes) -> Taped | None:
     if not path.is_file():
         return None
     try:
-        said = orjson.loads(path.read_bytes())
-        if (said["schema"], said["thing"]) != (1, thing):
+        document = orjson.loads(path.read_bytes())
+        if (document["schema"], document["thing"]) != (1, thing):
             return None
-        entries = [from_json(row, artifact) for row in said["entries"]]
-        return Taped(Tape(said["began_us"], entries), said["whole_s"])
+        entries = [from_json(row, artifact) for row in document["entries"]]
+        return Taped(Tape(document["began_us"], entries), document["whole_s"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ScenarioError(f"{path}: a damaged tape: {error!r}; remove it to have it made again") from None
 
@@ -293,21 +293,21 @@ def replay_device(run: Run, device: str) -> Alone | replay.Replay:
     )
 
 
-def text(found: Alone) -> str:
-    """What a device's replay found, for a terminal."""
+def as_text(alone: Alone) -> str:
+    """How a device's replay went, for a terminal."""
     lines = [
-        f"{found.likeness}  {found.run.path}  {found.thing} alone  seed {found.run.manifest.get('seed')}",
-        *replay.other_version(found.run),
-        f"  alone it took {found.took_s:.3f} s, the whole run {found.whole_s:.3f} s",
+        f"{alone.likeness}  {alone.run.path}  {alone.thing} alone  seed {alone.run.manifest.get('seed')}",
+        *replay.other_version(alone.run),
+        f"  alone it took {alone.took_s:.3f} s, the whole run {alone.whole_s:.3f} s",
     ]
-    if found.kept:
-        lines.append(f"  its tape is {found.kept}")
-    if found.difference is not None:
-        lines += [f"  {line}" for line in replay.differing(found.difference, "recorded", "replayed").splitlines()]
-    elif not found.departs:
-        lines.append(f"  all {found.compared:,} events of the device are the same")
-    if found.departs:
-        lines.append(f"  it departs from its tape: {found.departs}")
-    lines += replay.judged_as("recorded", found.recorded)
-    lines.append(f"  timeline  {shlex.join(['fleetsim', 'trace', str(found.run.path), found.thing])}")
+    if alone.kept:
+        lines.append(f"  its tape is {alone.kept}")
+    if alone.difference is not None:
+        lines += [f"  {line}" for line in replay.differing(alone.difference, "recorded", "replayed").splitlines()]
+    elif not alone.departs:
+        lines.append(f"  all {alone.compared:,} events of the device are the same")
+    if alone.departs:
+        lines.append(f"  it departs from its tape: {alone.departs}")
+    lines += replay.judged_as("recorded", alone.recorded)
+    lines.append(f"  timeline  {shlex.join(['fleetsim', 'trace', str(alone.run.path), alone.thing])}")
     return "\n".join(lines)

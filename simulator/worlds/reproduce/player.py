@@ -110,10 +110,10 @@ class Player:
         if self.over.done():
             return
         self._play_due()
-        theirs = self._tape.entries[self._at]
-        ours = Entry(self._now_us(), SAYS, client, theirs.behind, event)
-        if ours != theirs:
-            self._end(f"the device says, at {described(ours)}; the tape holds, at {described(theirs)}")
+        entry = self._tape.entries[self._at]
+        saying = Entry(self._now_us(), SAYS, client, entry.behind, event)
+        if saying != entry:
+            self._end(f"the device says, at {described(saying)}; the tape holds, at {described(entry)}")
             return
         self._at += 1
         while (entry := self._tape.entries[self._at]).way == ANSWERED:

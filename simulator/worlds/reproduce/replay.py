@@ -25,7 +25,7 @@ Difference = tuple[int, str, str]  # row, and the event of either side
 
 
 class Again(NamedTuple):
-    """A run in memory. `crash` says which exception of ours ended it, and where; empty where none did."""
+    """A run in memory. `crash` says which exception of this program's ended it, and where; empty where none did."""
 
     trace: Trace
     judgement: Judgement
@@ -67,7 +67,7 @@ class Replay(NamedTuple):
 
 
 def again(scenario: Scenario, until_s: float | None = None) -> Again:
-    """Run a scenario in virtual time and judge it, without a file; no further than `until_s`. An exception of ours ends
+    """Run a scenario in virtual time and judge it, without a file; no further than `until_s`. An exception of this program's ends
     the run, not the caller; raises ScenarioError and NotSimulated."""
     scenario = with_swarm(scenario)
     batches: list[pa.RecordBatch] = []
@@ -85,8 +85,8 @@ def again(scenario: Scenario, until_s: float | None = None) -> Again:
     except TimeLimit:
         incomplete = (f"stopped at {until_s:g} s",)
     except Exception as error:
-        crash, said = crash_of(error)
-        died = (f"{crash}: {said}",)
+        crash, message = crash_of(error)
+        died = (f"{crash}: {message}",)
     trace = Trace(in_order(batches))
     return Again(trace, judging.judged(trace, scenario, incomplete, died), crash)
 
@@ -173,17 +173,22 @@ def differing(difference: Difference, first: str, second: str) -> str:
     return "\n".join([f"the traces differ at event {row}:", *sides])
 
 
-def text(found: Replay) -> str:
-    """What a replay found, for a terminal."""
-    lines = [f"{found.likeness}  {found.run.path}  seed {found.run.manifest.get('seed')}", *other_version(found.run)]
-    if not found.whole:
-        lines.append(f"  the record breaks off ({_why(found)}): its first {found.compared:,} events were compared")
-    elif found.difference is None:
-        lines.append(f"  all {found.compared:,} events are the same")
-    if found.difference is not None:
-        lines += [f"  {line}" for line in differing(found.difference, "recorded", "replayed").splitlines()]
-    sides = {"recorded": found.recorded, "replayed": found.new.judgement}
-    if found.difference is None:
+def as_text(replayed: Replay) -> str:
+    """How a replay went, for a terminal."""
+    lines = [
+        f"{replayed.likeness}  {replayed.run.path}  seed {replayed.run.manifest.get('seed')}",
+        *other_version(replayed.run),
+    ]
+    if not replayed.whole:
+        lines.append(
+            f"  the record breaks off ({_why(replayed)}): its first {replayed.compared:,} events were compared"
+        )
+    elif replayed.difference is None:
+        lines.append(f"  all {replayed.compared:,} events are the same")
+    if replayed.difference is not None:
+        lines += [f"  {line}" for line in differing(replayed.difference, "recorded", "replayed").splitlines()]
+    sides = {"recorded": replayed.recorded, "replayed": replayed.new.judgement}
+    if replayed.difference is None:
         del sides["replayed"]  # the same trace, the same judgement
     for side, judgement in sides.items():
         lines += judged_as(side, judgement)
@@ -202,5 +207,5 @@ def judged_as(side: str, judgement: Judgement) -> list[str]:
     return [f"  {side}: {judgement.verdict}", *failed, *(f"    {r}" for r in (*judgement.died, *judgement.incomplete))]
 
 
-def _why(found: Replay) -> str:
-    return "; ".join([*found.recorded.died, *found.recorded.incomplete]) or "it did not end properly"
+def _why(replayed: Replay) -> str:
+    return "; ".join([*replayed.recorded.died, *replayed.recorded.incomplete]) or "it did not end properly"

@@ -194,13 +194,13 @@ class _Reader:
 
     def _download(self, event: dict[str, Any], t_us: int) -> None:
         troubles, self._troubles = self._troubles, []
-        said = orjson.loads(event.get("detail", "{}"))
-        status, error = int(event["status"]), said.get("error", "")
+        detail = orjson.loads(event.get("detail", "{}"))
+        status, error = int(event["status"]), detail.get("error", "")
         if any("answer" in trouble for trouble in troubles) or (status == 0 and error in ("offline", "")):
             return  # no server's doing
         harmed = any(trouble.keys() - {"request", "wait_s"} for trouble in troubles)
         cut = not harmed and status in (200, 206) and error not in ("", "offline")
-        etag = "" if harmed else said.get("etag", "")
+        etag = "" if harmed else detail.get("etag", "")
         self.script.pieces.append(RecordedPiece(t_us, status, event.get("size", 0), etag, error, cut))
 
     def _fault(self, event: dict[str, Any], t_us: int) -> None:

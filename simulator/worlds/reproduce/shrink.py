@@ -64,10 +64,10 @@ class _Shrinker:
     def _fails(self, scenario: Scenario) -> bool:
         self._runs += 1
         again = replay.again(scenario)
-        found = next((finding for finding in again.judgement.failed if finding.check == self._check), None)
-        if found is not None:
-            self._last = found, again
-        return found is not None
+        finding = next((f for f in again.judgement.failed if f.check == self._check), None)
+        if finding is not None:
+            self._last = finding, again
+        return finding is not None
 
     def _tried(self, kept: Scenario, smaller: Scenario, what: str) -> Scenario:
         try:
@@ -163,6 +163,6 @@ def _changed(scenario: Scenario, nth: int, **update: Any) -> Scenario:
 
 def written(scenario: Scenario) -> str:
     """The scenario as a file of its own, with what differs from the defaults."""
-    said = scenario.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    said |= {"name": scenario.name, "seed": scenario.seed, "world": "virtual"}
-    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    document = scenario.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document |= {"name": scenario.name, "seed": scenario.seed, "world": "virtual"}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

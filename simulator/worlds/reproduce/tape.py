@@ -23,7 +23,7 @@ SAYS, ANSWERED, HEARS = "says", "answered", "hears"
 
 
 class ConnectRefused(Struct, frozen=True):
-    """An attempt to connect that found nobody, and why."""
+    """An attempt to connect that reached nobody, and why."""
 
     reason: str
 
@@ -154,5 +154,5 @@ def _body(body: bytes, artifact: bytes) -> str | list[int]:
     return [at, at + len(body)] if at >= 0 else body.decode("latin-1")
 
 
-def _bytes(said: str | list[int], artifact: bytes) -> bytes:
-    return said.encode("latin-1") if isinstance(said, str) else artifact[said[0] : said[1]]
+def _bytes(written: str | list[int], artifact: bytes) -> bytes:
+    return written.encode("latin-1") if isinstance(written, str) else artifact[written[0] : written[1]]

@@ -15,7 +15,7 @@ from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
 from simulator.worlds import judgement as judging
 from simulator.worlds import run as running
-from simulator.worlds.reproduce.carry import Carrying, carry, text
+from simulator.worlds.reproduce.carry import Carrying, as_text, carry
 from simulator.worlds.reproduce.one_device import own_events
 from simulator.worlds.reproduce.script import Answer, Connected, Wanted, script_of
 from simulator.worlds.reproduce.tape import ConnectRefused, Lost
@@ -71,13 +71,13 @@ def test_a_lie_is_reproduced_on_the_first_device_that_a_check_names(run):
     assert found.exit_code == 1
     assert found.thing in liars(run)
     assert "S11-true-success" in {finding.check for finding in found.again}
-    assert found.course.parts is None, text(found)
+    assert found.course.parts is None, as_text(found)
     answers = run.trace.thing(found.thing).where("kind", Kind.ANSWER)
     unawaited = int((answers["job"] < 0).sum())
     assert unawaited > 0
     assert found.course.alike == found.course.events == len(own_events(run.trace, found.thing)) - unawaited
-    assert text(found).startswith(f"REPRODUCED  {run.path}  {found.thing} in virtual time")
-    assert "first at" in text(found)
+    assert as_text(found).startswith(f"REPRODUCED  {run.path}  {found.thing} in virtual time")
+    assert "first at" in as_text(found)
 
 
 def test_each_liar_lies_again(run):
@@ -101,8 +101,8 @@ def test_a_device_that_lies_no_more_is_not_reproduced_and_its_course_parts(run, 
     assert (found.again, found.exit_code) == ((), 2)
     assert "parts from the recorded one" in {f.check: why for f, why in found.not_again}["S11-true-success"]
     assert "lie" in found.course.parts[0] or "connect" in found.course.parts[0]
-    assert text(found).startswith("NOT REPRODUCED")
-    assert found.course.parts[1] in text(found)
+    assert as_text(found).startswith("NOT REPRODUCED")
+    assert found.course.parts[1] in as_text(found)
 
 
 def test_a_device_that_no_check_names_has_nothing_to_reproduce(run):
@@ -123,7 +123,7 @@ def test_what_the_backend_got_wrong_is_not_the_devices_to_show(run):
     )
     found = carry(doctored(run, checks=["S1-version"]), None)
     assert (found.again, found.course, found.exit_code) == ((), None, 2)
-    assert "S1-version           not reproduced: the device's own events do not show it" in text(found)
+    assert "S1-version           not reproduced: the device's own events do not show it" in as_text(found)
 
 
 def test_what_the_application_got_wrong_no_device_reproduces(run):
@@ -133,7 +133,7 @@ def test_what_the_application_got_wrong_no_device_reproduces(run):
     thing = run.trace.row(first)["thing"]
     found = carry(doctored(run, checks=["S6-states"]), thing)
     assert found.again == ()
-    assert "the application's own events fail it" in text(found)
+    assert "the application's own events fail it" in as_text(found)
 
 
 # ---- what cannot be carried over
@@ -152,7 +152,7 @@ def test_a_run_in_another_dialect_than_atlas_is_refused_by_name(run, monkeypatch
 
 def test_a_threshold_is_not_one_devices(run):
     run = doctored(run, checks=["S12-no-regress"], thresholds={"failed": "> 50%"})
-    assert "threshold-failed     not reproduced: it is about the whole fleet" in text(carry(run, None))
+    assert "threshold-failed     not reproduced: it is about the whole fleet" in as_text(carry(run, None))
 
 
 def test_what_names_no_device_needs_one_named(run, monkeypatch):
@@ -160,7 +160,7 @@ def test_what_names_no_device_needs_one_named(run, monkeypatch):
     monkeypatch.setattr(judging, "judge_again", lambda run, checks: Judgement((nameless,)))
     with pytest.raises(ScenarioError, match=r"what failed \(S8-counters\) names no device; name one with --device"):
         carry(run, None)
-    assert "S8-counters          not reproduced: the device's own events do not show it" in text(carry(run, "0"))
+    assert "S8-counters          not reproduced: the device's own events do not show it" in as_text(carry(run, "0"))
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_what_names_no_device_needs_one_named(run, monkeypatch):
 def test_what_the_record_lacks_is_told(run, blocks, why):
     found = carry(doctored(run, **blocks), liars(run)[0])
     assert (found.again, found.exit_code) == ((), 2)
-    assert why in text(found)
+    assert why in as_text(found)
 
 
 def test_a_record_without_the_devices_start_lacks_it(run):
     kinds = run.trace.table["kind"].cast(pa.string())
     write_parquet(run.trace.table.filter(pc.not_equal(kinds, Kind.BOOT)), run.path / "trace.parquet")
-    assert "lacks the device's start" in text(carry(rundir.open_run(run.path), liars(run)[0]))
+    assert "lacks the device's start" in as_text(carry(rundir.open_run(run.path), liars(run)[0]))
 
 
 # ---- the command

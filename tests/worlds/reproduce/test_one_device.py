@@ -21,7 +21,7 @@ from simulator.trace import rundir
 from simulator.trace.reader import Trace, first_difference
 from simulator.worlds import setup, virtual
 from simulator.worlds.reproduce import one_device
-from simulator.worlds.reproduce.one_device import Alone, own_events, perform, record_tape, replay_device, text
+from simulator.worlds.reproduce.one_device import Alone, as_text, own_events, perform, record_tape, replay_device
 from simulator.worlds.reproduce.player import Player
 from simulator.worlds.reproduce.replay import Likeness
 from tests.worlds.recording import plant, recorded, without_its_end
@@ -100,8 +100,8 @@ def run(liars, tmp_path):
 def test_the_first_replay_leaves_a_tape_and_the_next_needs_no_whole_run(run, monkeypatch):
     first = replay_device(run, "device-3")
     assert (first.likeness, first.exit_code) == (Likeness.SAME, 1)
-    assert f"all {len(own_events(run.trace, 'device-3'))} events of the device are the same" in text(first)
-    assert "S11-true-success" in text(first)
+    assert f"all {len(own_events(run.trace, 'device-3'))} events of the device are the same" in as_text(first)
+    assert "S11-true-success" in as_text(first)
     monkeypatch.setattr(virtual, "run", lambda *a, **k: pytest.fail("the whole run"))
     again = replay_device(run, "3")
     assert (again.likeness, again.thing, again.compared) == (Likeness.SAME, "device-3", first.compared)
@@ -144,7 +144,7 @@ def test_a_device_that_acts_otherwise_is_different_from_its_first_other_event(ru
     assert "commit" in ours
     assert theirs == "(no further event)"  # past the departure nothing is recorded
     assert "the device does not say it" in found.departs
-    assert found.departs in text(found)
+    assert found.departs in as_text(found)
 
 
 def test_a_device_that_says_something_else_departs_there(run, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_device_that_records_something_else_shows_both_events(run, monkeypatch
     _, ours, theirs = found.difference
     assert "delta" in ours
     assert "leave-for=0.000007s" in theirs
-    assert theirs in text(found)
+    assert theirs in as_text(found)
 
 
 def test_what_others_did_comes_from_the_tape(run):
@@ -225,7 +225,7 @@ def test_a_directory_that_is_only_read_has_no_tape(run, monkeypatch):
     monkeypatch.setattr(one_device, "write_tape", refuse)
     found = replay_device(run, "device-3")
     assert (found.likeness, found.kept) == (Likeness.SAME, "")
-    assert "tape is" not in text(found)
+    assert "tape is" not in as_text(found)
 
 
 @pytest.mark.parametrize("said", ["", "{}", '{"schema": 1, "thing": "device-3", "began_us": 0, "entries": [[1]]}'])

@@ -18,7 +18,7 @@ from simulator.model.update import State
 from simulator.trace import rundir
 from simulator.trace.reader import write_parquet
 from simulator.worlds import virtual
-from simulator.worlds.reproduce.replay import Likeness, replay, text, twice
+from simulator.worlds.reproduce.replay import Likeness, as_text, replay, twice
 from tests.worlds.recording import plant, recorded, without_its_end
 from tests.worlds.running import fleetsim, latest, start, wait_for
 from tests.worlds.virtually import scenario
@@ -69,7 +69,7 @@ def test_a_run_is_the_same_again_byte_for_byte(tmp_path):
     assert found.exit_code == judgement.exit_code
     write_parquet(found.new.trace.table, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (run.path / "trace.parquet").read_bytes()
-    assert f"all {len(run.trace):,} events are the same" in text(found)
+    assert f"all {len(run.trace):,} events are the same" in as_text(found)
 
 
 def test_a_failure_that_is_still_there_has_the_originals_exit_code(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_failure_that_is_still_there_has_the_originals_exit_code(tmp_path, mon
     assert judgement.exit_code == 1
     found = replay(run)
     assert (found.likeness, found.exit_code) == (Likeness.SAME, 1)
-    assert "S8-counters" in text(found)
+    assert "S8-counters" in as_text(found)
 
 
 def test_a_failure_that_is_gone_is_fixed_and_the_first_difference_is_told(tmp_path, monkeypatch):
@@ -90,8 +90,8 @@ def test_a_failure_that_is_gone_is_fixed_and_the_first_difference_is_told(tmp_pa
     assert [f.check for f in found.recorded.failed] == ["S8-counters"]
     row, ours, theirs = found.difference
     assert found.run.trace.row(row)["kind"] == Kind.COUNTERS
-    assert ours in text(found)
-    assert theirs in text(found)
+    assert ours in as_text(found)
+    assert theirs in as_text(found)
 
 
 def test_another_trace_is_different_and_shows_both_sides(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_another_trace_is_different_and_shows_both_sides(tmp_path, monkeypatch):
     row, ours, theirs = found.difference
     assert "indeed" not in ours
     assert "indeed" in theirs
-    assert f"differ at event {row}:" in text(found)
+    assert f"differ at event {row}:" in as_text(found)
 
 
 def test_one_failure_instead_of_another_is_not_fixed(tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_party_that_raises_ends_the_replay_with_what_it_said(tmp_path, monkeyp
     found = replay(run)
     assert found.exit_code == 2
     assert found.new.crash == "ZeroDivisionError in test_replay.py observe"
-    assert "of my own" in text(found)
+    assert "of my own" in as_text(found)
 
 
 def test_of_a_record_that_breaks_off_the_beginning_is_compared(tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_of_a_record_that_breaks_off_the_beginning_is_compared(tmp_path, monkeyp
     found = replay(rundir.open_run(run.path))
     assert (found.likeness, found.exit_code) == (Likeness.SAME, 2)
     assert 0 < found.compared < 100
-    assert f"breaks off (interrupted): its first {found.compared} events were compared" in text(found)
+    assert f"breaks off (interrupted): its first {found.compared} events were compared" in as_text(found)
     manifest = json.loads((run.path / "manifest.json").read_text())
     rundir.write_json(run.path / "manifest.json", manifest | {"scenario": {**manifest["scenario"], "seed": 77}})
     assert replay(rundir.open_run(run.path)).likeness is Likeness.DIFFERENT
@@ -155,7 +155,7 @@ def test_a_run_whose_time_was_up_is_compared_whole(tmp_path):
 def test_another_version_is_told(tmp_path):
     run, _ = recorded(tmp_path, scenario(devices=2))
     run.manifest["version"] = "0.0.1"
-    assert f"recorded by version 0.0.1, replayed by {__version__}" in text(replay(run))
+    assert f"recorded by version 0.0.1, replayed by {__version__}" in as_text(replay(run))
 
 
 def test_a_fault_that_this_version_does_not_have_is_named_with_the_run_that_asked_for_it(tmp_path):
@@ -227,7 +227,7 @@ def test_an_interrupted_run_is_the_beginning_of_its_replay(tmp_path, number):
     process.communicate(timeout=60)
     run = latest(tmp_path / "r")
     found = replay(run)
-    assert found.difference is None, text(found)
+    assert found.difference is None, as_text(found)
     assert 1000 < found.compared < len(found.new.trace)
     assert found.new.trace.column("t_us")[-1] <= run.trace.column("t_us")[-1]  # and no further
     assert not found.whole
