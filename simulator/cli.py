@@ -644,9 +644,9 @@ def schema(
     """Print the JSON Schema of scenario files, of summary.json or comparison.json, the fields of sweep.json, or the
     trace's columns and event kinds."""
     if of == "scenario":
-        from simulator.model.scenario import Scenario
+        from simulator.worlds.setup import scenario_schema
 
-        found = Scenario.model_json_schema(by_alias=True)
+        found = scenario_schema()
     elif of in ("summary", "comparison"):
         from reports.schemas import SCHEMAS
 

@@ -1,6 +1,22 @@
-"""The broker's core: packets in, packets out. Sessions, QoS 1, retained messages, wills, takeover, shared subscriptions.
+"""The broker's core, an MQTT 5 broker without a socket: packets in, packets out.
 
-`conn` is the caller's own handle of a connection, any hashable object; `now` is in seconds of the caller's clock.
+A *connection* comes and goes; a *session* is what the broker remembers of a client id, and outlives its connections for as
+long as the client asked for (session expiry). Whoever connects with an id that is connected takes its session over, and
+the older connection is told so and closed. A session holds the client's subscriptions and, at QoS 1, two lists of
+messages: those in flight (sent, and no PUBACK has come) and those queued behind them, because nobody is connected or
+because the client allows no more in flight at once (receive maximum). Who comes back gets what was in flight once more,
+marked as duplicates and in the same order, and then the queue. So a message is lost only with its session, and may come
+twice.
+
+Beside sessions there are retained messages (the last one of a topic, sent to each new subscriber), wills (published for a
+client that goes without a goodbye) and shared subscriptions (each message to one member of the group, in turn,
+to one that is connected where there is one).
+
+The core keeps no clock and opens no socket. Its caller hands it each packet with `receive`, says `dropped` where a
+connection broke, and `tick` when `wake_at` has come; both of the first return what is to be sent, in order. `conn` is the
+caller's own handle of a connection, any hashable object; `now` is in seconds of the caller's clock. The memory link
+(`links.memory`) and the socket server (`broker.server`) are its two callers, and tests/conformance/broker.py holds it and a
+real mosquitto to the same behaviour.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What both worlds make of a scenario: its dialect and topics."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from simulator.model.capabilities import Capabilities
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario, Target
 from simulator.worlds import setup
+from tests.worlds.running import fleetsim
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,13 @@ def test_a_dialect_that_there_is_not_is_the_scenario_s_error():
     assert str(refused.value) == "target.dialect: no such dialect: 'atlas-exmple'; did you mean 'atlas-example'?"
     with pytest.raises(ScenarioError, match="there are atlas, atlas-example"):
         setup.dialect_of(Target(dialect="hawkbit"))
+
+
+def test_the_schema_names_the_dialects():
+    code, out, _ = fleetsim("schema")
+    assert code == 0
+    target = json.loads(out)["$defs"]["Target"]
+    assert target["properties"]["dialect"]["enum"] == list(DIALECTS)
 
 
 def test_what_a_dialect_cannot_do_is_the_scenario_s_error(monkeypatch):
