@@ -15,8 +15,9 @@ from simulator.application.record import RolloutRecord
 from simulator.application.rollout import Done, Offer, Rollout
 from simulator.dialects.base import ApplicationDialect, OfferAnswered, Reported
 from simulator.links.base import MqttLink
+from simulator.links.perform import perform
 from simulator.model.errors import LinkError, PeerError
-from simulator.model.io import Message, Publish, Step, Subscribe
+from simulator.model.io import Message
 from simulator.model.scenario import SERVICE_RECONNECT
 from simulator.model.update import Outcome, State
 from simulator.trace.recorder import Record
@@ -70,7 +71,7 @@ class Application:
         while True:
             try:
                 await self._link.connect()
-                await self._perform(self._dialect.open(self._now()))
+                await perform(self._dialect.open(self._now()).outputs, self._link)
                 ready.set()
                 attempts = 0
                 while True:
@@ -86,13 +87,6 @@ class Application:
 
     def _now(self) -> float:
         return self._loop.time() + self._epoch
-
-    async def _perform(self, step: Step) -> None:
-        for output in step.outputs:
-            if isinstance(output, Publish):
-                await self._link.publish(output.topic, output.payload, qos=output.qos, retain=output.retain)
-            elif isinstance(output, Subscribe):
-                await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
 
     # ---- one turn: offer what is due, resend, hear what came
 
@@ -149,7 +143,7 @@ class Application:
             self._moved = True
         self._offers.sent(rollout, execution, now)
         self._notes.offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
-        await self._perform(self._dialect.offer(execution, self._now()))
+        await perform(self._dialect.offer(execution, self._now()).outputs, self._link)
 
     async def _resend(self) -> float | None:
         """Send again what was not answered in time, or give it up; when to come again."""
@@ -162,7 +156,7 @@ class Application:
                 continue
             self._notes.offer(execution, "resent", since_s, token=self._dialect.token(execution.id))
             self._offers.sent_again(offer, self._loop.time())
-            await self._perform(self._dialect.offer(execution, self._now()))
+            await perform(self._dialect.offer(execution, self._now()).outputs, self._link)
         return offer
 
     def _hear(self, signal: object) -> None:

@@ -14,12 +14,20 @@ from msgspec.structs import replace
 
 from simulator.device.agent import UpdateAgent
 from simulator.device.connection import Connection
-from simulator.device.log import Log
 from simulator.device.mishaps import Mishaps
 from simulator.device.reports import NEVER, Reports
 from simulator.device.work import Work
-from simulator.dialects.base import Answered, CredentialGranted, CredentialRefused, InSync, UpdateRequested
+from simulator.dialects.base import (
+    Answered,
+    Chunk,
+    CredentialGranted,
+    CredentialRefused,
+    InSync,
+    Said,
+    UpdateRequested,
+)
 from simulator.model.errors import LinkError, PeerError
+from simulator.model.io import Subscribe
 from simulator.model.update import Progress
 
 
@@ -27,7 +35,6 @@ class Conversation:
     """One device's. `ask_at` is when the question for the desired state is due again, by the loop's clock."""
 
     __slots__ = (
-        "_log",
         "_loop",
         "_offline_at",
         "_opening",
@@ -39,8 +46,8 @@ class Conversation:
         "work",
     )
 
-    def __init__(self, agent: UpdateAgent, mishaps: Mishaps, log: Log, reports: Reports, work: Work) -> None:
-        self.agent, self.mishaps, self._log, self.reports, self.work = agent, mishaps, log, reports, work
+    def __init__(self, agent: UpdateAgent, mishaps: Mishaps, reports: Reports, work: Work) -> None:
+        self.agent, self.mishaps, self.reports, self.work = agent, mishaps, reports, work
         self.connection: Connection = reports.connection
         self._loop = asyncio.get_running_loop()
         self.forget()
@@ -110,10 +117,15 @@ class Conversation:
                 self._opening = replace(self._opening, version=f"{self._opening.version}-lie")
         initial = self._opening  # atlas command: the same id on resend
         began = self._loop.time()
-        await connection.perform(connection.dialect.open(initial, connection.wall()))
-        if connection.dialect.answers:
-            span_us = round((connection.granted_s - began) * 1e6)
-            self._log.report("initial", initial, 1, token=True, span_us=span_us)
+        step = connection.dialect.open(initial, connection.wall())
+        first = 1 if step.outputs and isinstance(step.outputs[0], Subscribe) else 0
+        await connection.perform(step.outputs[:first])
+        span_us = round((self._loop.time() - began) * 1e6)  # until it was granted
+        await connection.perform(step.outputs[first:])
+        for signal in step.signals:
+            if isinstance(signal, Said):
+                answers = connection.dialect.answers
+                self.mishaps.log.report("initial", signal.progress, 1, token=answers, span_us=span_us)
         self.ask_at = self._loop.time() + self.mishaps.draws.profile.answer_timeout
 
     async def report(self) -> None:
@@ -130,8 +142,8 @@ class Conversation:
         if now >= self.work.running_at:
             await self.work.report_running()
         wake_at = connection.dialect.wake_at
-        if wake_at is not None and connection.wall() >= wake_at:
-            await connection.perform(connection.dialect.wake(connection.wall()))
+        if wake_at is not None and now >= wake_at - connection.epoch:
+            await connection.perform(connection.dialect.wake(connection.wall()).outputs)
 
     async def hear(self, signal: object) -> None:
         """Act upon what a message meant."""
@@ -145,3 +157,5 @@ class Conversation:
             self.ask_at = NEVER
         elif isinstance(signal, CredentialGranted | CredentialRefused):
             self.work.credential(signal)
+        elif isinstance(signal, Chunk):
+            self.work.chunk(signal)

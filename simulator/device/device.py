@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from simulator.device.agent import Flash, Software, UpdateAgent
-from simulator.device.connection import Connection
+from simulator.device.connection import Connection, HttpConnection, MqttConnection
 from simulator.device.conversation import Conversation
 from simulator.device.log import Log
 from simulator.device.mishaps import Mishaps
@@ -61,7 +61,7 @@ class Device:
     """One device, made of its parts."""
 
     agent_kind: ClassVar[type[UpdateAgent]] = UpdateAgent
-    connection_kind: ClassVar[type[Connection]] = Connection
+    connection_kind: ClassVar[type[MqttConnection]] = MqttConnection
     reports_kind: ClassVar[type[Reports]] = Reports
     work_kind: ClassVar[type[Work]] = Work
     conversation_kind: ClassVar[type[Conversation]] = Conversation
@@ -77,10 +77,11 @@ class Device:
         power = self.power = Power()
         log = self._log = Log(record, spec.thing, agent, spec.epoch)
         mishaps = self.mishaps = Mishaps(power, log, agent, draws, spec.harm)
-        self.connection = self.connection_kind(dialect, wires, power, log, draws, spec.epoch)
+        kind: type[Connection] = self.connection_kind if "mqtt" in dialect.roads else HttpConnection
+        self.connection = kind(dialect, wires, power, log, draws, spec.epoch)
         self.reports = self.reports_kind(agent, log, mishaps, self.connection)
-        self.work = self.work_kind(agent, mishaps, log, self.reports, spec.bound)
-        self.conversation = self.conversation_kind(agent, mishaps, log, self.reports, self.work)
+        self.work = self.work_kind(agent, mishaps, self.reports, spec.bound)
+        self.conversation = self.conversation_kind(agent, mishaps, self.reports, self.work)
         if spec.harm is not None:
             spec.harm.strike = power.off
 

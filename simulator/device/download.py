@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from simulator.device.agent import Partial
-from simulator.links.base import HttpLink
+from simulator.device.sources import Grant, Source
+from simulator.links.base import Body
 from simulator.model.errors import LinkError
-from simulator.model.io import Request
 from simulator.model.marker import HEAD_BYTES
 from simulator.model.scenario import Backoff
 from simulator.model.update import Artifact
@@ -23,13 +23,6 @@ _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 class DownloadFailed(Exception):
     """The download cannot succeed; the text is the reason that the device reports."""
-
-
-class Grant(Struct, frozen=True):
-    """Permission to download: the URL, and the Authorization header's value if one is needed."""
-
-    url: str
-    authorization: str = ""
 
 
 class Piece(Struct, frozen=True):
@@ -59,7 +52,7 @@ class Terms(Struct, frozen=True):
 
 
 async def download(
-    http: HttpLink,
+    source: Source,
     artifact: Artifact,
     terms: Terms,
     partial: Partial | None,
@@ -75,7 +68,7 @@ async def download(
     that a power cut loses none of them; `record` is told of each request; `transfer` is how it is done, if not as it
     should be. Raises DownloadFailed.
     """
-    under_way = (transfer or Transfer)(http, artifact, terms, partial, keep, record)
+    under_way = (transfer or Transfer)(source, artifact, terms, partial, keep, record)
     granted = await grant(False)
     failures, reached = 0, under_way.partial.received
     while True:
@@ -106,18 +99,18 @@ class Retry(Struct, frozen=True):
 class Transfer:
     """The state of one download over its requests."""
 
-    __slots__ = ("_artifact", "_bound", "_http", "_keep", "_loop", "_record", "_size", "_terms", "partial")
+    __slots__ = ("_artifact", "_bound", "_keep", "_loop", "_record", "_size", "_source", "_terms", "partial")
 
     def __init__(
         self,
-        http: HttpLink,
+        source: Source,
         artifact: Artifact,
         terms: Terms,
         partial: Partial | None,
         keep: Callable[[Partial], None],
         record: Callable[[Piece], None],
     ) -> None:
-        self._http, self._artifact, self._terms = http, artifact, terms
+        self._source, self._artifact, self._terms = source, artifact, terms
         self._loop = asyncio.get_running_loop()
         self._keep, self._record = keep, record
         self._bound = terms.bound if artifact.size_bytes is None else artifact.size_bytes
@@ -141,18 +134,10 @@ class Transfer:
         had = self.partial
         if had.received == self._size:
             return None
-        headers: list[tuple[str, str]] = []
-        if grant.authorization:
-            headers.append(("authorization", grant.authorization))
-        if had.received:
-            headers.append(("range", f"bytes={had.received}-"))
-            if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
-                headers.append(("if-range", had.etag))
         status, began, error, again = 0, self._loop.time(), "", None
         try:
             self._reach()
-            request = Request("GET", grant.url, tuple(headers))
-            body = await self._http.open(request, bound=self._bound, timeout_s=self._terms.timeout_s)
+            body = await self._source.open(had, grant, bound=self._bound, timeout_s=self._terms.timeout_s)
             try:
                 status = body.status
                 again = self._head(status, body.headers)
@@ -205,13 +190,13 @@ class Transfer:
         self._keep(self.partial)
         return Retry(reason)
 
-    async def _stream(self, body: object) -> None:
+    async def _stream(self, body: Body) -> None:
         """Read, hash and count; at the pace of the device's bandwidth."""
         loop, bandwidth = self._loop, self._terms.bandwidth
         now = self.partial
         etag, received, hasher, head = now.etag, now.received, now.hasher, now.head
         due = loop.time()
-        async for chunk in body:  # type: ignore[attr-defined]
+        async for chunk in body:
             self._reach()
             hasher.update(chunk)
             received += len(chunk)

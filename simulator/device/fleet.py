@@ -17,7 +17,7 @@ from simulator.dialects.registry import dialect_of
 from simulator.dialects.topics import Topics
 from simulator.faults.harm import Harm, Nemesis
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
-from simulator.links.base import Wires
+from simulator.links.base import MqttLink, Wires
 from simulator.links.latency import LatentHttp, LatentMqtt
 from simulator.model.dice import Dice
 from simulator.model.scenario import Profile, Scenario
@@ -52,7 +52,8 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     if latency.fixed == 0:
         return wires
     delay = partial(Draws(profile, dice).value, "latency", latency)
-    return wires._replace(mqtt=LatentMqtt(wires.mqtt, delay), http=LatentHttp(wires.http, delay))
+    mqtt = wires.mqtt and LatentMqtt(wires.mqtt, delay)
+    return wires._replace(mqtt=mqtt, http=LatentHttp(wires.http, delay))
 
 
 def harmed(spec: DeviceSpec, harm: Harm, road: Road, dice: Dice, topics: Topics) -> tuple[DeviceSpec, Wires]:
@@ -60,14 +61,19 @@ def harmed(spec: DeviceSpec, harm: Harm, road: Road, dice: Dice, topics: Topics)
     profile = harm.profile(spec.profile)
     bare = road(spec.thing, profile)
     wires = with_latency(bare, profile, dice)
-    mqtt = FaultyMqtt(
-        wires.mqtt,
-        harm,
-        lambda topic: topics.parse(topic)[0],
-        lambda: road(spec.thing, profile).mqtt,
-        1.5 * profile.keep_alive,  # MQTT 5 3.1.2-22
-        lambda link: with_latency(bare._replace(mqtt=link), profile, dice).mqtt,
-    )
+    mqtt = wires.mqtt
+    if mqtt is not None:
+
+        def rival() -> MqttLink:
+            link = road(spec.thing, profile).mqtt
+            assert link is not None
+            return link
+
+        def onto_road(link: MqttLink) -> MqttLink:
+            return with_latency(bare._replace(mqtt=link), profile, dice).mqtt or link
+
+        patience_s = 1.5 * profile.keep_alive  # MQTT 5 3.1.2-22
+        mqtt = FaultyMqtt(mqtt, harm, lambda topic: topics.parse(topic)[0], rival, patience_s, onto_road)
     spec = replace(spec, profile=profile, epoch=spec.epoch + harm.skew_s, harm=harm)
     return spec, wires._replace(mqtt=mqtt, http=FaultyHttp(wires.http, harm))
 

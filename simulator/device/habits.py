@@ -10,11 +10,12 @@ from typing import Any, cast
 import orjson
 
 from simulator.device.agent import Reaction, UpdateAgent
-from simulator.device.connection import Connection
+from simulator.device.connection import MqttConnection
 from simulator.device.conversation import Conversation
 from simulator.device.device import Device
-from simulator.device.download import Grant, Retry, Transfer
+from simulator.device.download import Retry, Transfer
 from simulator.device.reports import NEVER, Reports
+from simulator.device.sources import Grant
 from simulator.device.work import Work
 from simulator.dialects.base import Answered, DeviceDialect, UpdateRequested
 from simulator.model.errors import LinkError
@@ -49,7 +50,7 @@ def _version(payload: bytes) -> int:
     return version if isinstance(version, int) else -1
 
 
-class SingleGate(Connection):
+class SingleGate(MqttConnection):
     """One gate for all versions: `accepted` raises it, and the delta of the same version does not pass any more."""
 
     def __init__(self, dialect: DeviceDialect, *more: Any) -> None:
@@ -74,10 +75,10 @@ class NeverAsks(Conversation):
             return
         self.ask_at = NEVER
         outputs = self.connection.dialect.open(self.agent.initial(), self.connection.wall()).outputs
-        await self.connection.perform(Step(tuple(output for output in outputs if isinstance(output, Subscribe))))
+        await self.connection.perform(tuple(output for output in outputs if isinstance(output, Subscribe)))
 
 
-class TakesTcpForSuccess(Connection):
+class TakesTcpForSuccess(MqttConnection):
     """Begins its back-off anew as soon as TCP connects, whatever becomes of the connection."""
 
     hasty = True
@@ -188,7 +189,7 @@ HABITS: dict[str, type] = {
 }
 _PARTS: dict[str, type] = {
     "agent_kind": UpdateAgent,
-    "connection_kind": Connection,
+    "connection_kind": MqttConnection,
     "reports_kind": Reports,
     "work_kind": Work,
     "conversation_kind": Conversation,

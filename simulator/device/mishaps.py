@@ -31,15 +31,15 @@ class StageFailed(Exception):
 class Mishaps:
     """One device's: drawn from its profile, noted in its log, carried out on its power."""
 
-    __slots__ = ("_agent", "_log", "_loop", "draws", "harm", "power")
+    __slots__ = ("_agent", "_loop", "draws", "harm", "log", "power")
 
     def __init__(self, power: Power, log: Log, agent: UpdateAgent, draws: Draws, harm: Harm | None) -> None:
-        self.power, self._log, self._agent, self.draws, self.harm = power, log, agent, draws, harm
+        self.power, self.log, self._agent, self.draws, self.harm = power, log, agent, draws, harm
         self._loop = asyncio.get_running_loop()
 
     def enter(self, phase: Phase) -> None:
         """Move the update to this phase. Faults that begin with it strike."""
-        self._log.phase(self._agent.move(phase))
+        self.log.phase(self._agent.move(phase))
         if self.harm is not None and (act := self.harm.at_phase(phase)):
             self.power.off(act)
 
@@ -48,7 +48,7 @@ class Mishaps:
         meant = []
         for marker in markers:
             if not marker.stage:
-                self._log.mishap("download", "ignored", marker.text, job=self._agent.flash.job)
+                self.log.mishap("download", "ignored", marker.text, job=self._agent.flash.job)
             elif marker.share == 1 or self.draws.dice.roll(f"marker {marker.stage} {marker.way}") < marker.share:
                 meant.append(marker)
         self._agent.flash.marks = tuple(meant)
@@ -61,7 +61,7 @@ class Mishaps:
             if way is None and mark.stage == stage:
                 way, cause = mark.way, mark.text
         if way is not None:
-            self._log.mishap(stage, way, cause, job=self._agent.flash.job)
+            self.log.mishap(stage, way, cause, job=self._agent.flash.job)
         return way
 
     async def suffer(self, stage: Stage, way: str, seconds: float) -> None:

@@ -127,7 +127,7 @@ class Reports:
         step = connection.dialect.report(progress, connection.wall())
         if step.outputs:
             self.log.report(status, progress, nth, token=connection.dialect.answers)
-            await connection.perform(step)
+            await connection.perform(step.outputs)
 
     def _until_resend(self, way: str | None) -> float:
         if way == "hang":

@@ -13,12 +13,13 @@ import contextlib
 from typing import Any, ClassVar
 
 from simulator.device.agent import Partial, Reaction, Software, UpdateAgent
+from simulator.device.chunks import ChunkSource
 from simulator.device.connection import Connection
-from simulator.device.download import DownloadFailed, Grant, Terms, Transfer, download
-from simulator.device.log import Log
+from simulator.device.download import DownloadFailed, Terms, Transfer, download
 from simulator.device.mishaps import Mishaps, StageFailed
 from simulator.device.reports import NEVER, TRY_AGAIN, Reports
-from simulator.dialects.base import CredentialGranted, CredentialRefused, UpdateRequested
+from simulator.device.sources import Grant, HttpSource, Source
+from simulator.dialects.base import Chunk, CredentialGranted, CredentialRefused, UpdateRequested
 from simulator.model.errors import LinkError
 from simulator.model.marker import markers
 from simulator.model.scenario import Stage
@@ -37,21 +38,21 @@ class Work:
 
     __slots__ = (
         "_bound",
+        "_chunks",
         "_fresh",
         "_loop",
         "_task",
         "agent",
         "connection",
         "download",
-        "log",
         "mishaps",
         "pretends",
         "reports",
         "running_at",
     )
 
-    def __init__(self, agent: UpdateAgent, mishaps: Mishaps, log: Log, reports: Reports, bound: int) -> None:
-        self.agent, self.mishaps, self.log, self.reports = agent, mishaps, log, reports
+    def __init__(self, agent: UpdateAgent, mishaps: Mishaps, reports: Reports, bound: int) -> None:
+        self.agent, self.mishaps, self.reports = agent, mishaps, reports
         self.connection: Connection = reports.connection
         self._bound = bound
         self._loop = asyncio.get_running_loop()
@@ -62,6 +63,7 @@ class Work:
         """The power is off: what was only in memory is gone."""
         self.download: Download | None = None  # the grant, as last heard
         self._fresh: asyncio.Future[Any] | None = None  # waits for a newer grant or a credential
+        self._chunks: ChunkSource | None = None  # of the download under way, where it comes in chunks
         self.pretends = False
         self.running_at = NEVER
 
@@ -70,7 +72,7 @@ class Work:
         self.pretends = False
         self.mishaps.enter(Phase.DOWNLOADING)
         self.running_at = self._loop.time() + self.mishaps.draws.profile.running_interval
-        self._task = self._loop.create_task(self._update(), name=f"update {self.log.thing}")
+        self._task = self._loop.create_task(self._update(), name=f"update {self.mishaps.log.thing}")
 
     async def stop(self) -> None:
         """End what is under way, if anything. Raises what broke it."""
@@ -100,7 +102,7 @@ class Work:
         reaction = agent.consider(request)
         if reaction is Reaction.DUPLICATE and self.reports.may_be_lost(execution.id):
             reaction = Reaction.AGAIN
-        self.log.delta(request, reaction)
+        self.mishaps.log.delta(request, reaction)
         if reaction in _BEGINS:
             if agent.phase is not _IDLE:
                 await self.stop()
@@ -147,7 +149,7 @@ class Work:
                 self._end(Status.SUCCESS, claimed=software)
                 return
             agent.commit(software)
-            self.log.commit(artifact.version, digest, fetched.received if fetched else None, artifact.sha256)
+            self.mishaps.log.commit(artifact.version, digest, fetched.received if fetched else None, artifact.sha256)
             enter(Phase.REBOOTING)
             self.mishaps.power.off("reboot")
         except (StageFailed, DownloadFailed) as failure:
@@ -207,15 +209,30 @@ class Work:
             agent.flash.partial = partial
 
         return await download(
-            connection.wires.http,
+            self._source(),
             artifact,
             terms,
             agent.flash.partial,
             grant=self.grant,
             keep=keep,
-            record=self.log.piece,
+            record=self.mishaps.log.piece,
             transfer=self.transfer,
         )
+
+    def _source(self) -> Source:
+        """Where the download comes from, as its grant says."""
+        known, connection = self.download, self.connection
+        self._chunks = None
+        if known is None or not known.chunk_bytes:
+            return HttpSource(connection.wires.http)
+        patience_s = self.mishaps.draws.profile.answer_timeout
+        self._chunks = ChunkSource(connection, self.agent.flash.job, known.chunk_bytes, patience_s)
+        return self._chunks
+
+    def chunk(self, chunk: Chunk) -> None:
+        """A chunk of the artifact has come."""
+        if self._chunks is not None:
+            self._chunks.heard(chunk)
 
     # ---- permission to download
 
@@ -241,9 +258,8 @@ class Work:
                     dialect, wall = connection.dialect, connection.wall()
                     job = self.agent.flash.job
                     with contextlib.suppress(LinkError):
-                        await connection.perform(
-                            dialect.ask_credential(job, wall) if credential else dialect.ask_current(wall)
-                        )
+                        step = dialect.ask_credential(job, wall) if credential else dialect.ask_current(wall)
+                        await connection.perform(step.outputs)
                 answer = await self._fresh
         except TimeoutError:
             return None

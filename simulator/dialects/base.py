@@ -20,7 +20,7 @@ from simulator.model.io import Inbound, Message, Publish, Step
 from simulator.model.state import Document
 from simulator.model.update import Download, Execution, Outcome, Progress, Status
 
-# ---- signals: what a dialect tells the device's session
+# ---- signals: what a dialect tells the device
 
 
 class UpdateRequested(Struct, frozen=True):
@@ -31,6 +31,21 @@ class UpdateRequested(Struct, frozen=True):
     download: Download
     doc: int | None
     source: str
+
+
+class Said(Struct, frozen=True):
+    """With the outputs of `open`: they hold this report. Without it the dialect opens without a report, and none goes on
+    the record."""
+
+    progress: Progress
+
+
+class Chunk(Struct, frozen=True):
+    """A piece of the artifact of `job`, from byte `offset` on; the last one is shorter than was asked for, or empty."""
+
+    job: str
+    offset: int
+    content: bytes
 
 
 class InSync(Struct, frozen=True):
@@ -147,16 +162,19 @@ class DeviceDialect(Protocol):
     wake_at: float | None
     """When it wants `wake` to be called (dialects that poll); None for never."""
 
+    roads: frozenset[str]
+    """What it converses over: "mqtt", or "http" alone. A device without that link is refused."""
+
     @property
     def answers(self) -> bool:
         """Whether the service answers a report. Where it does not, a report that was published is done, and only an
         update's end is reported."""
 
     def open(self, initial: Progress, now: float) -> Step:
-        """The connection is up: subscribe, report the initial state, ask for the desired one."""
+        """The connection is up: subscribe, report the initial state (signal: Said), ask for the desired one."""
 
     def receive(self, inbound: Inbound, now: float) -> Step:
-        """Something arrived. Signals: UpdateRequested, InSync, Answered, CredentialGranted, CredentialRefused."""
+        """Something arrived. Signals: UpdateRequested, InSync, Answered, CredentialGranted, CredentialRefused, Chunk."""
 
     def report(self, progress: Progress, now: float) -> Step:
         """Say how the update goes. The same progress (same token) may be said again: a resend."""
@@ -166,6 +184,9 @@ class DeviceDialect(Protocol):
 
     def ask_credential(self, job: str, now: float) -> Step:
         """Ask for a temporary credential for this job's artifact."""
+
+    def ask_chunk(self, job: str, offset: int, length: int, now: float) -> Step:
+        """Ask for `length` bytes of this job's artifact, where it comes in chunks (`Download.chunk_bytes`)."""
 
     def wake(self, now: float) -> Step:
         """`wake_at` has come."""

@@ -134,9 +134,10 @@ class HttpLink(Protocol):
 
 
 class Wires(NamedTuple):
-    """A device's two roads; `address` is where its downloads come from, empty where nobody knows."""
+    """A device's two roads; `mqtt` is None where it has no broker. `address` is where its downloads come from, empty where
+    nobody knows."""
 
-    mqtt: MqttLink
+    mqtt: MqttLink | None
     http: HttpLink
     address: str = ""
 

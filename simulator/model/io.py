@@ -43,11 +43,12 @@ class Request(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True):
-    """A whole HTTP response. Header names are lower case."""
+    """A whole HTTP response. Header names are lower case. `request` is what it answers, where a dialect is given it."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    request: Request | None = None
 
     def header(self, name: str) -> str | None:
         """The first value of the header called `name` (lower case), or None."""

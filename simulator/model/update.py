@@ -23,15 +23,17 @@ def same_place(url: str, other: str) -> bool:
 
 
 class Download(Struct, frozen=True):
-    """Leave to download, minted for one thing and a while; never stored, never compared.
+    """Permission to download, minted for one thing and a while; never stored, never compared.
 
     `expires_at` is in Unix seconds. With `needs_credential` the URL is plain and the device asks for a
-    credential over its own channel first.
+    credential over its own channel first. With `chunk_bytes` the artifact does not come from the URL, but in chunks of that
+    size over the device's own connection.
     """
 
     url: str
     expires_at: float | None = None
     needs_credential: bool = False
+    chunk_bytes: int = 0
 
 
 class Execution(Struct, frozen=True):

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from simulator.dialects.base import ReplicaDialect
 from simulator.links.base import MqttLink
+from simulator.links.perform import perform
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
-from simulator.model.io import Message, Publish, Subscribe
+from simulator.model.io import Message
 from simulator.model.scenario import SERVICE_RECONNECT
 from simulator.replica.core import Decision, Replica, Row
 from simulator.replica.database import Database
@@ -81,9 +82,7 @@ class BackendService:
                 resumed = await self._link.connect()
                 if unacknowledged and not resumed:
                     self._record(Kind.ACKNOWLEDGED, status="lost")
-                for output in self._dialect.open().outputs:
-                    if isinstance(output, Subscribe):
-                        await self._link.subscribe(output.filters, qos=output.qos, no_local=output.no_local)
+                await perform(self._dialect.open().outputs, self._link)
                 if self._resumes:
                     self._resumes = False
                     for decision in self._replica.outstanding(self._loop.time() + self._epoch):
@@ -132,9 +131,7 @@ class BackendService:
             self._record(note.kind, note.thing, **note.columns)
             deltas |= note.kind == Kind.SENT_DELTA
         try:
-            for output in decision.outputs:
-                assert isinstance(output, Publish)
-                await self._link.publish(output.topic, output.payload, qos=output.qos)
+            await perform(decision.outputs, self._link)
         except LinkError:
             if deltas:
                 self._record(Kind.ACKNOWLEDGED, status="lost")

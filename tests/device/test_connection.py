@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from simulator.device.agent import Flash, UpdateAgent
-from simulator.device.connection import Connection
+from simulator.device.connection import MqttConnection
 from simulator.device.habits import TakesTcpForSuccess
 from simulator.device.log import Log
 from simulator.device.power import Power
@@ -55,6 +55,9 @@ class Road:
     async def close(self):
         self.asked.append("close")
 
+    def wake(self):
+        self.asked.append("wake")
+
 
 class Echo:
     """A dialect whose signal is the payload, and which answers a response by publishing its body."""
@@ -75,7 +78,7 @@ def connection(story, failures=(), hasty=False, **profile):
 
         draws = Draws(Profile(**{"reconnect": {"base": 1, "cap": 8, "jitter": 0}, **profile}), Dice(1, "d"))
         power = Power()
-        kind = TakesTcpForSuccess if hasty else Connection
+        kind = TakesTcpForSuccess if hasty else MqttConnection
         log = Log(note, "d", UpdateAgent(Flash(None)), 1000.0)
         return await story(kind(Echo(), Wires(road, road), power, log, draws, 1000.0), road)
 
@@ -90,9 +93,7 @@ def message(road, payload=b"x"):
 
 def test_a_steps_outputs_are_sent_in_order_and_a_response_is_followed():
     async def story(made, road):
-        await made.perform(
-            Step((Subscribe(("a", "b")), Publish("t", b"1", 0), Request("GET", "u"), Publish("t", b"2")))
-        )
+        await made.perform((Subscribe(("a", "b")), Publish("t", b"1", 0), Request("GET", "u"), Publish("t", b"2")))
 
     _, road, _ = connection(story)
     assert road.asked == [("a", "b"), ("t", b"1", 0), "u", ("told", b"answer", 1), ("t", b"2", 1)]

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.device.agent import Partial
-from simulator.device.download import DownloadFailed, Grant, Terms, download
+from simulator.device.download import DownloadFailed, Terms, download
+from simulator.device.sources import Grant, HttpSource
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryHttp
 from simulator.model.io import Response
@@ -34,7 +35,7 @@ def fetch(answers, *, size=len(CONTENT), sha256=SHA, partial=None, attempts=6, a
             return Grant(next(urls))
 
         return await download(
-            MemoryHttp(serve),
+            HttpSource(MemoryHttp(serve)),
             Artifact("2", "stable", size, sha256),
             terms,
             partial,

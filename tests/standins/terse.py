@@ -17,6 +17,7 @@ from simulator.dialects.base import (
     Malformed,
     OfferAnswered,
     Reported,
+    Said,
     UpdateRequest,
     UpdateRequested,
 )
@@ -52,6 +53,7 @@ def words_of(payload: bytes) -> list[Any]:
 
 class TerseDevice:
     wake_at = None
+    roads = frozenset({"mqtt"})
     answers = True
 
     def __init__(self, thing, /, *, topics, **_):
@@ -59,7 +61,8 @@ class TerseDevice:
 
     def open(self, initial, now):
         listen = Subscribe((fill(self.topics.down, self.thing),))
-        return Step((listen, *self.report(initial, now).outputs, *self.ask_current(now).outputs))
+        outputs = listen, *self.report(initial, now).outputs, *self.ask_current(now).outputs
+        return Step(outputs, (Said(initial),))
 
     def ask_current(self, now):
         return Step((said(self.topics.up, self.thing, "what?"),))

@@ -21,9 +21,11 @@ from simulator.dialects.base import (
     CredentialGranted,
     CredentialRefused,
     InSync,
+    Said,
     UpdateRequested,
 )
 from simulator.dialects.topics import fill
+from simulator.model.errors import NotSimulated
 from simulator.model.io import NOTHING, Inbound, Publish, Response, Step, Subscribe
 from simulator.model.state import Document
 from simulator.model.update import Artifact, Download, Execution, Progress, Status, same_place
@@ -35,6 +37,7 @@ class AtlasDevice:
 
     __slots__ = ("_address", "_credential", "_example", "_known", "_thing", "_topics", "answers")
     wake_at: float | None = None
+    roads = frozenset({"mqtt"})
 
     def __init__(
         self,
@@ -65,7 +68,8 @@ class AtlasDevice:
         if self._example:
             return Step((Subscribe(tuple(fill(n, thing) for n in names)), *ask.outputs))
         names += [t.accepted, t.rejected]
-        return Step((Subscribe(tuple(fill(n, thing) for n in names)), *self.report(initial, now).outputs, *ask.outputs))
+        outputs = Subscribe(tuple(fill(n, thing) for n in names)), *self.report(initial, now).outputs, *ask.outputs
+        return Step(outputs, (Said(initial),))
 
     def ask_current(self, now: float) -> Step:
         """Publish on `get`."""
@@ -74,6 +78,10 @@ class AtlasDevice:
     def ask_credential(self, job: str, now: float) -> Step:
         """Ask for a credential for this job's artifact, over the device's own channel."""
         return Step((Publish(fill(self._topics.credentials, self._thing), orjson.dumps({"jobID": job})),))
+
+    def ask_chunk(self, job: str, offset: int, length: int, now: float) -> Step:
+        """Raises NotSimulated: in this dialect artifacts come over HTTP."""
+        raise NotSimulated("an artifact in chunks: the atlas dialect has it downloaded over HTTP")
 
     def report(self, progress: Progress, now: float) -> Step:
         """Say what runs now and, where it speaks of an update, how that went."""  # atlas software-update step 8
