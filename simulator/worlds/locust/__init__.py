@@ -8,8 +8,22 @@ what each step of an update took is merged into its statistics.
 
 gevent never meets asyncio: what runs on an event loop is another process. A `locustfile.py` imports `Operator` and
 `Schedule`; the rest hangs on Locust's events. Without workers the one process is master and worker.
+
+Locust replaces parts of the standard library when it is imported. So it is imported when one of the two names is asked
+for, and not with a module of this room that has no need of it.
 """
 
-from simulator.worlds.locust.hooks import Operator, Schedule
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.worlds.locust.hooks import Operator, Schedule
 
 __all__ = ["Operator", "Schedule"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from simulator.worlds.locust import hooks
+
+    return getattr(hooks, name)

@@ -1,46 +1,22 @@
-"""What is said to the conductor on Locust's command line, or in its start form: the flags of `fleetsim run`."""
+"""Locust's command line and its start form: Locust's own flags, and beside them those of `fleetsim run` (worlds/flags.py).
+
+A run under Locust is a `fleetsim run` that Locust starts: `words` says it in that command's flags, and `command` in
+Locust's, which is what repeats it."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import Any, NamedTuple
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from simulator.worlds.flags import Flag, flags_of, spelled
 
-class Flag(NamedTuple):
-    """One of them; `form`: whether the start form of the web page shows it."""
-
-    name: str
-    text: str
-    form: bool = False
-    many: bool = False
-    switch: bool = False
-
-
-FLAGS = (
-    Flag("devices", "how many; empty: as the scenario says", form=True),
-    Flag("ramp", "of the devices: 200/s or 30s; empty: as the scenario says", form=True),
-    Flag("seed", "which draws; empty: as the scenario says", form=True),
-    Flag("broker", "embedded, mosquitto, or mqtt:// mqtts:// ws:// wss:// URL"),
-    Flag("database", "sqlite, or sqlite:PATH"),
-    Flag("storage", "embedded, or the artifact's URL"),
-    Flag("fault", "one more, on all devices from the start", many=True),
-    Flag("first-index", "of the devices"),
-    Flag("link", "lean or library"),
-    Flag("pooled", "downloads share connections", switch=True),
-    Flag("ifaddr", "a local address to bind", many=True),
-    Flag("allow-remote", "a host beyond this machine that is meant", many=True),
-    Flag("bind", "where our servers listen, an address that workers on other hosts reach"),
-    Flag("metrics", "serve Prometheus metrics here: 127.0.0.1:9464"),
-    Flag("cafile", "trusted certificates"),
-    Flag("cert", "a client certificate"),
-    Flag("key", "its key"),
-    Flag("insecure", "do not check certificates", switch=True),
-    Flag("out", "where run directories go"),
-)
-
-
+SCENARIO = "quickstart"
 SERVERS = {"broker": ("broker",), "backend": ("storage", "replica"), "application": ("application",)}
 """What a worker may carry instead of a shard, and the parts of which that consists."""
+
+_FORM = {"num_users": "users", "run_time": "run-time"}  # of Locust's own: what the start form may change
 
 
 def add(parser: Any) -> None:
@@ -49,7 +25,7 @@ def add(parser: Any) -> None:
         "--carry",
         choices=SERVERS,
         env_var="FLEETSIM_CARRY",
-        help="of a worker: this server of a run's, on --bind, instead of a shard",
+        help="of a worker: carry this server of a run, on --bind, instead of a shard of the devices",
         include_in_web_ui=False,
     )
     parser.add_argument(
@@ -60,40 +36,64 @@ def add(parser: Any) -> None:
         include_in_web_ui=False,
     )
     parser.add_argument(
-        "--scenario", default="quickstart", env_var="FLEETSIM_SCENARIO", help="a file, or a shipped one's name"
+        "--scenario",
+        default=SCENARIO,
+        env_var="FLEETSIM_SCENARIO",
+        help="a scenario file, or the name of a shipped one",
     )
-    for flag in FLAGS:
-        more: dict[str, Any] = {"action": "store_true"} if flag.switch else {"action": "append"} if flag.many else {}
-        env_var = f"FLEETSIM_{flag.name.upper().replace('-', '_')}"
-        if flag.form:
-            more["default"] = ""  # a form shows what is text
-        names = ("-c", "--devices") if flag.name == "devices" else (f"--{flag.name}",)
-        parser.add_argument(*names, env_var=env_var, help=flag.text, include_in_web_ui=flag.form, **more)
+    for flag in flags_of("locust"):
+        more: dict[str, Any] = {"default": ""} if flag.form else {}  # a form shows what is text
+        parser.add_argument(
+            *_names(flag), env_var=flag.variable, help=flag.help, include_in_web_ui=flag.form, **_action(flag), **more
+        )
 
 
-_FORM = {"scenario": "scenario", "num_users": "users", "run_time": "run-time"} | {
-    flag.name: flag.name for flag in FLAGS if flag.form and flag.name != "seed"
-}
+def _names(flag: Flag) -> list[str]:
+    return [name for name in (flag.short, flag.option) if name]
 
 
-def changed(options: Namespace, before: Namespace) -> list[str]:
-    """The words of Locust's command line for what the start form has changed; the seed is always told."""
-    now = {word: getattr(options, name, None) for name, word in _FORM.items() if name in before}
-    then = {word: getattr(before, name) for name, word in _FORM.items() if name in before}
-    return [part for word, value in now.items() if value != then[word] for part in (f"--{word}", str(value))]
+def _action(flag: Flag) -> dict[str, Any]:
+    return {"action": {"switch": "store_true", "several": "append"}.get(flag.kind, "store")}
 
 
 def words(options: Namespace) -> list[str]:
-    """The words of `fleetsim run` that say the same."""
-    said = [str(options.scenario)]
-    for flag in FLAGS:
-        value = getattr(options, flag.name.replace("-", "_"), None)
-        if flag.switch:
-            said += [f"--{flag.name}"] if value else []
-        elif value:
-            said += [word for one in (value if flag.many else [value]) for word in (f"--{flag.name}", str(one))]
+    """The words of `fleetsim run` that say the same as these options of Locust's."""
+    said = [str(options.scenario), *spelled("locust", vars(options))]
     if options.run_time:
         said += ["--run-time", f"{options.run_time}s"]
     if (options.num_users or 1) > 1:
         said += ["--operators", str(options.num_users)]
     return said
+
+
+def command(
+    line: Sequence[str], options: Namespace, before: Namespace, actions: Iterable[Any], environment: Mapping[str, str]
+) -> list[str]:
+    """The words that repeat a run, but for its seed. Ours are spelled from what is in force. Of Locust's own there are
+    those of its command `line`, those that its parser's `actions` take from the environment, and what the start form
+    has changed since `before`."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--carry", "--health", "--scenario"):
+        parser.add_argument(name)
+    for flag in flags_of("locust"):
+        parser.add_argument(*_names(flag), **_action(flag))
+    _, own = parser.parse_known_args(line)
+    for action in actions:
+        variable = getattr(action, "env_var", None) or ""
+        if variable.startswith("LOCUST_") and variable in environment and not set(action.option_strings) & set(own):
+            own += (
+                [action.option_strings[-1]] if action.nargs == 0 else [action.option_strings[-1], environment[variable]]
+            )
+    for name, option in _FORM.items():
+        if name in before and getattr(options, name) != getattr(before, name):
+            own += [f"--{option}", str(getattr(options, name))]
+    scenario = [] if options.scenario == SCENARIO else ["--scenario", str(options.scenario)]
+    health = ["--health", str(options.health)] if options.health else []
+    return ["locust", *own, *scenario, *health, *spelled("locust", {**vars(options), "seed": None})]
+
+
+def repeated(line: Sequence[str], options: Namespace, before: Namespace) -> list[str]:
+    """The same, of this process's Locust and environment."""
+    from locust.argument_parser import get_parser
+
+    return command(line, options, before, get_parser()._actions, os.environ)

@@ -71,7 +71,7 @@ class Lead:
         options = self._environment.parsed_options or Namespace()
         said = flags.words(options)
         said += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
-        command = shlex.join(["locust", *sys.argv[1:], *flags.changed(options, self._before)])
+        command = shlex.join(flags.repeated(sys.argv[1:], options, self._before))
         process = subprocess.Popen(  # while it starts others may have their turn
             spawn.command("simulator", "run", *said, "--led", str(shards), "--command", command),
             stdin=subprocess.PIPE,

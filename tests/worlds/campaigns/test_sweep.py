@@ -85,7 +85,7 @@ def test_the_command_of_one_run_runs_it_again(done, tmp_path):
     where, made, _ = done
     manifest = json.loads((where / made["points"][1]["run"] / "manifest.json").read_text())
     words = manifest["repeat"].split()
-    assert words[words.index("--devices") + 1] == "10"
+    assert words[words.index("-c") + 1] == "10"
     assert fleetsim(*words[1:], "--out", tmp_path / "again")[0] == 0
     again = json.loads((tmp_path / "again" / "sweep.json").read_text())
     both = [(d / p["run"] / "trace.parquet").read_bytes()

@@ -1,0 +1,85 @@
+"""The table of flags as typer's parameters, and what a verb makes of the values: a scenario, the options of a live run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.model.errors import ScenarioError
+from simulator.worlds.flags import OPTION_OF, Flag, flags_of, laid
+
+if TYPE_CHECKING:  # what a verb needs is imported when it is called: the others are quicker without
+    from simulator.model.scenario import Scenario
+    from simulator.worlds.live.options import Options
+
+ScenarioName = Annotated[str, typer.Argument(help="a scenario file, or the name of a shipped one")]
+RunPath = Annotated[Path, typer.Argument(help="a run directory")]
+Verb = Callable[..., None]
+
+_TYPES: dict[str, Any] = {"text": str, "number": int, "path": Path, "switch": bool, "several": list[str]}
+
+
+def with_flags(verb: str) -> Callable[[Verb], Verb]:
+    """A decorator: the function's `**flags` become the verb's flags, whose values it gets by parameter name."""
+
+    def take(function: Verb) -> Verb:
+        given = inspect.signature(function, eval_str=True)
+        own = [p for p in given.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        ours = [_parameter(flag) for flag in flags_of(verb)]
+        function.__signature__ = inspect.Signature([*own, *ours])  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in (*own, *ours)}
+        return function
+
+    return take
+
+
+def _parameter(flag: Flag) -> inspect.Parameter:
+    kind, default = _TYPES[flag.kind], flag.default
+    names = [name for name in (flag.short, flag.option) if name]
+    if flag.kind == "switch":
+        names, default = [f"{flag.option}/--no-{flag.name}"], False
+    elif default is None:
+        kind = kind | None
+    elif flag.kind == "path":
+        default = Path(default)
+    option = typer.Option(
+        *names, envvar=flag.variable, help=flag.help, hidden=flag.hidden, min=flag.least, max=flag.most
+    )
+    return inspect.Parameter(
+        flag.dest, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def laid_over(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What these flags lay over a scenario: dotted key -> value."""
+    return laid({**flags, "storage": None} if flags.get("storage") == "embedded" else flags)
+
+
+def options_of(flags: Mapping[str, Any]) -> Options:
+    """How these flags set up a live run; what is not given is as by default. Raises ScenarioError."""
+    from simulator.worlds.live.options import Options
+
+    if (link := flags.get("link", "lean")) not in ("lean", "library"):
+        raise ScenarioError(f"--link {link}: there are lean, library")
+    return Options(**{field.name: flags[field.name] for field in fields(Options) if flags.get(field.name)})
+
+
+def loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operators: int | None = None) -> Scenario:
+    """A scenario by its name or file, with more faults, and split among so many operators, which makes sense to the
+    rooms that will carry it out."""
+    from simulator.model.scenario import load_scenario, located, with_operators
+    from simulator.worlds import run as running
+    from simulator.worlds.shipped import find
+
+    path = find(word)
+    scenario = load_scenario(path, laid, OPTION_OF)
+    try:
+        running.sensible(scenario)
+    except ScenarioError as error:
+        raise located(path, error) from None
+    return with_operators(running.with_faults(scenario, faults), operators)

@@ -1,0 +1,48 @@
+"""Verbs that leave servers running, or write what one needs: `serve`, `mosquitto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
+from simulator.worlds.flags import OPTION_OF
+
+if TYPE_CHECKING:
+    pass
+
+
+@with_flags("serve")
+def serve(
+    scenario: Annotated[
+        str | None, typer.Argument(help="optional scenario to take target, device names and topics from")
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Run broker, backend (replica and storage) and application alone, until interrupted."""
+    from simulator.model.scenario import load_scenario, parse_scenario
+    from simulator.worlds.live.serve import serve as serving
+    from simulator.worlds.shipped import find
+
+    over = laid_over(flags)
+    if scenario:
+        made = load_scenario(find(scenario), over, OPTION_OF)
+    else:
+        made = parse_scenario("{name: serve}", "serve", over, flags=OPTION_OF)
+    raise typer.Exit(serving(made, options_of(flags)))
+
+
+@with_flags("mosquitto")
+def mosquitto(
+    scenario: ScenarioName,
+    directory: Annotated[Path, typer.Argument(help="the directory to write them to")],
+    **flags: Any,
+) -> None:
+    """Write the files of a mosquitto that runs by itself and loses no message, for runs of this scenario, fleet and seed
+    against it: `mosquitto -c DIRECTORY/mosquitto.conf`, and then `--broker mqtt://HOST`."""
+    from simulator.worlds.live.servers import mosquitto_for
+
+    mosquitto_for(loaded(scenario, laid_over(flags)), options_of(flags), directory).write()
+    print(directory / "mosquitto.conf")

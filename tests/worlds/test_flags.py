@@ -1,0 +1,102 @@
+"""The table of flags: what is spelled from values is read back as the same values, by every command that has the flags."""
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from simulator.cli import app
+from simulator.worlds.flags import FLAGS, OPTION_OF, flags_of, spelled
+from simulator.worlds.locust import flags as locust_flags
+from tests.worlds.running import fleetsim, latest
+
+VERBS = ("run", "sweep", "explore", "serve", "mosquitto")
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=8)
+
+
+def values_of(verb):
+    """Values for all of a verb's flags, by parameter name."""
+    kinds = {
+        "text": lambda flag: TEXT,
+        "number": lambda flag: st.integers(flag.least or 0, flag.most or 10**6),
+        "path": lambda flag: st.sampled_from([Path("a"), Path("with space/b"), Path("-c")]),
+        "switch": lambda flag: st.booleans(),
+        "several": lambda flag: st.lists(TEXT, min_size=1, max_size=3),
+    }
+    each = {flag.dest: st.none() | kinds[flag.kind](flag) for flag in flags_of(verb) if not flag.hidden}
+    return st.fixed_dictionaries(each)
+
+
+def parsed(verb, words):
+    """What the command line makes of the words, by parameter name."""
+    positional = {"mosquitto": ["case.yaml", "where"], "serve": []}.get(verb, ["case.yaml"])
+    command = get_command(app).commands[verb]
+    return command.make_context(verb, [*positional, *shlex.split(shlex.join(words))]).params
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@given(data=st.data())
+@settings(max_examples=60)
+def test_what_is_spelled_is_read_back_as_it_was(verb, data):
+    values = data.draw(values_of(verb))
+    read = parsed(verb, spelled(verb, values))
+    defaults = parsed(verb, [])
+    for flag in flags_of(verb):
+        wanted = values.get(flag.dest)
+        assert read[flag.dest] == (defaults[flag.dest] if wanted is None else wanted), flag.name
+
+
+def test_what_is_as_by_default_is_not_spelled():
+    for verb in VERBS:
+        assert spelled(verb, parsed(verb, [])) == []
+
+
+def test_each_flag_has_one_meaning_a_command_and_a_sentence():
+    for verb in (*VERBS, "locust"):
+        names = [flag.name for flag in flags_of(verb)]
+        assert len(names) == len(set(names)), verb
+    assert all(len(flag.help.split()) > 2 for flag in FLAGS)
+    assert set(OPTION_OF) >= {"fleet.devices", "target.broker", "seed", "run_time"}
+
+
+def test_the_command_to_repeat_holds_what_the_environment_set(tmp_path):
+    env = {"FLEETSIM_DEVICES": "20", "FLEETSIM_FAULT": "F9-appends", "FLEETSIM_QUIET": "1"}
+    assert fleetsim("run", "smoke", "--ramp", "100/s", "--out", tmp_path / "a", env=env)[0] in (0, 1)
+    run = latest(tmp_path / "a")
+    assert run.manifest["repeat"] == (
+        f"fleetsim run smoke -c 20 --ramp 100/s --fault F9-appends --out {tmp_path / 'a'} --quiet --seed 1"
+    )
+    words = shlex.split(run.manifest["repeat"])[1:]
+    words[words.index("--out") + 1] = str(tmp_path / "b")
+    fleetsim(*words)
+    again = latest(tmp_path / "b")
+    assert again.trace.table.equals(run.trace.table)
+
+
+def locust(line, environment=None, before=None, **given):
+    own = {"scenario": "quickstart", "health": None, "num_users": None, "run_time": None}
+    ours = {flag.dest: "" if flag.form else None for flag in flags_of("locust")}
+    options = Namespace(**(own | ours | given))
+    actions = [SimpleNamespace(env_var="LOCUST_USERS", option_strings=["-u", "--users"], nargs=None),
+               SimpleNamespace(env_var="LOCUST_HEADLESS", option_strings=["--headless"], nargs=0)]  # fmt: skip
+    before = Namespace(**{**vars(options), **(before or {})})
+    return shlex.join(locust_flags.command(shlex.split(line), options, before, actions, environment or {}))
+
+
+def test_under_locust_our_flags_are_spelled_from_what_is_in_force():
+    said = locust(
+        "-f x.py --devices=5 --headless --seed 3", scenario="waves", devices="7", link="lean", fault=["F1-x", "F2-y"]
+    )
+    assert said == "locust -f x.py --headless --scenario waves -c 7 --fault F1-x --fault F2-y"
+
+
+def test_under_locust_its_own_flags_are_those_of_line_environment_and_form():
+    said = locust("--headless", {"LOCUST_USERS": "4", "FLEETSIM_DEVICES": "9"}, devices="9")
+    assert said == "locust --headless --users 4 -c 9"
+    assert locust("-u 2", {"LOCUST_USERS": "4", "LOCUST_HEADLESS": "1"}) == "locust -u 2 --headless"
+    assert locust("-f x.py", num_users=3, before={"num_users": None}) == "locust -f x.py --users 3"
