@@ -1,14 +1,16 @@
-"""A rollout that somebody else's API carries out: this engine orders it as a job, and writes down what the API says of it.
+"""A rollout that somebody else's API carries out: this engine orders it as a job, and writes down what the API says of
+it.
 
-Our own engine (`engine.py`) offers every execution itself. A backend such as AWS IoT Jobs or hawkBit does that by itself,
-and there is nothing left to do but three things: create the job with one request, ask every `poll_s` seconds how it goes, and
-hand on what operators want. What the API lists becomes the same events that our own engine records, so that the checks and
-reports work as for ours: an execution that is listed as offered is an OFFER, sent and accepted, and an EXECUTION in
-progress; one that has ended is an EXECUTION of that state; the API's counts are COUNTERS. An event is as late as the poll that
-saw it, and what came and went between two polls is not seen.
+Our own engine (`engine.py`) offers every execution itself. A backend such as AWS IoT Jobs or hawkBit does that by
+itself, and three things are left to do: create the job with one request, ask every `poll_s` seconds how it goes, and
+hand on what operators want. What the API lists becomes the same events that our own engine records, so that the checks
+and reports work as for ours: an execution that is listed as offered is an OFFER, sent and accepted, and an EXECUTION
+in progress; one that has ended is an EXECUTION of that state; the API's counts are COUNTERS. An event is as late as
+the poll that saw it, and what came and went between two polls is not seen.
 
-Who speaks which API is a `JobsDialect` (`simulator/dialects/jobs.py`). Requests that nobody answers, or that are answered
-with 429 or 500 and above, are made again: the creation as often as `rollout.offer` says, polls for as long as it takes.
+Who speaks which API is a `JobsDialect` (`simulator/dialects/jobs.py`). Requests that nobody answers, or that are
+answered with 429 or 500 and above, are made again: the creation as often as `rollout.offer` says, polls for as long as
+it takes.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import contextlib
 from collections import Counter
 from typing import Literal
 
+from simulator.application.news import Changed, Moved
 from simulator.application.port import FleetState, NoSuch, RolloutRequest, RolloutState, ThingState
 from simulator.application.record import RolloutRecord
-from simulator.application.rollout import STATES, Changed, Moved, WrongState
+from simulator.application.rollout import STATES, WrongState
 from simulator.dialects.jobs import JobExecution, JobOrder, JobsDialect, JobStatus
 from simulator.links.base import HttpLink
 from simulator.model.dice import draw
@@ -35,7 +38,7 @@ _BOUND = 1 << 28  # bytes of a response
 _LATER = 429  # too many requests: the same one is right a little later
 
 
-class _Turn:
+class _LastTry:
     """What is known of one thing's latest execution."""
 
     __slots__ = ("id", "offered", "state", "tries")
@@ -50,7 +53,7 @@ class _Job:
     def __init__(self, spec: RolloutSpec, artifact: Artifact, targets: list[tuple[str, str]], job: str) -> None:
         self.spec, self.artifact, self.job = spec, artifact, job
         self.cohorts = dict(targets)
-        self.turns = {thing: _Turn() for thing in self.cohorts}
+        self.turns = {thing: _LastTry() for thing in self.cohorts}
         self.status, self.reason, self.aborted = "running", "", False
         self.counts: dict[State, int] | None = None  # as the API counts
         self.ended = asyncio.Event()
@@ -69,7 +72,7 @@ class _Job:
 
     def seen(self, execution: JobExecution, now: float) -> list[Changed]:
         """The news in what the API says of an execution; a thing that is no target is looked at too."""
-        turn = self.turns.setdefault(execution.thing, _Turn())
+        turn = self.turns.setdefault(execution.thing, _LastTry())
         news: list[Changed] = []
         if execution.id != turn.id:
             if turn.id and not turn.state.ended:

@@ -1,18 +1,19 @@
 """Our own engine: it carries rollouts out over MQTT, and learns how they go from messages alone.
 
-Each rollout is a pure machine (`rollout.py`) that says whom to offer what, and when to ask it again. The engine goes round:
-it asks the rollouts, sends the offers that are due, sends again those that nobody answered (`offers.py`), and waits for a
-message or for the next clock to ring, whichever is first. What it hears goes back into the rollouts. All of it is recorded
-(`record.py`).
+Each rollout is a pure machine (`rollout.py`) that says whom to offer what, and when to ask it again. The engine goes
+round: it asks the rollouts, sends the offers that are due, sends again those that nobody answered (`offers.py`), and
+waits for a message or for the next clock to ring, whichever is first. What it hears goes back into the rollouts. All
+of it is recorded (`record.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from simulator.application.news import Done, Offer
 from simulator.application.offers import Offers, OpenOffer
 from simulator.application.record import RolloutRecord
-from simulator.application.rollout import Done, Offer, Rollout
+from simulator.application.rollout import Rollout
 from simulator.dialects.base import ApplicationDialect, OfferAnswered, Reported
 from simulator.links.base import MqttLink
 from simulator.links.perform import perform
@@ -27,9 +28,10 @@ _PASSING = (429, 500)  # refusals that say nothing of the offer: it is made agai
 
 
 class Application:
-    """Runs rollouts over one MQTT connection; it learns outcomes only from messages.
+    """Carries rollouts out over one MQTT connection. It learns outcomes from messages alone.
 
-    `versions` is what each thing last reported to run. `epoch` + the loop's clock is Unix time.
+    `rollouts` are by name, the oldest first. `versions` is what each thing last reported to run. `seed` is the run's, for the
+    delays of resends; `epoch` + the loop's clock is Unix time.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Application:
     def _now(self) -> float:
         return self._loop.time() + self._epoch
 
-    # ---- one turn: offer what is due, resend, hear what came
+    # ---- one turn: offer what is due, send again what was not answered, take what came
 
     async def _turn(self) -> None:
         if self._moved or (self._wake_at is not None and self._wake_at <= self._loop.time()):

@@ -1,8 +1,8 @@
 """The offers of all rollouts that are under way: those that are due, and those that nobody has answered yet.
 
-An offer is sent once it is due. Until it is answered the same job id is sent again, after a delay that grows and is drawn
-from the run's seed, and in the end it is given up. This module keeps the line and says which offer's turn it is; the engine
-sends it.  # atlas command: resend the same id with back-off, a bounded number of times
+An offer is sent once it is due. Until it is answered the same job id is sent again, after a delay that grows and is
+drawn from the run's seed, and in the end it is given up. This module keeps the line and says which offer's turn it is;
+the engine sends it. # atlas command: resend the same id with back-off, a bounded number of times
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import itertools
 from collections import deque
 from collections.abc import Iterable
 
-from simulator.application.rollout import Offer, Rollout
+from simulator.application.news import Offer
+from simulator.application.rollout import Rollout
 from simulator.model.dice import draw
 from simulator.model.update import Execution
 

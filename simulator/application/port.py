@@ -1,8 +1,8 @@
 """The port of the rollouts: what an operator may ask and do, and the facts that go in and come out.
 
-Whoever can have a rollout carried out implements `Rollouts`: our own engine in this process (`local.py`), an application
-anywhere, over its HTTP API (`remote.py`), or a backend of somebody else's that does the work itself (`delegated.py`). The
-facts are what our own API takes and gives, as JSON; they refuse members that they do not know.
+Whoever can have a rollout carried out implements `Rollouts`: our own engine in this process (`local.py`), an
+application anywhere, over its HTTP API (`remote.py`), or a backend of somebody else's that does the work itself
+(`delegated.py`). The facts are what our own API takes and gives, as JSON; they refuse members that they do not know.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""The probe: asks the replica, about a thing of its own, what must be refused and what must be honoured, and records both
-what it asked and what came back. It judges nothing."""
+"""The probe: asks the replica what no device asks, to find out whether it refuses what it must and honours what it must.
+
+It has a thing of its own, which no device is. About that it sends requests that are right, too large, too deep,
+malformed, or out of date, and records what it asked and what came back. It judges nothing: the checks S2 and S22 do.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,19 @@ from simulator.model.scenario import SERVICE_RECONNECT, Target
 from simulator.trace.recorder import Record
 
 PATIENCE_S = 10.0  # what nobody has answered until then stays open
-_TRIES = 6  # to learn the document's version, where nobody has told it
+_TRIES = 6  # to learn the document's version, where no answer has given it yet
 _QOS = 0  # what is lost is not judged, and half of the packets are saved
 _ACCEPTED, _BAD, _TOO_LARGE, _CONFLICT = "accepted", "400", "413", "409"
 _EMPTY_BYTES = len(b"{}")  # of a desired section that holds nothing
 
 
-class _Ask(NamedTuple):
+class _Question(NamedTuple):
     """One request; `must` is what has to come of it: accepted, or the code of the refusal. `version` is the one that it
     requires."""
 
     case: str
     number: int
-    said: Publish
+    publish: Publish
     token: str
     must: str | None = None
     version: int | None = None
@@ -46,9 +49,9 @@ class Probe:
         self._link, self._dialect, self._record, self._target = link, dialect, record, target
         self._loop = asyncio.get_running_loop()
         self._epoch = epoch
-        self._salt = ""  # no run says a token that an earlier one has said
+        self._salt = ""  # so that no run uses a token of an earlier run
         self._asked = 0
-        self._by_token: dict[str, _Ask] = {}
+        self._by_token: dict[str, _Question] = {}
         self._doc: int | None = None  # the document's version, as last heard
 
     async def run(self, begin: asyncio.Event) -> None:
@@ -77,7 +80,7 @@ class Probe:
 
     # ---- what is asked
 
-    def _script(self) -> Iterator[Sequence[_Ask]]:
+    def _script(self) -> Iterator[Sequence[_Question]]:
         """What is asked at once; each line waits for the answers to the one before it."""
         document_max, depth_max, token_max = (getattr(self._target, f"{n}_max") for n in ("document", "depth", "token"))
         first = self._update("update", _ACCEPTED, "first")
@@ -88,7 +91,7 @@ class Probe:
             self._update("too deep", _BAD, _nested(depth_max, "deep")),
             self._update("long token", _BAD, "long", token_bytes=token_max + 1),
             self._update("null in an array", _BAD, [None]),
-            _Ask("no object", self._number(), self._dialect.malformed(), "", _BAD),
+            _Question("no object", self._number(), self._dialect.malformed(), "", _BAD),
             self._get(),
         ]
         for _ in range(_TRIES):
@@ -108,24 +111,24 @@ class Probe:
 
     def _update(
         self, case: str, must: str | None, value: Any, version: int | None = None, *, token_bytes: int = 0
-    ) -> _Ask:
+    ) -> _Question:
         number = self._number()
         token = f"{self._salt}-{number}".ljust(token_bytes, ".")
-        return _Ask(case, number, self._dialect.update({"probe": value}, token, version), token, must, version)
+        return _Question(case, number, self._dialect.update({"probe": value}, token, version), token, must, version)
 
-    def _get(self) -> _Ask:
+    def _get(self) -> _Question:
         number = self._number()
         token = f"{self._salt}-{number}"
-        return _Ask("get", number, self._dialect.get(token), token)
+        return _Question("get", number, self._dialect.get(token), token)
 
     # ---- what comes of it
 
-    async def _ask(self, asks: Sequence[_Ask]) -> None:
+    async def _ask(self, asks: Sequence[_Question]) -> None:
         """Say these, and hear what comes until all are answered or patience ends."""
         for ask in asks:
             self._by_token[ask.token] = ask
             self._note(ask, "sent", doc=ask.version, detail=ask.must)
-            await self._link.publish(ask.said.topic, ask.said.payload, qos=_QOS)
+            await self._link.publish(ask.publish.topic, ask.publish.payload, qos=_QOS)
         open_ = {ask.number for ask in asks}
         until = self._loop.time() + PATIENCE_S
         while open_:
@@ -139,14 +142,14 @@ class Probe:
                 self._answered(asked, answer)
                 open_.discard(asked.number)
 
-    def _answered(self, ask: _Ask, answer: Answered) -> None:
+    def _answered(self, ask: _Question, answer: Answered) -> None:
         if answer.code is None:
             self._doc = answer.doc
             self._note(ask, _ACCEPTED, doc=answer.doc)
         else:
             self._note(ask, "rejected", detail=f"{answer.code} {answer.message}")
 
-    def _note(self, ask: _Ask, status: str, *, doc: int | None = None, detail: str | None = None) -> None:
+    def _note(self, ask: _Question, status: str, *, doc: int | None = None, detail: str | None = None) -> None:
         self._record(
             Kind.PROBE,
             self._dialect.thing,

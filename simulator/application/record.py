@@ -1,6 +1,6 @@
 """What an application writes down of its rollouts: targets, offers, the course of every execution, and its own counts.
 
-The engines share it, ours and the one that has somebody else's API carry rollouts out, so that the checks and reports
+Both engines use it: our own, and the one that has somebody else's API carry rollouts out. So the checks and reports
 find the same events whoever did the work.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import orjson
 
-from simulator.application.rollout import Changed, Moved
+from simulator.application.news import Changed, Moved
 from simulator.model.events import Kind
 from simulator.model.update import Artifact, Execution, State
 from simulator.trace.recorder import Record

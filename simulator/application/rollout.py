@@ -1,7 +1,22 @@
 """A rollout as a pure machine: whom to offer what now, and what each outcome changes.
 
-Each target is counted once, by its latest execution. Targets are offered in the order given, wave by wave; what is
-to be tried again comes after those that wait for their first turn.
+The queue. A rollout has targets, in the order given. Each is QUEUED, then IN_PROGRESS once it was offered, then in one
+of the states that end it. It is counted once, by its latest execution: one that fails or times out and may be tried
+again goes back to QUEUED under a new job id, behind all that wait for their first turn. A target that a newer rollout
+offers to as well gives way here.
+
+Waves. The queue is open up to the end of the current wave. Each wave has a gate (`gates.py`) over the outcomes of its
+own targets: the next wave opens when it passes, and too many errors pause or abort the rollout. Abort criteria look at
+the whole rollout. Within what is open, the pace (`pace.py`) and `maximumConcurrent` say how many offers may go, and
+when.
+
+Deadlines. Silence counts as failure: an execution of which nothing was heard for `inProgressTimeout` is TIMED_OUT. A
+heap holds one entry for each target under way. What is heard of a target does not move its entry; the entry is put
+back, at the later time, when it comes up. So a report costs nothing here.
+
+The engine drives it with three calls: `op(now)` says what is due or when to ask again, `observe(outcome, now)` takes
+what was heard, and `news()` gives what has changed since, in order, for the record. An operator's `pause`, `resume`
+and `abort` come in between.
 """
 
 from __future__ import annotations
@@ -13,9 +28,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
-from msgspec import Struct
-
 from simulator.application.gates import Gate, aborting, gates
+from simulator.application.news import Changed, Done, Moved, Offer, Pending, Standing
 from simulator.application.pace import Pace
 from simulator.model.errors import FleetsimError
 from simulator.model.scenario import RolloutSpec
@@ -31,52 +45,6 @@ SUPERSEDED = "superseded"
 
 class WrongState(FleetsimError):
     """The rollout cannot do that now: it is paused already, or not paused, or has ended."""
-
-
-class Offer(Struct, frozen=True):
-    """Offer this execution now; it was due at `due` (the clock of `now`)."""
-
-    execution: Execution
-    due: float
-
-
-class Pending(Struct, frozen=True):
-    """Nothing to offer until `wake_at` (None: until an outcome comes)."""
-
-    wake_at: float | None
-
-
-class Done(Struct, frozen=True):
-    """Every target has ended."""
-
-    reason: str
-
-
-class Moved(Struct, frozen=True):
-    """News of the rollout: begin, wave, pause, resume, abort or end; `size` counts its targets, or the wave's."""
-
-    status: str
-    size: int
-    reason: str = ""
-
-
-class Changed(Struct, frozen=True):
-    """News of an execution; `span` is in seconds since it was offered, None where it never was."""
-
-    thing: str
-    job: str
-    state: State
-    span: float | None
-    reason: str = ""
-
-
-class Standing(Struct, frozen=True):
-    """One target's latest execution."""
-
-    job: str
-    state: State
-    attempt: int
-    wave: int
 
 
 class Rollout:
@@ -364,10 +332,10 @@ class Rollout:
         return self._state[i] == _IN_PROGRESS and i not in self._barred and execution.id == self._job(i)
 
     def _move(self, i: int, code: int) -> None:
-        held, cohort = self._state[i], self._by_cohort[self._cohort[i]]
+        before, cohort = self._state[i], self._by_cohort[self._cohort[i]]
         self._state[i] = code
         for counts in (self.counts, cohort):
-            counts[held] -= 1
+            counts[before] -= 1
             counts[code] += 1
 
     def _job(self, i: int) -> str:

@@ -1,9 +1,9 @@
 """The port of a backend that carries rollouts out itself: what its API for jobs is asked, and what it answers.
 
-Such a backend (AWS IoT Jobs and hawkBit are two) is told once what to roll out and to whom: that is a *job*. It then offers
-the update to each device, waits, tries again and counts, all by itself. Whoever ordered the job asks from time to time how
-it goes. This side is without I/O, as all dialects are: it makes the requests, and reads the responses; the engine
-(`simulator.application.delegated`) sends them, and tries again where nobody answers.
+Such a backend (AWS IoT Jobs and hawkBit are two) is told once what to roll out and to whom: that is a *job*. It then
+offers the update to each device, waits, tries again and counts, all by itself. Whoever ordered the job asks from time
+to time how it goes. This side is without I/O, as all dialects are: it makes the requests, and reads the responses; the
+engine (`simulator.application.delegated`) sends them, and tries again where nobody answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,22 @@
-"""The device state replica's core: documents, versions, deltas, limits, idempotence. Pure: it decides, others commit."""
+"""The device state replica: each thing's document, and what every request makes of it. Pure: it decides, others commit.
+
+A document has two sections: `desired`, what the application wants the device to run, and `reported`, what the device
+says it runs. Where they differ is the *delta*. Every change gives the document the next version number, and is
+answered `accepted`; as long as something differs, a delta follows. That is step 4 of the pattern when the application
+has changed `desired`, and step 9 when a device has reported and nothing differs any more.
+
+Order matters: a decision holds the row to commit and what to send afterwards. Nothing may be sent before it is
+committed, or a crash could take back what others have heard. The documents in memory move ahead of the commit, so that
+the next request sees them.
+
+Tokens. A sender that hears nothing sends the same request again, with the same client token. The replica remembers the
+last four tokens of each kind with the versions that they got, and answers a repeated one as it did before, changing
+nothing. There are kinds, so that a device that says RUNNING often does not push out the token of a report that waits
+in its queue.
+
+A repeated change of `desired` is answered with its delta once more: whoever did not hear the answer cannot know that
+the device heard the delta. For the same reason all deltas are published again after a start (`outstanding`).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +41,13 @@ from simulator.model.io import Publish
 from simulator.model.state import Document, deeper, delta, merge, null_in_array
 from simulator.model.update import Status
 
-_TOKENS = 4  # of each kind: who says something again must not be forgotten over what another has said since
+_TOKENS = 4  # of each kind, so that a repeated request is recognised after others have come in between
 _DESIRED, _RUNNING, _REPORTED = "desired", "running", "reported"  # kinds of requests
 
 
 class Row(Struct, frozen=True):
-    """A thing's document as the database keeps it. `tokens` are the last client tokens with the versions they got, and
-    what they were of: a change of what is desired, a word of RUNNING, or all else that is reported."""
+    """A thing's document as the database keeps it. `job` is that of the desired state. `tokens` are the last client tokens, each
+    with the version it got and its kind: a change of what is desired, a report of RUNNING, or any other report."""
 
     thing: str
     version: int
@@ -56,7 +74,7 @@ class Decision(Struct, frozen=True):
 
 
 class RequestRefused(Exception):
-    """A request that changes nothing."""
+    """A request that is refused, and changes nothing. `code` and `message` go into the answer."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -131,12 +149,12 @@ class Replica:
     def _update(self, request: UpdateRequest, now: float) -> Decision:
         row = self.rows.get(request.thing) or Row(request.thing, 0, {}, {}, "", ())
         token = self._checked(request)
-        for said in row.tokens:
-            if said[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
-                self.rows[row.thing] = replace(row, tokens=_remembering(row.tokens, said))
+        for known in row.tokens:
+            if known[0] == token:  # atlas command: messages are idempotent; the same token gets the same answer
+                self.rows[row.thing] = replace(row, tokens=_remembering(row.tokens, known))
                 # who did not hear the answer cannot know that anybody heard the delta
-                delta, told = self._delta(row, now) if said[2] == _DESIRED else ((), ())
-                return Decision(None, (self._dialect.accepted(request, said[1], now), *delta), told)
+                delta, notes = self._delta(row, now) if known[2] == _DESIRED else ((), ())
+                return Decision(None, (self._dialect.accepted(request, known[1], now), *delta), notes)
         if request.version is not None and request.version != row.version:
             raise RequestRefused(409, "version conflict")
         state: Document = request.state
@@ -147,7 +165,9 @@ class Replica:
         tokens = _remembering(row.tokens, (token, row.version + 1, _kind(request))) if token else row.tokens
         job = request.job if "desired" in state and request.job else row.job
         if not request.job and _software(desired) != _software(row.desired):
-            job = str(_software(desired).get("softwareURL", ""))  # nobody named a job; the last one's is not this
+            job = str(
+                _software(desired).get("softwareURL", "")
+            )  # nobody named a job, and the last one was for other software
         changed = Row(row.thing, row.version + 1, desired, reported, job, tokens)
         return self._committing(changed, self._dialect.accepted(request, changed.version, now), request, now, size)
 
@@ -190,8 +210,8 @@ class Replica:
         note = {"doc": row.version, "job": request.job or None, "status": sections, "version": version}
         more = {"size": size, "detail": _url(changed), "token": _token(request)}
         notes = [Note(Kind.ACCEPTED, row.thing, {**note, **more})]
-        delta, told = self._delta(row, now)
-        return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *told))
+        delta, delta_notes = self._delta(row, now)
+        return Decision(row, (*([answer] if answer is not None else ()), *delta), (*notes, *delta_notes))
 
     def _delta(self, row: Row, now: float) -> tuple[tuple[Publish, ...], tuple[Note, ...]]:
         """The delta to publish, and its note; nothing where nothing differs."""
@@ -199,9 +219,9 @@ class Replica:
         if not different:
             return (), ()
         download = self._download(row, different, now)
-        said = self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download)
+        message = self._dialect.delta(row.thing, different, row.version, now, job=row.job, download=download)
         fields = {"doc": row.version, "job": row.job, "version": _version(row.desired)}
-        return (said,), (Note(Kind.SENT_DELTA, row.thing, fields),)
+        return (message,), (Note(Kind.SENT_DELTA, row.thing, fields),)
 
     def _different(self, row: Row) -> Document:
         """The minimal delta; wherever software differs, its URL stands in it."""
@@ -252,26 +272,28 @@ class Replica:
 
 
 def _kind(request: UpdateRequest) -> str:
-    """Whose token must not be forgotten over it: RUNNING is said once, and often; a report of an end again and again."""
+    """The kind of the request's token. RUNNING is reported often, each time with a new token; a report of an update's end is
+    repeated with the same one."""
     if "desired" in request.state:
         return _DESIRED
     return _RUNNING if request.status == Status.RUNNING else _REPORTED
 
 
 def _remembering(
-    tokens: tuple[tuple[str, int, str], ...], said: tuple[str, int, str]
+    tokens: tuple[tuple[str, int, str], ...], latest: tuple[str, int, str]
 ) -> tuple[tuple[str, int, str], ...]:
-    """The tokens, with this one as the last; of those like it the one that was said longest ago gives way."""
-    others = [one for one in tokens if one != said]
-    alike = [one for one in others if one[2] == said[2]]
-    return (*(one for one in others if one not in alike[: 1 - _TOKENS]), said)
+    """The tokens, with this one as the last; where there are too many of its kind, the one that was used longest ago is
+    dropped."""
+    others = [token for token in tokens if token != latest]
+    alike = [token for token in others if token[2] == latest[2]]
+    return (*(token for token in others if token not in alike[: 1 - _TOKENS]), latest)
 
 
-def _section(held: Document, state: Document, name: str) -> Document:
+def _section(before: Document, state: Document, name: str) -> Document:
     if name not in state:
-        return held
+        return before
     patch = state[name]
-    return {} if patch is None else merge(held, patch)
+    return {} if patch is None else merge(before, patch)
 
 
 def _token(request: ReplicaRequest) -> str | None:

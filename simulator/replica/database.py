@@ -1,12 +1,12 @@
 """Where a replica keeps its documents: the port of databases, the two that there are, and both by name.
 
 A replica writes before it answers: what `commit` has returned from is there after a kill at any moment. A replica that
-starts loads all rows at once and answers from memory afterwards, so a database is asked for nothing but these two things.
-SQLite writes everything that gathered while the last commit ran as one transaction. Memory takes a drawn time for each commit, and is
-what virtual time uses: there no real disk may be waited for.
+starts loads all rows at once and answers from memory afterwards, so a database is asked for nothing but these two
+things. SQLite writes everything that gathered while the last commit ran as one transaction. Memory takes a drawn time
+for each commit, and is what virtual time uses: there no real disk may be waited for.
 
-A scenario's `target.database` names one: the part before the first colon is looked up in DATABASES, the rest tells where
-it is. A new database is a class that implements `Database`, and an entry in DATABASES.
+A scenario's `target.database` names one: the part before the first colon is looked up in DATABASES, the rest tells
+where it is. A new database is a class that implements `Database`, and an entry in DATABASES.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""The replica on its wires: requests in, one group commit for all that gathered, then the answers out."""
+"""The replica at work: it takes requests from MQTT, commits them, and only then answers.
+
+Two tasks share the work. The listener takes one request after the other, has the core decide it, and puts the decision
+in line. The committer takes all decisions that have gathered, commits their rows at once, and then sends the answers
+and acknowledges the requests. What comes in while one commit runs makes up the next one, so that a slow disk makes
+commits larger, not more numerous. A request that was not answered, because the connection was lost, was not
+acknowledged to the broker either: it comes again.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _PIECE = 256 * 1024
 Serve = Callable[[io.Request, str], io.Response]
 
 
-class ArtifactFacts(BaseModel):
+class ArtifactEntry(BaseModel):
     """An artifact in the storage; `url` is stable and opens nothing by itself."""
 
     url: str
@@ -52,15 +52,15 @@ def storage_face(
         return error(409 if isinstance(refusal, ArtifactConflict) else 422, str(refusal))
 
     @face.get("/artifacts")
-    async def artifacts() -> list[ArtifactFacts]:
+    async def artifacts() -> list[ArtifactEntry]:
         """All artifacts."""
         return [
-            ArtifactFacts(url=storage.base + s.path, size=len(s.content), sha256=s.sha256)
+            ArtifactEntry(url=storage.base + s.path, size=len(s.content), sha256=s.sha256)
             for s in storage.artifacts.values()
         ]
 
     @face.put("/artifacts/{name}/{version}")
-    async def upload(name: str, version: str, request: Request) -> ArtifactFacts:
+    async def upload(name: str, version: str, request: Request) -> ArtifactEntry:
         """Keep the body as an artifact: 409 where other bytes have that name and version, 413 past the bound."""
         content = await _whole(request, max_artifact_bytes)
         artifact = storage.put(name, version, content)
@@ -68,7 +68,7 @@ def storage_face(
             await asyncio.to_thread(keep, name, version, content)
         except OSError as failure:
             raise HTTPException(507, f"the artifact cannot be kept: {failure.strerror or failure}") from None
-        return ArtifactFacts(url=artifact.url, size=artifact.size_bytes or 0, sha256=artifact.sha256 or "")
+        return ArtifactEntry(url=artifact.url, size=artifact.size_bytes or 0, sha256=artifact.sha256 or "")
 
     @face.post("/artifacts/{name}/{version}/url")
     async def sign(

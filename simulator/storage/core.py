@@ -1,4 +1,11 @@
-"""The storage's core: artifacts by name and version, pre-signed URLs, temporary credentials, ranges. Pure."""
+"""The storage: artifacts by name and version, and who may download them. Pure.
+
+An artifact is immutable: its URL, size and hash never change. Its stable URL opens nothing by itself. A device needs a
+grant, for itself, for this artifact and for a while: either a pre-signed URL, whose query holds thing, end and
+signature, or a temporary credential, which goes into a header. Both are signed with a key that storage and replica
+share, so that the replica can grant downloads whether the storage is up or not, and the storage need not remember what
+was granted.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +63,7 @@ class Served(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Signer:
-    """Gives leave to download what is below `base` (scheme and authority), signed with `key`."""
+    """Grants downloads of what is below `base` (scheme and authority), signed with `key`."""
 
     base: str
     key: bytes
@@ -81,7 +88,7 @@ class Signer:
 
 @dataclass(slots=True)
 class Storage(Signer):
-    """Artifacts, and whoever has leave is served."""
+    """Keeps artifacts in memory, and serves whoever has a grant for one."""
 
     artifacts: dict[str, Stored] = field(default_factory=dict)
 
@@ -90,8 +97,8 @@ class Storage(Signer):
         Raises ScenarioError for a name or version that no URL can hold."""
         path = path_of(name, version)
         digest = hashlib.sha256(content).hexdigest()
-        held = self.artifacts.get(path)
-        if held is not None and held.sha256 != digest:
+        known = self.artifacts.get(path)
+        if known is not None and known.sha256 != digest:
             raise ArtifactConflict(f"artifact {name} {version} is there already, with other bytes")
         self.artifacts[path] = Stored(path, content, digest, f'"{digest[:32]}"')
         return Artifact(version, self.base + path, len(content), digest)
@@ -112,7 +119,7 @@ class Storage(Signer):
     # ---- serving
 
     def _who(self, request: Request, path: str, query: dict[str, str], now: float, address: str) -> tuple[str, str]:
-        """(thing, "") for one with leave, ("", why not) for all others."""
+        """(thing, "") for one with a grant, ("", why not) for all others."""
         authorization = next((v for k, v in request.headers if k == "authorization"), "")
         if authorization[:7].lower() == "bearer ":
             head, _, signature = authorization[7:].rpartition(".")

@@ -1,15 +1,16 @@
-"""Where the new software is put, and who answers for it: the port of artifact stores, those that there are, and each by name.
+"""Where the new software is put, and who answers for it: the port of artifact stores, those that there are, and each by
+name.
 
-A store is met in up to three places. Whoever rolls out puts the bytes there (step 2 of the pattern). The replica asks what is
-there, and signs for it: it adds a pre-signed URL or a credential to a delta, whether the store is up or not. And somebody
-answers the devices' downloads: this process (`serve`), or another one.
+A store is met in up to three places. Whoever rolls out puts the bytes there (step 2 of the pattern). The replica asks
+what is there, and signs for it: it adds a pre-signed URL or a credential to a delta, whether the store is up or not.
+And somebody answers the devices' downloads: this process (`serve`), or another one.
 
 Our own store, `embedded`, is all three. In virtual time they are one object (`InProcessStore`). In a live run they are
-three processes: the conductor uploads over HTTP, the replica looks at the directory that it shares with the storage, and
-the storage serves (`api.py`).
+three processes: the conductor uploads over HTTP, the replica looks at the directory that it shares with the storage,
+and the storage serves (`api.py`).
 
-A scenario's `target.storage` names one; it is looked up in STORES. A new store is a class that implements `ArtifactStore`,
-and an entry in STORES.
+A scenario's `target.storage` names one; it is looked up in STORES. A new store is a class that implements
+`ArtifactStore`, and an entry in STORES.
 """
 
 from __future__ import annotations

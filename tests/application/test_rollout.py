@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.application.rollout import Done, Pending, Rollout, WrongState
+from simulator.application.news import Done, Pending
+from simulator.application.rollout import Rollout, WrongState
 from simulator.model.scenario import RolloutSpec
 from simulator.model.update import Artifact, Outcome, State
 

@@ -4,8 +4,9 @@ from msgspec.structs import replace
 
 from simulator.application import engine
 from simulator.application.engine import Application
+from simulator.application.news import Changed
 from simulator.application.record import RolloutRecord
-from simulator.application.rollout import Changed, Rollout
+from simulator.application.rollout import Rollout
 from simulator.model.update import State
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import scenario

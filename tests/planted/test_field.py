@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from simulator.application.rollout import Changed, Rollout
+from simulator.application.news import Changed
+from simulator.application.rollout import Rollout
 from simulator.checks.judge import judge
 from simulator.faults.packages import PACKAGES
 from simulator.model.scenario import load_scenario

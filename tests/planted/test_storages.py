@@ -48,7 +48,7 @@ def broken_off(**blocks):
 
 
 @pytest.mark.parametrize(("bug", "things"), [(Timeless, THREE), (Suspicious, {"device-1"})])
-def test_s14_a_storage_that_does_not_heed_the_leave(bug, things):
+def test_s14_a_storage_that_does_not_heed_the_grant(bug, things):
     made = broken_off(target={"url_ttl": "10s"})
     assert fails("S14-url", made, storage=bug) == things
     passes(made)
@@ -61,7 +61,7 @@ def test_s14_a_storage_that_does_not_heed_the_end_of_a_credential():
 
 
 @pytest.mark.parametrize("access", ["presigned", "credential"])
-def test_l6_a_storage_that_refuses_fresh_leave(access):
+def test_l6_a_storage_that_refuses_a_fresh_grant(access):
     made = broken_off(target={"url_ttl": "10s", "access": access})
     assert fails("L6-fresh-leave", made, storage=Suspicious) == {"device-1"}
     passes(made)

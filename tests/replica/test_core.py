@@ -11,10 +11,10 @@ DIALECT = AtlasReplica()
 
 
 def make(dialect=DIALECT):
-    leave = {"url": "signed", "size": 1}
+    grant = {"url": "signed", "size": 1}
     return Replica(
         dialect,
-        download=lambda url, thing, address, now: leave,
+        download=lambda url, thing, address, now: grant,
         credential=lambda url, thing, now: ("Bearer x", now + 60),
     )
 
@@ -33,7 +33,7 @@ def report(version, /, **more):
     return {"state": {"reported": {"software": {"version": version, "softwareURL": f"u{version}"}}}, **more}
 
 
-def test_a_desired_state_is_accepted_and_gives_a_delta_with_leave_to_download():
+def test_a_desired_state_is_accepted_and_gives_a_delta_with_a_grant_to_download():
     replica = make()
     say(replica, "state/d/update", report("1"))
     (accepted, body), (delta, command) = say(replica, "state/d/update", desire("2", jobID="j", clientToken="c"))

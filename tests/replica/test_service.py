@@ -317,9 +317,9 @@ def test_a_credential_asked_for_on_ones_own_channel_opens_ones_own_artifact_for_
         await asyncio.sleep(1.0)
         (_, granted), _, (_, foreign), _, (_, other), _ = link.said
         assert (foreign["code"], other["code"]) == (404, 404)
-        leave = (("authorization", granted["authorization"]),)
+        grant = (("authorization", granted["authorization"]),)
 
-        def status(version, now=1000.0, headers=leave):
+        def status(version, now=1000.0, headers=grant):
             return storage.serve(Request("GET", f"http://s/artifacts/app/{version}", headers), now)[0].status
 
         assert (status("2"), status("3"), status("2", headers=())) == (200, 403, 403)

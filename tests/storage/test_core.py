@@ -1,4 +1,4 @@
-"""The storage: immutable artifacts, leave for one thing and a while, ranges."""
+"""The storage: immutable artifacts, grant for one thing and a while, ranges."""
 
 import pytest
 
@@ -52,10 +52,10 @@ def test_an_address_binds(storage):
 
 
 def test_a_credential_opens_its_artifact_only(storage):
-    leave = storage.credential(storage.find(f"{BASE}/artifacts/app/2"), "d", 100)
-    assert get(storage, f"{BASE}/artifacts/app/2", authorization=leave).status == 200
-    assert get(storage, f"{BASE}/artifacts/app/3", authorization=leave).status == 403
-    assert get(storage, f"{BASE}/artifacts/app/2", now=101, authorization=leave).status == 403
+    grant = storage.credential(storage.find(f"{BASE}/artifacts/app/2"), "d", 100)
+    assert get(storage, f"{BASE}/artifacts/app/2", authorization=grant).status == 200
+    assert get(storage, f"{BASE}/artifacts/app/3", authorization=grant).status == 403
+    assert get(storage, f"{BASE}/artifacts/app/2", now=101, authorization=grant).status == 403
     assert get(storage, f"{BASE}/artifacts/app/2").status == 403
 
 
@@ -82,7 +82,7 @@ def test_if_range_of_another_content_gives_the_whole(storage):
 
 
 @pytest.mark.parametrize("thing", ["device.1", "a b/c", "ä", "d&thing=e", "line\nbreak"])
-def test_leave_is_for_a_thing_of_any_name(storage, thing):
+def test_a_grant_is_for_a_thing_of_any_name(storage, thing):
     stored = storage.at("app", "2")
     for url, headers in (
         (storage.presign(stored, thing, 100), {}),
@@ -93,9 +93,9 @@ def test_leave_is_for_a_thing_of_any_name(storage, thing):
 
 
 def test_a_credential_tampered_with_is_refused(storage):
-    leave = storage.credential(storage.at("app", "2"), "d", 100)
-    assert get(storage, f"{BASE}/artifacts/app/2", authorization=leave).status == 200
-    for changed in (leave.replace("d.", "e."), leave.replace("100", "900"), leave[:-1], leave[:-1] + "é", "Bearer "):
+    grant = storage.credential(storage.at("app", "2"), "d", 100)
+    assert get(storage, f"{BASE}/artifacts/app/2", authorization=grant).status == 200
+    for changed in (grant.replace("d.", "e."), grant.replace("100", "900"), grant[:-1], grant[:-1] + "é", "Bearer "):
         assert get(storage, f"{BASE}/artifacts/app/2", authorization=changed).status == 403
     assert get(storage, f"{signed(storage).partition('signature')[0]}signature=%C3%A9").status == 403
 
@@ -134,6 +134,6 @@ def test_if_range_of_the_same_content_gives_the_part(storage):
     assert (part.status, part.header("content-range"), part.body) == (206, "bytes 10-99/100", CONTENT[10:])
 
 
-def test_nothing_is_told_of_what_is_not_there_without_leave(storage):
+def test_nothing_is_told_of_what_is_not_there_without_a_grant(storage):
     assert get(storage, f"{BASE}/artifacts/app/9").status == 403
     assert storage.serve(Request("POST", signed(storage)), 0)[0].status == 405

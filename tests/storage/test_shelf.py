@@ -42,9 +42,9 @@ def test_a_replica_signs_for_what_a_storage_has_kept_and_the_storage_honours_it(
     known = catalogue.known(url)
     assert known == storage.known(url) == Known(url.removeprefix("http://s"), 5, hashlib.sha256(b"other").hexdigest())
     assert storage.serve(Request("GET", catalogue.presign(known, "d", 100)), 99)[0].body == b"other"
-    leave = (("authorization", catalogue.credential(known, "d", 100)),)
-    assert storage.serve(Request("GET", url, leave), 99)[0].body == b"other"
-    assert storage.serve(Request("GET", url, leave), 101)[0].status == 403
+    grant = (("authorization", catalogue.credential(known, "d", 100)),)
+    assert storage.serve(Request("GET", url, grant), 99)[0].body == b"other"
+    assert storage.serve(Request("GET", url, grant), 101)[0].status == 403
 
 
 def test_what_a_replica_has_seen_on_the_shelf_it_need_not_see_again(tmp_path):
