@@ -281,6 +281,13 @@ class DelegatedRollouts:
             raise NoSuch(f"no rollout {name!r}")
         return self._jobs[name]
 
+    def counts(self) -> Counter[State]:
+        """How many targets of all rollouts are in each state, as the last polls told."""
+        counts: Counter[State] = Counter()
+        for job in self._jobs.values():
+            counts.update(job.counts_by_state())
+        return counts
+
     async def names(self) -> list[str]:
         """All rollouts, by age."""
         return list(self._jobs)

@@ -7,6 +7,7 @@ worlds, the brokers and the judge take from there what they need, and nothing el
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,10 +19,16 @@ from simulator.dialects.atlas.probe import AtlasProbe
 from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.dialects.atlas.topics import AtlasTopics
 from simulator.dialects.base import ApplicationDialect, DeviceDialect, ProbeDialect, ReplicaDialect
+from simulator.dialects.jobs import JobsDialect
 from simulator.dialects.topics import Topics
 from simulator.model.capabilities import Capabilities
 from simulator.model.errors import ScenarioError
+from simulator.model.io import Request, Response
+from simulator.model.state import Document
 from simulator.model.update import Artifact
+
+SERVICE = "http://service.test"
+"""Where the devices and operators of a virtual run find a dialect's own service."""
 
 
 class MakeDevice(Protocol):
@@ -55,17 +62,39 @@ class MakeProbe(Protocol):
         """`topics` are the dialect's own, as the scenario wants them."""
 
 
+class MakeService(Protocol):
+    """Makes a service that answers HTTP requests, of devices and of operators, at `SERVICE`."""
+
+    def __call__(
+        self, *, download: Callable[[str, str, Any, float], Document | None], now: Callable[[], float]
+    ) -> Callable[[Request], Response]:
+        """`download(url, thing, address, now)` is the permission for a thing to download what is at this stable URL:
+        `url`, `size` in bytes, `sha256` in hex, `expiresAt`; None where nothing is there. `now()` is in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnService:
+    """A service that is replica and application in one: it answers devices over HTTP, and carries rollouts out by itself.
+    `jobs` makes the side of whoever orders a rollout there, `service` a stand-in of the service for virtual time."""
+
+    jobs: Callable[[], JobsDialect]
+    service: MakeService
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One dialect: what its service can do, its topics with their default templates, and how each side is made. One
-    without a `probe` is not probed, whatever the scenario says."""
+    """One dialect: what its service can do, its topics with their default templates, and how each side is made.
+
+    Either it has a side of the `application` and one of the `replica`, which fleetsim's own parties speak over MQTT, or a
+    service of its `own`. One without a `probe` is not probed, whatever the scenario says."""
 
     can: Capabilities
     topics: type[Topics]
     device: MakeDevice
-    application: MakeApplication
-    replica: MakeReplica
+    application: MakeApplication | None = None
+    replica: MakeReplica | None = None
     probe: MakeProbe | None = None
+    own: OwnService | None = None
 
 
 DIALECTS: dict[str, Dialect] = {

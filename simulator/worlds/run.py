@@ -32,6 +32,8 @@ def sensible(scenario: Scenario) -> None:
     topics, what the dialect can do, files."""
     named(scenario.checks)
     setup.topics(scenario.target)
+    if scenario.world == "live":
+        setup.application_dialect(scenario.target)
     for nth, fault in enumerate(scenario.faults):
         rules_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():

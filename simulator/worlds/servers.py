@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import orjson
 
 from simulator import __version__
 from simulator.broker.access import Access, thing_password
+from simulator.dialects.registry import SERVICE
 from simulator.links.base import MqttOptions
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
 from simulator.model.dice import draw
@@ -44,7 +46,16 @@ class Servers:
         database = parties.database or databases.in_virtual_time(databases.named(scenario.target.database)).open
         self._database = database(lambda: delay.at(draw(seed, "backend", "commit", next(commits))))
         self._replica: asyncio.Task[None] | None = None
-        self._stored = True  # the storage is up
+        self._own = self._own_service()  # in the replica's place
+        self._down: set[str] = set()  # of storage and own service
+
+    def _own_service(self) -> Callable[[Request], Response] | None:
+        target, loop = self._scenario.target, asyncio.get_running_loop()
+        own = setup.dialect_of(target).own
+        if own is None:
+            return None
+        grants = setup.grants_of(target, self.store)
+        return own.service(download=grants.download, now=lambda: loop.time() + EPOCH)
 
     # ---- links to them
 
@@ -64,18 +75,26 @@ class Servers:
         return MemoryMqtt(self._fabric, options)
 
     def http(self, address: str = "") -> MemoryHttp:
-        """A link to the storage, whose requests come from this address."""
+        """A link to the storage and to the dialect's own service, whose requests come from this address."""
         return MemoryHttp(lambda request: self._ask(request, address))
 
     def _ask(self, request: Request, address: str) -> Response:
-        if not self._stored:
+        if self._own is not None and request.url.startswith(SERVICE):
+            if "replica" in self._down:
+                raise LinkError("connection refused")
+            return self._own(request)
+        if "storage" in self._down:
             raise LinkError("connection refused")
         return self._serve(request, address)
 
     # ---- their lives
 
     async def start_replica(self) -> None:
-        """A replica over what the database holds; returns when it is subscribed."""
+        """A replica over what the database holds; returns when it is subscribed. A dialect's own service needs none: it
+        keeps what it knows."""
+        if self._own is not None:
+            self._down.discard("replica")
+            return
         link, ready = self.service(setup.BACKEND), asyncio.Event()
         dialect, replica = setup.replica_of(self._scenario.target, self.store, self._parties.replica)
         service = BackendService(link, dialect, replica, self._database, self._record, EPOCH)
@@ -88,8 +107,8 @@ class Servers:
         """The broker, the storage or the replica dies; nothing of it is told goodbye."""
         if name == "broker":
             self._fabric.kill()
-        elif name == "storage":
-            self._stored = False
+        elif name == "storage" or self._own is not None:
+            self._down.add(name)
         elif self._replica is not None:
             self._replica.cancel()
             self._replica = None
@@ -99,7 +118,7 @@ class Servers:
         if name == "broker":
             self._fabric.revive()
         elif name == "storage":
-            self._stored = True
+            self._down.discard(name)
         else:
             await self.start_replica()
 

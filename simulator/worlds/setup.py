@@ -69,13 +69,23 @@ def topics(target: Target) -> Topics:
 
 
 def application_dialect(target: Target) -> ApplicationDialect:
-    """The application's side of the dialect."""
-    return dialect_of(target).application(topics=topics(target))
+    """The application's side of the dialect. Raises ScenarioError for one that has a service of its own."""
+    make = dialect_of(target).application
+    if make is None:
+        raise ScenarioError(
+            f"target.dialect: {target.dialect} has a service of its own, which runs in virtual time only"
+        )
+    return make(topics=topics(target))
 
 
 def replica_dialect(target: Target) -> ReplicaDialect:
-    """The replica's side of the dialect."""
-    return dialect_of(target).replica(topics=topics(target))
+    """The replica's side of the dialect. Raises ScenarioError for one that has a service of its own."""
+    make = dialect_of(target).replica
+    if make is None:
+        raise ScenarioError(
+            f"target.dialect: {target.dialect} has a service of its own, which runs in virtual time only"
+        )
+    return make(topics=topics(target))
 
 
 def probe_dialect(scenario: Scenario) -> ProbeDialect | None:
@@ -91,16 +101,21 @@ def storage_key(scenario: Scenario) -> bytes:
     return hashlib.sha256(f"storage {scenario.seed}".encode()).digest()
 
 
-def replica_of(
-    target: Target, store: ArtifactStore, make: Callable[..., Replica] = Replica
-) -> tuple[ReplicaDialect, Replica]:
-    """The replica's side of the dialect and its core, which grants downloads from this store."""
-    grants = Grants(
+def grants_of(target: Target, store: ArtifactStore) -> Grants:
+    """What grants downloads from this store, as the target wants them granted."""
+    return Grants(
         store,
         ttl_s=target.url_ttl,
         credential=target.access == "credential",
         bind_address=target.bind_address,
     )
+
+
+def replica_of(
+    target: Target, store: ArtifactStore, make: Callable[..., Replica] = Replica
+) -> tuple[ReplicaDialect, Replica]:
+    """The replica's side of the dialect and its core, which grants downloads from this store."""
+    grants = grants_of(target, store)
     dialect = replica_dialect(target)
     limits = DocumentLimits(target.document_max, target.depth_max, target.token_max)
     return dialect, make(dialect, download=grants.download, credential=grants.credential, limits=limits)

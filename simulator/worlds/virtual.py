@@ -7,22 +7,20 @@ the next timer as soon as nobody has anything to do (`links.clock`). What is ran
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
-from simulator.application.operator import carry_out
+from simulator.application.delegated import DelegatedRollouts
 from simulator.application.probe import Probe
-from simulator.application.rollout import Rollout, WrongState
 from simulator.device.fleet import run_fleet
 from simulator.device.ramp import Shard, length
 from simulator.dialects.base import ProbeDialect
 from simulator.links.base import Wires
 from simulator.links.clock import VirtualLoop, run_virtual
-from simulator.model.scenario import Deed, Profile, Scenario
-from simulator.model.update import State
+from simulator.model.scenario import Profile, Scenario
 from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.worlds import setup
 from simulator.worlds.parties import EPOCH
 from simulator.worlds.parties import Parties as Parties  # whoever runs one says who takes part
+from simulator.worlds.rollouts import OrderedRollouts, OwnRollouts, Rollouts
 from simulator.worlds.servers import Servers
 from simulator.worlds.stages import Ending, conduct
 from simulator.worlds.tasks import Tasks
@@ -57,20 +55,21 @@ class VirtualWorld:
         self._nemesis = parties.nemesis(scenario, record)
         self._servers = Servers(scenario, record, parties, self._tasks)
         self._http = self._servers.http()
-        self._rollouts: list[Rollout] = []
-        self._application = parties.application(
-            self._servers.service(setup.APPLICATION),
-            setup.application_dialect(scenario.target),
-            record,
-            seed=scenario.seed,
-            epoch=EPOCH,
-        )
+        self._rollouts = self._made_rollouts(parties)
+
+    def _made_rollouts(self, parties: Parties) -> Rollouts:
+        target, seed = self._scenario.target, self._scenario.seed
+        if (own := setup.dialect_of(target).own) is not None:
+            return OrderedRollouts(DelegatedRollouts(self._http, own.jobs(), self._record, seed=seed))
+        link, dialect = self._servers.service(setup.APPLICATION), setup.application_dialect(target)
+        engine = parties.application(link, dialect, self._record, seed=seed, epoch=EPOCH)
+        return OwnRollouts(engine, parties.rollout)
 
     async def start(self) -> None:
         """Replica and application, each until it is subscribed."""
         ready = asyncio.Event()
         await self._servers.start_replica()
-        self._tasks.keep(self._application.run(ready), "application")
+        self._tasks.keep(self._rollouts.run(ready), "application")
         await ready.wait()
         if (probe := setup.probe_dialect(self._scenario)) is not None:
             self._tasks.keep(self._probe(probe), "probe")
@@ -78,7 +77,7 @@ class VirtualWorld:
     async def _probe(self, dialect: ProbeDialect) -> None:
         """Once the rollout begins, beside it; it may end before all else does."""
         link = self._servers.service(setup.APPLICATION, f"{setup.APPLICATION}-probe")
-        await Probe(link, dialect, self._record, self._scenario.target, epoch=EPOCH).run(self._application.begun)
+        await Probe(link, dialect, self._record, self._scenario.target, epoch=EPOCH).run(self._rollouts.begun)
         await self._loop.create_future()
 
     async def ramp(self) -> None:
@@ -110,14 +109,7 @@ class VirtualWorld:
             await asyncio.sleep(alone.operator().after)
         spec, content = alone.rollout, setup.artifact_bytes(alone)
         artifact = await self._servers.store.put(self._scenario.rollout.name, spec.version, content)
-        rollout = self._parties.rollout(spec, artifact, setup.targets(alone), begin_at=self._loop.time())
-        self._rollouts.append(rollout)
-
-        async def act(deed: Deed) -> None:
-            getattr(rollout, deed)()
-            self._application.stir()
-
-        await carry_out(alone.operator().deeds, self._application.add(rollout).wait(), act)
+        await self._rollouts.operate(alone, artifact)
 
     def harm(self, nth: int, on: bool) -> None:
         """On the whole fleet."""
@@ -133,15 +125,11 @@ class VirtualWorld:
 
     async def cancel(self) -> None:
         """As an operator does."""
-        for rollout in self._rollouts:
-            with contextlib.suppress(WrongState):
-                rollout.abort()
-        self._application.stir()
+        await self._rollouts.cancel()
 
     def succeeded(self) -> float:
         """As the application counts."""
-        done = sum(rollout.counts_by_state()[State.SUCCEEDED] for rollout in self._rollouts)
-        return done / max(1, sum(rollout.size for rollout in self._rollouts))
+        return self._rollouts.succeeded()
 
     async def watch(self) -> None:
         """All parties run until they are cancelled; one that ends before has failed."""
