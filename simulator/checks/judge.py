@@ -68,8 +68,13 @@ _OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability", "S20-offline-queue
 """What only the backend's own events tell: one that is already there records none."""
 _OF_A_PROBE = ("S2-conditional", "S22-validation")
 """What, without these, only a probe finds out."""
-_OF_A_CAPABILITY = {"versions": ("S1-version", "S2-conditional"), "deltas": ("S3-delta",)}
-"""capability -> what is nothing without it."""
+_OF_A_CAPABILITY = {
+    "versions": ("S1-version", "S2-conditional", "S12-no-regress"),
+    "deltas": ("S3-delta",),
+    "replica": ("S5-durability", "S22-validation"),
+    "sessions": ("L3-learns", "L8-return", "S19-one-session", "S20-offline-queue"),
+}
+"""capability -> the checks that look at nothing without it."""
 
 
 def chosen(scenario: Scenario, can: Capabilities = ALL) -> dict[str, Check]:

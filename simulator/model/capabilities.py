@@ -13,9 +13,13 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """
 
     versions: bool = True
-    """The replica numbers the versions of a document, and honours a condition on them. Without: no S1, no S2."""
+    """The replica numbers the versions of a document, and honours a condition on them. Without: no S1, S2, S12."""
     deltas: bool = True
     """The replica says what differs without being asked. Without: no S3."""
+    replica: bool = True
+    """The backend keeps a document of each thing, and says what it commits and refuses. Without: no S5, S22."""
+    sessions: bool = True
+    """A device is connected, and what is meant for it waits while it is not. Without, as over HTTP: no L3, L8, S19, S20."""
     credentials: bool = True
     """A device can ask for a temporary credential: `target.access: credential`, see `worlds.setup.dialect_of`."""
     addresses: bool = True

@@ -193,7 +193,7 @@ async def test_a_job_that_the_api_rejects_is_said_with_its_reason_and_nothing_is
 async def test_a_poll_that_the_api_refuses_or_garbles_ends_the_engine(play):
     await play.rollouts.create(play.request())
     play.service.jobs.clear()
-    with pytest.raises(PeerError, match=r"GET http://jobs.test/jobs/p.r: 404 no job p.r"):
+    with pytest.raises(PeerError, match=r"GET http://service.test/jobs/p.r: 404 no job p.r"):
         await play.tasks[0]
 
 

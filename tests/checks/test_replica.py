@@ -143,8 +143,10 @@ def test_what_a_dialect_cannot_do_is_not_judged_unless_it_is_named():
         return set(CHECKS) - set(chosen(scenario, Capabilities(**lacks)))
 
     assert left_out(Scenario()) == set()
-    assert left_out(Scenario(), versions=False) == {"S1-version", "S2-conditional"}
+    assert left_out(Scenario(), versions=False) == {"S1-version", "S2-conditional", "S12-no-regress"}
     assert left_out(Scenario(), deltas=False) == {"S3-delta"}
+    assert left_out(Scenario(), replica=False) == {"S5-durability", "S22-validation"}
+    assert left_out(Scenario(), sessions=False) == {"L3-learns", "L8-return", "S19-one-session", "S20-offline-queue"}
     named = Scenario(checks=("S3-delta",))
     assert list(chosen(named, Capabilities(deltas=False))) == ["S3-delta"]
 

@@ -11,13 +11,14 @@ import hashlib
 import orjson
 
 from simulator.dialects.jobs import ExecutionPage, JobExecution, JobStatus
+from simulator.dialects.registry import SERVICE
 from simulator.links.memory import MemoryHttp
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Request, Response
 from simulator.model.update import Phase, State
 
-BASE = "http://jobs.test"
+BASE = SERVICE
 PAGE = 2
 WORDS = {"waiting": State.QUEUED, "open": State.IN_PROGRESS, "done": State.SUCCEEDED, "broken": State.FAILED,
          "revoked": State.CANCELED, "late": State.TIMED_OUT}  # fmt: skip

@@ -3,10 +3,13 @@
 import pytest
 
 from simulator.dialects.registry import DIALECTS
+from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.verdict import Verdict
 from simulator.worlds import setup
 from simulator.worlds.judgement import judged as judged_in_its_dialect
+from simulator.worlds.run import sensible
+from tests.standins.asking import ASKING
 from tests.standins.terse import TERSE
 from tests.worlds.virtually import run, scenario
 
@@ -44,3 +47,39 @@ def test_its_topics_are_the_scenarios_to_change_by_its_own_names(terse):
     made = scenario(devices=3, target={**terse, "topics": own})
     setup.topics(made.target)
     assert len(run(made).kind(Kind.CONFIRM)) == 3
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    monkeypatch.setitem(DIALECTS, "asking", ASKING)
+    return {"dialect": "asking"}
+
+
+def test_a_dialect_that_polls_a_service_of_its_own_goes_through_whole_updates(asking):
+    made = scenario(devices=10, target=asking)
+    trace = run(made)
+    assert len(trace.kind(Kind.CONFIRM)) == 10
+    assert len(trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")) == 10
+    assert len(trace.kind(Kind.CONNECT)) == 0
+    assert set(findings(trace, made).values()) == {Verdict.PASS}
+
+
+def test_its_service_may_be_away_for_a_while(asking):
+    faults = [{"fault": "F8-backend-killed", "at": "3s", "for": "20s"}]
+    made = scenario(devices=10, target=asking, faults=faults)
+    trace = run(made)
+    assert min(trace.kind(Kind.CONFIRM)["t_us"]) > 20_000_000
+    assert len(trace.kind(Kind.CONFIRM)) == 10
+    assert [check for check, verdict in findings(trace, made).items() if verdict is Verdict.FAIL] == []
+
+
+def test_a_service_of_its_own_runs_in_virtual_time_only(asking):
+    made = scenario(target=asking).model_copy(update={"world": "live"})
+    with pytest.raises(ScenarioError, match=r"target\.dialect: asking has a service of its own, which runs in virtual"):
+        sensible(made)
+
+
+def test_an_operator_s_deeds_reach_the_service(asking):
+    made = scenario(devices=10, target=asking, operators=[{"abortAfter": "1s"}])
+    trace = run(made)
+    assert set(trace.kind(Kind.EXECUTION).texts("status")) >= {"CANCELED"}
