@@ -70,7 +70,7 @@ def _led(scenario: Scenario, flags: Mapping[str, Any]) -> int:
     """A run that Locust leads; the exit code."""
     from reports.run import summary
     from simulator.worlds import run as one_run
-    from simulator.worlds.live import led
+    from simulator.worlds.live import leading, led
 
     if scenario.world != "live":
         raise ScenarioError(f"{scenario.name}: Locust drives the live world; add --world live, or use fleetsim run")
@@ -83,7 +83,7 @@ def _led(scenario: Scenario, flags: Mapping[str, Any]) -> int:
     path, judgement = one_run.run(scenario, flags["out"], repeat, options, quiet=True, desk=desk)
     numbers = write_files(path, judgement)
     text = summary.text(numbers, str(path / "report.html"))
-    led.tell("ended", verdict=numbers["verdict"], exit_code=judgement.exit_code, path=str(path), text=text)
+    led.tell(leading.Ended(numbers["verdict"], judgement.exit_code, str(path), text))
     return judgement.exit_code
 
 

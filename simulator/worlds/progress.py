@@ -56,14 +56,6 @@ class Now:
     stage: str = ""
     health: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def heard(self, name: str, event: dict[str, Any]) -> None:
-        """A part said this: what it counts, or how it is."""
-        facts = {key: value for key, value in event.items() if key != "event"}
-        if event["event"] == "progress":
-            self.totals.update(facts)
-        elif event["event"] == "health":
-            self.health[name] = facts
-
     @property
     def connected(self) -> int:
         """Devices that are connected."""

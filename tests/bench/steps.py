@@ -10,13 +10,15 @@ import statistics as stat
 import time
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from locust.stats import RequestStats
 
 from simulator.trace.recorder import BATCH_EVENTS, SCHEMA
-from simulator.worlds.live.led import Joined
-from simulator.worlds.live.steps import Steps
+from simulator.worlds.live import leading
+from simulator.worlds.live.leading import StepsCounted
+from simulator.worlds.live.protocol import StepsTaken, event_of
+from simulator.worlds.live.protocol import line as protocol_line
+from simulator.worlds.live.steps import Joiner, Steps
 from simulator.worlds.locust.statistics import merge
 
 EVENTS, ROUNDS, FLUSHES = 100_000, 7, 2  # a second's events, told in so many lines
@@ -49,20 +51,20 @@ def batches():
 def main() -> None:
     made, counted, told, merged = batches(), [], [], []
     for _ in range(ROUNDS):
-        steps, join, stats = Steps(0.0), Joined(0.0), RequestStats()
+        steps, join, stats = Steps(0.0), Joiner(0.0), RequestStats()
         began = time.process_time()
         for batch in made:
             steps(batch)
-        lines = [steps.take()]
+        taken = steps.take()
         counted.append(time.process_time() - began)
         began = time.process_time()
-        line = orjson.loads(orjson.dumps(lines[0]))
-        bins = [*line["steps"], *join(line.get("offers", []), line.get("heard", []))]
-        line = orjson.dumps(bins)
+        event = event_of(protocol_line(taken), "shard-0")
+        assert isinstance(event, StepsTaken)
+        line = protocol_line(StepsCounted([*event.steps, *join(event.offers, event.heard)]))
         told.append(time.process_time() - began)
         began = time.process_time()
         for _ in range(FLUSHES):
-            merge(stats, orjson.loads(line))
+            merge(stats, leading.event_of(line).steps)
         merged.append(time.process_time() - began)
     for name, took in (
         ("counted in the shards", counted),

@@ -30,7 +30,8 @@ from simulator.worlds.live import machine
 from simulator.worlds.live.health import cpu_s, resident_bytes
 from simulator.worlds.live.options import Options
 from simulator.worlds.live.processes import Child
-from simulator.worlds.live.servers import SHARDS, Stack
+from simulator.worlds.live.protocol import BrokerAddress, Event, Go, NullCounts, ProgressCounts
+from simulator.worlds.live.servers import Stack, StackListener
 
 RAMP = 500  # devices a second and process
 _FIRST = 1000  # devices of the first load
@@ -143,12 +144,13 @@ def measure(scenario: Scenario, options: Options, load: Load) -> Measured:
 
 async def _drive(scenario: Scenario, options: Options, load: Load, path: Path) -> Counts:
     zero_ns = time.monotonic_ns()
-    stack = Stack(scenario, options, path, zero_ns, time.time() - time.monotonic())
+    listener = _Counting()
+    stack = Stack(scenario, options, path, zero_ns, time.time() - time.monotonic(), listener=listener)
     try:
         null, *shards = (stack.local(name) for name in ("null", *(f"shard-{i}" for i in range(options.processes))))
         await stack.spawn([null, *shards])
         watch = asyncio.ensure_future(stack.watch())
-        work = asyncio.ensure_future(_driven(stack, null, shards, load, path, zero_ns))
+        work = asyncio.ensure_future(_driven(stack, listener, null, shards, load, path, zero_ns))
         try:
             await asyncio.wait([watch, work], return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -162,43 +164,53 @@ async def _drive(scenario: Scenario, options: Options, load: Load, path: Path) -
         await stack.stop()
 
 
-async def _driven(stack: Stack, null: Child, shards: list[Child], load: Load, path: Path, zero_ns: int) -> Counts:
-    said, warm, drained = dict[str, Any](), asyncio.Event(), asyncio.Event()
-    cold = {shard.name for shard in shards}
+class _Counting(StackListener):
+    """Keeps the null backend's counts; `warm` once each of the parts `cold` has recorded, `drained` once all updates ended."""
 
-    def hear(name: str, event: dict[str, Any]) -> None:
-        if event["event"] == "null":
-            said.update(event)
-            if event["offered"] and event["updates"] == event["sent"]:
-                drained.set()
-        elif "events" in event:
-            cold.discard(name)
-            if not cold:
-                warm.set()
+    def __init__(self) -> None:
+        self.counts = NullCounts(0, 0, 0, False)
+        self.cold: set[str] = set()
+        self.warm, self.drained = asyncio.Event(), asyncio.Event()
 
-    stack.hear = hear
+    def receive(self, name: str, event: Event) -> None:
+        """Counts of the null backend, or of what a part recorded."""
+        if isinstance(event, NullCounts):
+            self.counts = event
+            if event.offered and event.updates == event.sent:
+                self.drained.set()
+        elif isinstance(event, ProgressCounts) and "events" in event.counts:
+            self.cold.discard(name)
+            if not self.cold:
+                self.warm.set()
+
+
+async def _driven(
+    stack: Stack, listener: _Counting, null: Child, shards: list[Child], load: Load, path: Path, zero_ns: int
+) -> Counts:
+    listener.cold = {shard.name for shard in shards}
     await _ready(stack, shards, load)
-    await warm.wait()  # what the first flush of a record loads is no device's
+    await listener.warm.wait()  # what the first flush of a record loads is no device's
     fleet, pids = stack.scenario.fleet, stack.pids()
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         recorder = Recorder(time.monotonic_ns, stream, zero=zero_ns, per_us=1000)
         empty = sum(resident_bytes(shard.pid) for shard in shards)
         recorder.record(Kind.STAGE, phase="ramp")
         for shard in shards:
-            shard.send({"command": "go"})
+            shard.send(Go())
         await asyncio.sleep(length(fleet.ramp, fleet.devices))
         recorder.record(Kind.STAGE, phase="rollout")
-        null.send({"command": "go"})
+        null.send(Go())
         await asyncio.sleep(load.lead_s)
         began_us, before = _now_us(zero_ns), {name: cpu_s(pid) for name, pid in pids.items()}
         await asyncio.sleep(load.hold_s)
         ended_us, after = _now_us(zero_ns), {name: cpu_s(pid) for name, pid in pids.items()}
         grown = sum(resident_bytes(shard.pid) for shard in shards) - empty
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(drained.wait(), _DRAIN_S)
+            await asyncio.wait_for(listener.drained.wait(), _DRAIN_S)
         recorder.flush()
     used = {name: after[name] - before[name] for name in pids}
-    return Counts((began_us, ended_us), used, grown, said["due"], said["sent"], said["updates"])
+    counts = listener.counts
+    return Counts((began_us, ended_us), used, grown, counts.due, counts.sent, counts.updates)
 
 
 def _now_us(zero_ns: int) -> int:
@@ -207,13 +219,12 @@ def _now_us(zero_ns: int) -> int:
 
 async def _ready(stack: Stack, shards: list[Child], load: Load) -> None:
     """The null backend, then the shards, all behind the barrier."""
-    config = stack.config("null", "null", SHARDS["null"], rate=load.rate, seconds=load.lead_s + load.hold_s)
-    ready = await stack.child("null", config)
-    stack.broker = {"scheme": "mqtt", "host": stack.options.bind, "port": ready["port"], "path": "/mqtt"}
+    ready = await stack.child(stack.configs.null(load.rate, load.lead_s + load.hold_s))
+    stack.at.broker = BrokerAddress(host=stack.options.bind, port=ready.port)
     devices, ports = len(stack.scenario.fleet.present), machine.ephemeral_ports()
     sources = machine.sources(devices, stack.options.ifaddr, loopback=True, ports=ports)
-    configs = [stack.shard_config(shard.name, nth, len(shards), sources) for nth, shard in enumerate(shards)]
-    await asyncio.gather(*(stack.child(config["name"], config) for config in configs))
+    configs = [stack.configs.shard(shard.name, nth, len(shards), sources) for nth, shard in enumerate(shards)]
+    await asyncio.gather(*map(stack.child, configs))
 
 
 # ---- what it says

@@ -1,4 +1,19 @@
-"""The conductor of a live run: stages, shards, the record."""
+"""The conductor of a live run: starts and ends all its processes, and leads them through the stages.
+
+Who starts whom. The conductor is the process of `fleetsim run` itself. It starts the servers one after the other, since
+each is told where the ones before it listen: broker, storage, replica, application. Then it starts the shards, each with a
+part of the fleet. All of them were spawned before, so that they load at the same time; a part is started when it has its
+configuration and has told that it is ready. Shards then wait for `go`. What differs between `fleetsim run` and Locust is in
+the *desk*: where shards and servers are started, who operates the rollouts, what a person sees.
+
+Who ends whom. The conductor watches all its parts: the death of one that no fault has killed ends the run (`PartDied`).
+At the end it closes each part's stdin, the shards' first, then application, replica and storage, and the broker's. A part
+ends when its stdin does, so a conductor that was killed takes its parts with it. What has not ended in time is killed.
+SIGINT and SIGTERM reach the conductor alone; they end the run early, and what was recorded is judged all the same.
+
+Every process records into a file of its own below parts/, by one clock (CLOCK_MONOTONIC since the run's beginning; another
+host's is compared first). The conductor records the stages, and what it knows of servers that do not record themselves.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +44,12 @@ from simulator.model.update import State
 from simulator.trace.recorder import Record, Recorder, StreamFile
 from simulator.worlds import setup, signals
 from simulator.worlds.live import machine
-from simulator.worlds.live.desk import Desk
-from simulator.worlds.live.health import cpu_s, resident_bytes, wait_share, waited_s
+from simulator.worlds.live.desk import Desk, take_note
+from simulator.worlds.live.health import OtherProcess
 from simulator.worlds.live.options import Options, broker_address, listen_address, refuse_no_address, refuse_remote
-from simulator.worlds.live.processes import Clock
-from simulator.worlds.live.servers import Stack
+from simulator.worlds.live.processes import Child, Clock
+from simulator.worlds.live.protocol import Event, Go, SwitchFault
+from simulator.worlds.live.servers import Stack, StackListener
 from simulator.worlds.progress import Now
 from simulator.worlds.stages import Ending, Stop, conduct
 
@@ -114,11 +130,13 @@ async def _run(scenario: Scenario, options: Options, path: Path, desk: Desk, sou
     with StreamFile(path / "parts" / "conductor.arrow") as stream:
         recorder = Recorder(time.monotonic_ns, stream, zero=zero_ns, per_us=1000)
         record = recorder.record
-        world = _World(scenario, options, Stack(scenario, options, path, zero_ns, epoch), record, desk, sources)
+        listener = _RunListener(record, desk, Now(len(scenario.targets())))
+        stack = Stack(scenario, options, path, zero_ns, epoch, listener=listener)
+        world = LiveWorld(stack, listener, sources)
         attending = asyncio.ensure_future(desk.attend(stop, epoch + zero_ns / 1e9))
         try:
-            async with _metrics(scenario, options, world.now):
-                return await conduct(world, scenario, _staged(record, world.now, desk), stop)
+            async with _metrics(scenario, options, listener.now):
+                return await conduct(world, scenario, _staged(record, listener.now, desk), stop)
         finally:
             attending.cancel()
             recorder.flush()
@@ -151,31 +169,39 @@ async def _metrics(scenario: Scenario, options: Options, now: Now) -> AsyncItera
         yield
 
 
-class _World:
-    def __init__(
-        self,
-        scenario: Scenario,
-        options: Options,
-        stack: Stack,
-        record: Record,
-        desk: Desk,
-        sources: list[str | None],
-    ) -> None:
-        self._scenario, self._options, self._stack = scenario, options, stack
-        self._record, self._desk, self._sources = record, desk, sources
+class _RunListener(StackListener):
+    """What the stack's parts tell goes to the desk and into `now`; clocks that differ go into the record."""
+
+    def __init__(self, record: Record, desk: Desk, now: Now) -> None:
+        self.record, self.desk, self.now = record, desk, now
+        self.steps = desk.steps
+
+    def server(self, name: str, stack: Stack) -> Child:
+        """Where the desk wants it."""
+        return self.desk.server(name, stack)
+
+    def receive(self, name: str, event: Event) -> None:
+        """An event of this part's."""
+        take_note(self.now, name, event)
+        self.desk.receive(name, event)
+
+    def compared(self, name: str, clock: Clock) -> None:
+        """This part's host has a clock of its own."""
+        facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}
+        self.record(Kind.CLOCK, span_us=clock.error_ns // 1000, detail=orjson.dumps(facts).decode())
+
+
+class LiveWorld:
+    """The stages of a run (`stages.World`) on real processes; shards' devices bind the addresses `sources`."""
+
+    def __init__(self, stack: Stack, listener: _RunListener, sources: list[str | None]) -> None:
+        self._scenario, self._options, self._stack = stack.scenario, stack.options, stack
+        self._listener, self._desk, self._sources = listener, listener.desk, sources
         self._began = time.monotonic()
         self._states: dict[str, RolloutState] = {}  # of the rollouts that have begun, as last asked
-        self._cpu: dict[str, float] = {}
-        self._waited: dict[str, float | None] = {}
+        self._mosquitto = OtherProcess("mosquitto", listener.record)
         self._chores: list[asyncio.Task[None]] = []
-        self.now = Now(len(scenario.targets()))
-        stack.hear, stack.steps, stack.compare = self._heard, desk.steps, self._compare
-        stack.make = lambda name: desk.server(name, stack.local, stack.heard)
-        self._shards = desk.shards(stack.local, stack.heard)
-
-    def _heard(self, name: str, event: dict[str, Any]) -> None:
-        self.now.heard(name, event)
-        self._desk.heard(name, event)
+        self._shards = self._desk.shards(stack)
 
     async def start(self) -> None:
         """Servers, then shards, all ready behind the barrier."""
@@ -185,16 +211,12 @@ class _World:
         self._chores.append(asyncio.ensure_future(self._tick()))
 
     async def _start_shard(self, name: str, index: int, count: int) -> None:
-        await self._stack.child(name, self._stack.shard_config(name, index, count, self._sources))
-
-    def _compare(self, name: str, clock: Clock) -> None:
-        facts = {"process": name, "host": clock.host, "offset_us": clock.offset_ns // 1000}
-        self._record(Kind.CLOCK, span_us=clock.error_ns // 1000, detail=orjson.dumps(facts).decode())
+        await self._stack.child(self._stack.configs.shard(name, index, count, self._sources))
 
     async def ramp(self) -> None:
         """All shards at once; each starts its own devices when they are due."""
         for shard in self._shards:
-            shard.send({"command": "go"})
+            shard.send(Go())
         await asyncio.sleep(length(self._scenario.fleet.ramp, self._scenario.fleet.devices))
 
     async def roll_out(self) -> None:
@@ -232,7 +254,7 @@ class _World:
     def harm(self, nth: int, on: bool) -> None:
         """Each shard on its own devices."""
         for shard in self._shards:
-            shard.send({"command": "fault", "nth": nth, "on": on})
+            shard.send(SwitchFault(nth, on))
 
     async def kill(self, name: str) -> None:
         """As `kill -9` does."""
@@ -252,7 +274,7 @@ class _World:
         return LeanHttp(HttpOptions(pooled, frozenset(self._options.hosts)))
 
     def _rollouts(self, http: LeanHttp) -> RemoteRollouts:
-        return RemoteRollouts(http, self._stack.application_url, self._options.token)
+        return RemoteRollouts(http, self._stack.at.application, self._options.token)
 
     def succeeded(self) -> float:
         """As the application last said."""
@@ -269,29 +291,18 @@ class _World:
             await asyncio.sleep(1.0)
             self._show()
             if self._stack.mosquitto is not None and self._stack.mosquitto.pid:
-                self._note_server("mosquitto", self._stack.mosquitto.pid)
+                self._listener.receive("mosquitto", self._mosquitto.look(self._stack.mosquitto.pid))
 
     def _show(self) -> None:
         self._desk.tick(time.monotonic() - self._began, self._states)
-
-    def _note_server(self, name: str, pid: int) -> None:
-        used = cpu_s(pid)
-        share = used - self._cpu.get(name, used)
-        self._cpu[name] = used
-        waited = waited_s(pid)
-        waiting = wait_share(self._waited.get(name, waited), waited, 1.0)
-        self._waited[name] = waited
-        facts = {"cpu_share": round(share, 3), **waiting, "rss_bytes": resident_bytes(pid)}
-        self._heard(name, {"event": "health", **facts})
-        self._record(Kind.HEALTH, detail=orjson.dumps({"process": name, **facts}).decode())
 
     async def stop(self) -> None:
         """Devices first, then what they talked to."""
         for chore in self._chores:
             chore.cancel()
-        if self._stack.broker:
+        if self._stack.at.broker.host:
             detail = orjson.dumps(await self._stack.describe_broker()).decode()
-            self._record(Kind.BROKER, detail=detail)
+            self._listener.record(Kind.BROKER, detail=detail)
         await self._stack.stop()
         self._show()  # what the parts said last
         self._desk.stage("judge")

@@ -13,8 +13,18 @@ from simulator.application.remote import RemoteRollouts
 from simulator.model.scenario import Deed, Scenario
 from simulator.worlds import setup
 from simulator.worlds.live.processes import Child
-from simulator.worlds.progress import Line
+from simulator.worlds.live.protocol import Event, ProcessHealth, ProgressCounts
+from simulator.worlds.live.servers import Stack
+from simulator.worlds.progress import Line, Now
 from simulator.worlds.stages import Stop
+
+
+def take_note(now: Now, name: str, event: Event) -> None:
+    """Keep what a part has told of its counts and its health."""
+    if isinstance(event, ProgressCounts):
+        now.totals.update(event.counts)
+    elif isinstance(event, ProcessHealth):
+        now.health[name] = event.facts()
 
 
 class Desk(Protocol):
@@ -29,14 +39,14 @@ class Desk(Protocol):
     def begin(self, scenario: Scenario, path: Path) -> None:
         """The run begins, and leaves its record there."""
 
-    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+    def shards(self, stack: Stack) -> list[Child]:
         """The shards of the fleet, not started yet."""
 
-    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+    def server(self, name: str, stack: Stack) -> Child:
         """A server of this name, not started yet."""
 
-    def heard(self, name: str, event: dict[str, Any]) -> None:
-        """A part said this."""
+    def receive(self, name: str, event: Event) -> None:
+        """The part of this name has told this event."""
 
     def stage(self, name: str) -> None:
         """The run has come to this stage."""
@@ -64,17 +74,17 @@ class Terminal:
     async def attend(self, stop: Stop, began: float) -> None:
         """Nothing to attend to: signals stop the run."""
 
-    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+    def shards(self, stack: Stack) -> list[Child]:
         """One each process."""
-        return [local(f"shard-{index}") for index in range(self._processes)]
+        return [stack.local(f"shard-{index}") for index in range(self._processes)]
 
-    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+    def server(self, name: str, stack: Stack) -> Child:
         """Beside the conductor."""
-        return local(name)
+        return stack.local(name)
 
-    def heard(self, name: str, event: dict[str, Any]) -> None:
-        """Progress goes to the line."""
-        self._line.now.heard(name, event)
+    def receive(self, name: str, event: Event) -> None:
+        """ProgressCounts goes to the line."""
+        take_note(self._line.now, name, event)
 
     def stage(self, name: str) -> None:
         """The line does not tell."""

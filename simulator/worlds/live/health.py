@@ -7,11 +7,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 
 from simulator.model.events import Kind
 from simulator.trace.recorder import Record
+from simulator.worlds.live.protocol import ProcessHealth
 
 _PROBE_S = 0.05
 _INTERVAL_S = 1.0
@@ -78,11 +80,15 @@ def _ticks() -> list[int]:
 
 
 class Health:
-    """One process's own health, recorded each second, and told in short: `tell("health", **facts)`."""
+    """A process's own health, recorded each second, and in short handed to `tell`."""
 
-    def __init__(self, process: str, record: Record, tell: Callable[..., None]) -> None:
+    def __init__(self, process: str, record: Record, tell: Callable[[ProcessHealth], None]) -> None:
         self._process, self._record, self._tell = process, record, tell
-        self.unsent: Callable[[], int] | None = None  # how much is due to be sent and is not, where a role counts that
+        self._unsent: Callable[[], int] | None = None
+
+    def count_unsent(self, unsent: Callable[[], int]) -> None:
+        """From now on also record what this returns: how much is due to be sent and has not been."""
+        self._unsent = unsent
 
     async def watch(self) -> None:
         """Until cancelled: probe the loop, and say once a second how it went."""
@@ -99,9 +105,33 @@ class Health:
                 began, cpu, waited, lags = now, used, stood, []
 
     def _note(self, lags_us: list[int], cpu_share: float, waited: dict[str, float]) -> None:
-        facts = {"cpu_share": round(cpu_share, 3), **waited, "rss_bytes": resident_bytes(), "open_files": open_files()}
-        if self.unsent is not None:
-            facts["unsent"] = self.unsent()
-        said = {"process": self._process, "loop_lag_us": lags_us, **facts}
-        self._record(Kind.HEALTH, detail=orjson.dumps(said).decode())
-        self._tell("health", loop_lag_s_max=max(lags_us) / 1e6, **facts)
+        facts: dict[str, Any] = {
+            "cpu_share": round(cpu_share, 3),
+            **waited,
+            "rss_bytes": resident_bytes(),
+            "open_files": open_files(),
+        }
+        if self._unsent is not None:
+            facts["unsent"] = self._unsent()
+        detail = {"process": self._process, "loop_lag_us": lags_us, **facts}
+        self._record(Kind.HEALTH, detail=orjson.dumps(detail).decode())
+        self._tell(ProcessHealth(loop_lag_s_max=max(lags_us) / 1e6, **facts))
+
+
+class OtherProcess:
+    """The health of a process that does not watch itself, looked at once a second."""
+
+    def __init__(self, name: str, record: Record) -> None:
+        self._name, self._record = name, record
+        self._cpu_s: float | None = None
+        self._waited_s: float | None = None
+
+    def look(self, pid: int) -> ProcessHealth:
+        """Record how it was since the last look, a second ago, and return it."""
+        used_s, stood_s = cpu_s(pid), waited_s(pid)
+        share = used_s - (used_s if self._cpu_s is None else self._cpu_s)
+        waiting = wait_share(stood_s if self._cpu_s is None else self._waited_s, stood_s, 1.0)
+        self._cpu_s, self._waited_s = used_s, stood_s
+        facts: dict[str, Any] = {"cpu_share": round(share, 3), **waiting, "rss_bytes": resident_bytes(pid)}
+        self._record(Kind.HEALTH, detail=orjson.dumps({"process": self._name, **facts}).decode())
+        return ProcessHealth(**facts)

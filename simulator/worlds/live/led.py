@@ -1,9 +1,8 @@
-"""The desk of a run that another process leads, over this one's stdin and stdout: Locust, whose threads of its own kind
-must not meet an event loop.
+"""The desk of a run that another process leads, over this one's stdin and stdout, by the lines of `leading`.
 
-JSON lines go both ways. To it: how the run goes, what the steps took, each rollout that waits for its operator, and what
-is to be done with the shards, and with the servers that its workers carry, which it starts wherever it likes. From it: what these said and how they ended, and
-`stop`. The end of stdin stops the run too.
+The leader is Locust's master, which runs on gevent and so cannot have the conductor's event loop in its own process. It
+shows how the run goes, has its users operate the rollouts, and has its workers start the shards, and the servers that
+they carry, on whatever hosts they are. The run stops when the leader says `stop`, and when stdin ends.
 """
 
 from __future__ import annotations
@@ -11,27 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from simulator.application.port import ArtifactFacts, RolloutRequest, TargetFacts
 from simulator.application.remote import RemoteRollouts
 from simulator.model.scenario import Scenario
 from simulator.worlds import setup
+from simulator.worlds.live import leading, protocol
+from simulator.worlds.live.desk import take_note
 from simulator.worlds.live.processes import Child, RemoteChild
-from simulator.worlds.live.steps import Joined
+from simulator.worlds.live.protocol import AskPhases, Event, NotUnderstood, Phases, StepsTaken, UpdatesOpen, Warned
+from simulator.worlds.live.servers import Stack
+from simulator.worlds.live.steps import Joiner
 from simulator.worlds.live.underway import Updates
 from simulator.worlds.progress import Now
 from simulator.worlds.stages import Stop
 
 
-def tell(event: str, **facts: Any) -> None:
-    """One line to who leads; nothing once they are gone, which the end of stdin tells."""
+def tell(event: leading.ToLeader) -> None:
+    """One line to the leader; nothing once it is gone, which the end of stdin tells."""
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+        sys.stdout.buffer.write(protocol.line(event))
         sys.stdout.buffer.flush()
 
 
@@ -44,94 +45,82 @@ class Led:
         self._workers, self._carried = workers, carried
         self._parts: dict[str, RemoteChild] = {}
         self._shards: list[Child] = []
-        self._join = Joined(0.0)
+        self._joiner = Joiner(0.0)
         self._now, self._updates = Now(0), Updates()
 
     def begin(self, scenario: Scenario, path: Path) -> None:
         """The run begins."""
-        facts = {"scenario": scenario.name, "devices": len(scenario.fleet.present), "seed": scenario.seed}
         (path / "parts").mkdir(exist_ok=True)
-        self._now.targets = len(scenario.targets())
+        targets, devices = len(scenario.targets()), len(scenario.fleet.present)
         lag_s = scenario.limits.loop_lag_p99
-        tell("begun", path=str(path), targets=self._now.targets, loop_lag_s=lag_s, **facts)
+        tell(leading.Begun(str(path), targets, lag_s, scenario.name, devices, scenario.seed))
 
     async def attend(self, stop: Stop, began: float) -> None:
-        """Hear what comes, until it shall stop."""
-        self._join = Joined(began)
+        """Read the leader's lines until the run shall stop."""
+        self._joiner = Joiner(began)
         reader = asyncio.StreamReader(limit=1 << 26)
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         try:
             while line := await reader.readline():
-                self._attend(orjson.loads(line), stop)
-        finally:  # whatever ends the hearing: nobody could stop the run any more
+                self._attend(leading.leader_line_of(line), stop)
+        except NotUnderstood as error:
+            print(f"fleetsim: {error}", file=sys.stderr, flush=True)
+        finally:  # whatever ends the reading: nobody could stop the run any more
             stop.set()
             for part in self._parts.values():
                 part.died(-9, "its road to the conductor is gone")
 
-    def _attend(self, said: dict[str, Any], stop: Stop) -> None:
-        if "stop" in said:
-            stop.reason = said["stop"]
+    def _attend(self, line: leading.LeaderLine, stop: Stop) -> None:
+        if line.stop is not None:
+            stop.reason = line.stop
             stop.set()
-        elif (part := self._parts.get(said["part"])) is None:
+        elif (part := self._parts.get(line.part)) is None:
             return
-        elif "clock" in said:
-            part.told_clock(said["clock"])
-        elif "died" in said:
-            part.died(said["died"], said["words"])
+        elif line.clock is not None:
+            part.receive_clock(line.clock)
+        elif line.died is not None:
+            part.died(line.died, line.words)
         else:
-            part.heard(said["said"])
+            part.receive_line(line.said)
 
-    def shards(self, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> list[Child]:
+    def shards(self, stack: Stack) -> list[Child]:
         """One each worker."""
-        self._shards = [self._remote(f"shard-{index}", heard) for index in range(self._workers)]
+        self._shards = [self._remote(f"shard-{index}", stack) for index in range(self._workers)]
         return self._shards
 
-    def server(self, name: str, local: Callable[[str], Child], heard: Callable[[str, dict[str, Any]], None]) -> Child:
+    def server(self, name: str, stack: Stack) -> Child:
         """Where it is carried; if nowhere, beside the conductor."""
-        return self._remote(name, heard) if name in self._carried else local(name)
+        return self._remote(name, stack) if name in self._carried else stack.local(name)
 
-    def _remote(self, name: str, heard: Callable[[str, dict[str, Any]], None]) -> Child:
-        self._parts[name] = RemoteChild(name, heard, self._post)
+    def _remote(self, name: str, stack: Stack) -> Child:
+        self._parts[name] = RemoteChild(name, stack.receive, tell)
         return self._parts[name]
 
-    @staticmethod
-    def _post(name: str, what: dict[str, Any]) -> None:
-        tell("part", part=name, **what)
-
-    def heard(self, name: str, event: dict[str, Any]) -> None:
-        """What a tick tells is kept, steps are passed on."""
-        kind = event["event"]
-        if kind in ("progress", "health"):
-            self._now.heard(name, event)
-        elif kind in ("underway", "where"):
-            self._updates.heard(name, event)
-        elif kind == "steps":
-            bins = [*event.get("steps", ()), *self._join(event.get("offers", ()), event.get("heard", ()))]
+    def receive(self, name: str, event: Event) -> None:
+        """What a tick tells is kept; steps and warnings are passed on."""
+        take_note(self._now, name, event)
+        if isinstance(event, UpdatesOpen | Phases):
+            self._updates.receive(name, event)
+        elif isinstance(event, StepsTaken):
+            bins = [*event.steps, *self._joiner(event.offers, event.heard)]
             if bins:
-                tell("steps", steps=bins)
-        else:
-            tell(of=name, **event)
+                tell(leading.StepsCounted(bins))
+        elif isinstance(event, Warned):
+            tell(leading.PartWarned(name, event.text))
 
     def stage(self, name: str) -> None:
         """The run has come to this stage."""
-        tell("stage", stage=name)
+        tell(leading.StageBegun(name))
 
     def tick(self, at_s: float, states: dict[str, Any]) -> None:
         """What a person wants to see of the second."""
         now, updates = self._now, self._updates
-        tell(
-            "tick",
-            at_s=at_s,
-            counts=now.totals,
-            connected=now.connected,
-            health=now.health,
-            phases=updates.phases(),
-            slowest=updates.slowest(round(at_s * 1e6)),
-            rollouts={name: state.model_dump() for name, state in states.items()},
-        )
+        rollouts = {name: state.model_dump(mode="json") for name, state in states.items()}
+        slowest = updates.slowest(round(at_s * 1e6))
+        tell(leading.Tick(at_s, now.totals, now.connected, now.health, updates.phases(), slowest, rollouts))
         if things := updates.ask():
             for shard in self._shards:
-                shard.send({"command": "where", "things": things})
+                shard.send(AskPhases(things))
 
     async def operate(
         self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
@@ -140,12 +129,6 @@ class Led:
         operator = one.operator()
         targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(one)]
         request = RolloutRequest(spec=one.rollout, artifact=artifact, targets=targets)
-        tell(
-            "operate",
-            url=rollouts.base,
-            token=rollouts.token,
-            name=one.rollout.name,
-            after_s=operator.after,
-            deeds=operator.deeds,
-            request=request.model_dump(mode="json", by_alias=True),
-        )
+        body = request.model_dump(mode="json", by_alias=True)
+        name, deeds = one.rollout.name, operator.deeds
+        tell(leading.Operate(rollouts.base, rollouts.token, name, operator.after, deeds, body))

@@ -44,11 +44,11 @@ _HEALTH = {
 def app(scenario: Scenario, now: Now) -> Callable[..., Any]:
     """An ASGI application that tells on every path what is known at that moment."""
     registry = CollectorRegistry()
-    registry.register(Known(scenario, now))
+    registry.register(RunCollector(scenario, now))
     return make_asgi_app(registry)
 
 
-class Known(Collector):
+class RunCollector(Collector):
     """Makes the metrics of what is known whenever somebody asks: nothing is counted a second time."""
 
     def __init__(self, scenario: Scenario, now: Now) -> None:

@@ -6,56 +6,51 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Generic, TypeVar
 
-import orjson
 import pyarrow as pa
 
 from simulator.model.scenario import Scenario
 from simulator.trace.recorder import Recorder
+from simulator.worlds.live import protocol
 from simulator.worlds.live.health import Health
+from simulator.worlds.live.protocol import Event, PartConfig, Phases, ProgressCounts, SwitchFault
 from simulator.worlds.live.steps import Steps
 from simulator.worlds.live.underway import Underway
 
-_FLUSH_S = 0.5
+C = TypeVar("C", bound=PartConfig, covariant=True)
 
 
-class Part:
-    """What every role is given: its configuration, the scenario, the record, and the line to the conductor."""
+class Part(Generic[C]):
+    """What a role is given: its configuration, the scenario, the record, and what the conductor commands: `go` is set
+    when the role's work may begin, and `faults` holds those faults that began or ended and have not been heeded yet."""
 
-    def __init__(
-        self, config: dict[str, Any], recorder: Recorder, tally: Tally, watched: Watched | None = None
-    ) -> None:
+    def __init__(self, config: C, recorder: Recorder, tally: Tally, watched: Watched | None = None) -> None:
         self.config, self.recorder, self.record = config, recorder, recorder.record
         self._tally, self._watched = tally, watched
-        self.scenario = Scenario.model_validate(config["scenario"])
-        self.epoch: float = config["epoch"]
-        self.health = Health(config["name"], self.record, self.tell)
+        self.scenario = Scenario.model_validate(config.scenario)
+        self.health = Health(config.name, self.record, tell)
         self.go = asyncio.Event()
-        self.switch: Callable[[int, bool], None] = lambda nth, on: None  # hears of faults
-
-    def tell(self, event: str, **facts: Any) -> None:
-        """One line to the conductor."""
-        tell(event, **facts)
+        self.faults: asyncio.Queue[SwitchFault] = asyncio.Queue()
 
     def flush(self) -> None:
         """Write what was recorded, and tell the conductor what it counts."""
         self.recorder.flush()
-        self.tell("progress", **self._tally.take())
+        tell(ProgressCounts(self._tally.take()))
         if self._watched is not None:
-            if took := self._watched.steps.take():
-                self.tell("steps", **took)
-            self.tell("underway", **self._watched.underway.now())
+            if steps := self._watched.steps.take():
+                tell(steps)
+            tell(self._watched.underway.now())
 
-    def where(self, things: list[str]) -> None:
+    def tell_phases(self, things: list[str]) -> None:
         """Tell the conductor in which phases these are."""
         if self._watched is not None:
-            self.tell("where", phases=self._watched.underway.where(things))
+            tell(Phases(self._watched.underway.phases_of(things)))
 
 
-def tell(event: str, **facts: Any) -> None:
+def tell(event: Event) -> None:
     """One line to the conductor."""
-    sys.stdout.buffer.write(orjson.dumps({"event": event, **facts}) + b"\n")
+    sys.stdout.buffer.write(protocol.line(event))
     sys.stdout.buffer.flush()
 
 
@@ -89,5 +84,5 @@ class Watched:
         self.underway(batch)
 
 
-Role = Callable[[Part], Awaitable[None]]
+Role = Callable[[Part[C]], Awaitable[None]]
 """What a part does until it is cancelled."""

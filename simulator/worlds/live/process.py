@@ -1,7 +1,11 @@
-"""One part of a live run as a process of its own: `python -m simulator.worlds.live.process`, configured by a line on stdin.
+"""One part of a live run as a process of its own: `python -m simulator.worlds.live.process`.
 
-The conductor holds the other end of stdin and stdout: JSON lines go both ways, and the end of stdin ends the part, so
-that no part outlives its conductor, whatever ended that.
+The conductor starts it and holds the other ends of its stdin and stdout, on which the lines of `protocol` travel. The
+process first loads what all roles need, while the other parts do the same, and then waits for its configuration, which names
+its role. From then on four things go on at once: the role's work, reading commands, writing the record every half
+second, and looking after its own health. The part ends when one of them does: the work fails, or stdin ends. So no part
+outlives its conductor, whatever ended that. Whatever ends the part, it writes its record first; only `die` stands for a
+`kill -9`. Exit code 0: stdin ended; 3: it could not start; 4: it failed. Why is in its log and in its `last words`.
 """
 
 from __future__ import annotations
@@ -17,22 +21,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from simulator.links.loop import run_live
 from simulator.model.errors import FleetsimError, PartDied
 from simulator.trace.recorder import Recorder, StreamFile
 from simulator.worlds.live.part import Part, Role, Tally, Watched, tell
+from simulator.worlds.live.protocol import (
+    AskPhases,
+    Die,
+    Go,
+    LastWords,
+    PartConfig,
+    SwitchFault,
+    Warned,
+    command_of,
+    config_of,
+)
 from simulator.worlds.nopandas import hide_pandas
 
 _FLUSH_S = 0.5
 
 
-async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
-    zero_ns: int = config["zero_ns"]
-    with StreamFile(Path(config["trace"])) as stream:
-        tally, watched = Tally(), Watched(config["epoch"] + zero_ns / 1e9) if config["steps"] else None
+async def _main(config: PartConfig, role: Role[Any]) -> None:
+    with StreamFile(Path(config.trace)) as stream:
+        tally, watched = Tally(), Watched(config.began_s) if config.steps else None
 
         def sink(batch: pa.RecordBatch) -> None:
             stream(batch)
@@ -40,15 +53,15 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
             if watched is not None:
                 watched(batch)
 
-        recorder = Recorder(time.monotonic_ns, sink, shard=config["shard"], zero=zero_ns, per_us=1000)
+        recorder = Recorder(time.monotonic_ns, sink, shard=config.shard, zero=config.zero_ns, per_us=1000)
         part = Part(config, recorder, tally, watched)
-        logging.getLogger("fleetsim").addHandler(_Warnings(part))
-        work = asyncio.ensure_future(roles[config["role"]](part))
+        logging.getLogger("fleetsim").addHandler(_Warnings())
+        work = asyncio.ensure_future(role(part))
         chores = [asyncio.ensure_future(_flush(part)), asyncio.ensure_future(part.health.watch())]
         commands = asyncio.ensure_future(_obey(part))
         try:
             await asyncio.wait([work, commands, *chores], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, *chores):
+            for task in (work, commands, *chores):
                 if task.done():
                     task.result()
         finally:
@@ -59,38 +72,37 @@ async def _main(config: dict[str, Any], roles: dict[str, Role]) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Says warnings in the part's log, and tells the conductor, who may show them."""
+    """Writes warnings to the part's log, and tells them to the conductor, which may show them."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._part = part
 
     def emit(self, record: logging.LogRecord) -> None:
         """One warning."""
         text = record.getMessage()
         _log(text)
-        self._part.tell("warning", text=text)
+        tell(Warned(text))
 
 
-async def _obey(part: Part) -> None:
+async def _obey(part: Part[Any]) -> None:
     """The conductor's commands, until it closes our stdin."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        said = orjson.loads(line)
-        if said["command"] == "go":
+        command = command_of(line)
+        if isinstance(command, Go):
             part.go.set()
-        elif said["command"] == "fault":
-            part.switch(said["nth"], said["on"])
-        elif said["command"] == "where":
-            part.where(said["things"])
-        elif said["command"] == "die":
+        elif isinstance(command, SwitchFault):
+            part.faults.put_nowait(command)
+        elif isinstance(command, AskPhases):
+            part.tell_phases(command.things)
+        elif isinstance(command, Die):
             part.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _flush(part: Part) -> None:
+async def _flush(part: Part[Any]) -> None:
     while True:
         await asyncio.sleep(_FLUSH_S)
         part.flush()
@@ -115,7 +127,8 @@ def main() -> None:
             sys.exit(0)
         line += byte
     try:
-        run_live(lambda: _main(orjson.loads(line), ROLES))
+        config = config_of(line)
+        run_live(lambda: _main(config, ROLES[type(config)]))
     except Exception as error:
         sys.exit(_last_words(error))
 
@@ -134,7 +147,7 @@ def _last_words(error: Exception) -> int:
         raise error
     _log(words)
     with contextlib.suppress(BrokenPipeError):
-        tell("last words", text=words)
+        tell(LastWords(words))
     return code
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
 from simulator.model.errors import PartDied, ScenarioError
-from simulator.worlds.live import spawn
+from simulator.worlds.live import protocol, spawn
+from simulator.worlds.live.leading import HostClock, PartOrder, boot_id
+from simulator.worlds.live.protocol import Command, Die, Event, LastWords, NotUnderstood, PartConfig, Ready, event_of
 
 _READY_S = 60.0
 _STOP_S = 10.0
@@ -22,13 +24,8 @@ _CLOCK_ASKED = 9
 _REMOTE_STOP_S = 60.0  # its record comes over the same road
 
 
-def boot_id() -> str:
-    """What tells one boot of one host from any other; one of them has one CLOCK_MONOTONIC."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-Hear = Callable[[str, dict[str, Any]], None]
-"""Takes a part's name and what it said."""
+Receive = Callable[[str, Event], None]
+"""Takes a part's name and an event that it told."""
 
 
 class Clock(NamedTuple):
@@ -40,15 +37,15 @@ class Clock(NamedTuple):
 
 
 class Child(ABC):
-    """One part. What it says is handed to `hear` as it comes; `ended` is its exit code."""
+    """One part. The events that it tells are handed to `receive` as they come; `ended` is its exit code."""
 
     pid = 0
     """The process's number; 0 where it is none of this host's, or not there yet."""
 
-    def __init__(self, name: str, hear: Hear) -> None:
-        self.name, self._hear, self._words = name, hear, ""
+    def __init__(self, name: str, receive: Receive) -> None:
+        self.name, self._receive, self._words = name, receive, ""
         loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._ready: asyncio.Future[Ready] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
 
     @abstractmethod
@@ -56,41 +53,45 @@ class Child(ABC):
         """Start the process, which gets ready to be configured: so that all parts load at the same time."""
 
     @abstractmethod
-    def send(self, line: dict[str, Any]) -> None:
+    def send(self, line: PartConfig | Command) -> None:
         """One line to its stdin; nothing once it is gone."""
 
     def last_words(self) -> str:
-        """What it said of its end."""
+        """Why it ended, by its own word; empty where it told nothing."""
         return self._words
 
     @abstractmethod
     async def stop(self) -> None:
         """Close its stdin and wait for its end; kill it when that does not come. Safe to call twice."""
 
-    async def start(self, config: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, config: PartConfig) -> Ready:
         """Configure it and wait until it is ready. Raises ScenarioError with its own words when it cannot start."""
         self.send(config)
         either: list[asyncio.Future[Any]] = [self._ready, self.ended]
         done, _ = await asyncio.wait(either, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
         if self._ready in done:
             return self._ready.result()
-        said = self.last_words() or ("it ended" if done else f"not ready within {_READY_S:g} s")
+        why = self.last_words() or ("it ended" if done else f"not ready within {_READY_S:g} s")
         if done and self.ended.result() == 3:
-            raise ScenarioError(said)
-        raise PartDied(f"{self.name} could not start: {said}")
+            raise ScenarioError(why)
+        raise PartDied(f"{self.name} could not start: {why}")
 
     async def clock(self) -> Clock:
         """The clock by which it will record."""
         return Clock()
 
-    def heard(self, event: dict[str, Any]) -> None:
-        """It said this."""
-        if event["event"] == "last words":
-            self._words = event["text"]
-        elif event["event"] != "ready":
-            self._hear(self.name, event)
+    def receive(self, event: Event) -> None:
+        """It has told this event."""
+        if isinstance(event, LastWords):
+            self._words = event.text
+        elif not isinstance(event, Ready):
+            self._receive(self.name, event)
         elif not self._ready.done():
             self._ready.set_result(event)
+
+    def receive_line(self, text: bytes | msgspec.Raw) -> None:
+        """It has told this line. Raises NotUnderstood."""
+        self.receive(event_of(text, self.name))
 
     def epitaph(self) -> str:
         """How it died, in a sentence."""
@@ -101,15 +102,15 @@ class Child(ABC):
 
     async def kill(self) -> None:
         """Have it write its record, and kill itself in the same turn: nothing else of it is told goodbye."""
-        self.send({"command": "die"})
+        self.send(Die())
         await self.ended
 
 
 class LocalChild(Child):
     """A process of this one's; its stderr goes to the file `log`."""
 
-    def __init__(self, name: str, log: Path, hear: Hear) -> None:
-        super().__init__(name, hear)
+    def __init__(self, name: str, log: Path, receive: Receive) -> None:
+        super().__init__(name, receive)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -129,24 +130,29 @@ class LocalChild(Child):
         self.pid = self._process.pid
         self._reading = asyncio.ensure_future(self._read())
 
-    def send(self, line: dict[str, Any]) -> None:
+    def send(self, line: PartConfig | Command) -> None:
         """One line to its stdin."""
         assert self._process is not None
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
-            self._process.stdin.write(orjson.dumps(line) + b"\n")
+            self._process.stdin.write(protocol.line(line))
 
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            self.heard(orjson.loads(line))
+        refused = False
+        try:
+            while line := await self._process.stdout.readline():
+                self.receive_line(line)
+        except NotUnderstood as error:
+            self._words, refused = str(error), True
+            self._process.kill()
         code = await self._process.wait()
         if not self.ended.done():
-            self.ended.set_result(code)
+            self.ended.set_result(3 if refused else code)
 
     def last_words(self) -> str:
-        """What it said of its end; where it could not, the last line of its log."""
+        """Why it ended, by its own word; where it told nothing, the last line of its log."""
         if self._words:
             return self._words
         try:
@@ -170,50 +176,50 @@ class LocalChild(Child):
             await self._reading
 
 
-Post = Callable[[str, dict[str, Any]], None]
-"""Takes a part's name and what is to be done with it, to somebody who carries it there."""
+Post = Callable[[PartOrder], None]
+"""Takes what is to be done with a part to somebody who carries it there."""
 
 
 class RemoteChild(Child):
-    """A process of somebody's whom `post` reaches: `do` is spawn or close, `line` is for its stdin. What it said comes
-    back by `heard`, its end by `died`."""
+    """A process of somebody's whom `post` reaches. Its events come back by `receive`, its host's clock by
+    `receive_clock`, its end by `died`."""
 
-    def __init__(self, name: str, hear: Hear, post: Post) -> None:
-        super().__init__(name, hear)
+    def __init__(self, name: str, receive: Receive, post: Post) -> None:
+        super().__init__(name, receive)
         self._post, self._spawned = post, False
-        self._told: asyncio.Future[dict[str, Any]] | None = None
+        self._clock: asyncio.Future[HostClock] | None = None
 
     async def spawn(self) -> None:
         """Have it started."""
         self._spawned = True
-        self._post(self.name, {"do": "spawn"})
+        self._post(PartOrder(self.name, "spawn"))
 
-    def send(self, line: dict[str, Any]) -> None:
+    def send(self, line: PartConfig | Command) -> None:
         """One line to its stdin."""
         if not self.ended.done():
-            self._post(self.name, {"do": "line", "line": line})
+            self._post(PartOrder(self.name, "line", msgspec.to_builtins(line)))
 
     async def clock(self) -> Clock:
         """Asked some times, and the quickest answer taken: what it was on the road is what is not known."""
-        best, said = Clock(error_ns=1 << 62), dict[str, Any]()
+        best = Clock(error_ns=1 << 62)
         for _ in range(_CLOCK_ASKED):
-            self._told = asyncio.get_running_loop().create_future()
+            self._clock = asyncio.get_running_loop().create_future()
             sent = time.monotonic_ns()
-            self._post(self.name, {"do": "clock"})
-            either: list[asyncio.Future[Any]] = [self._told, self.ended]
+            self._post(PartOrder(self.name, "clock"))
+            either: list[asyncio.Future[Any]] = [self._clock, self.ended]
             await asyncio.wait(either, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
-            if not self._told.done():
+            if not self._clock.done():
                 raise PartDied(f"{self.name} could not start: {self.last_words() or 'its worker does not answer'}")
-            said, error = self._told.result(), (time.monotonic_ns() - sent) // 2
+            clock, error = self._clock.result(), (time.monotonic_ns() - sent) // 2
             if error < best.error_ns:
-                best = Clock(said["host"], said["ns"] - sent - error, error)
-        ours = said["boot"] == boot_id() and abs(best.offset_ns) <= best.error_ns  # a container may have its own
-        return Clock() if ours else best
+                best = Clock(clock.host, clock.ns - sent - error, error)
+        same = clock.boot == boot_id() and abs(best.offset_ns) <= best.error_ns  # a container may have its own
+        return Clock() if same else best
 
-    def told_clock(self, said: dict[str, Any]) -> None:
+    def receive_clock(self, clock: HostClock) -> None:
         """Its host's clock, as it was asked for."""
-        if self._told is not None and not self._told.done():
-            self._told.set_result(said)
+        if self._clock is not None and not self._clock.done():
+            self._clock.set_result(clock)
 
     def died(self, code: int, words: str) -> None:
         """It has ended, and its record is here as far as there is any."""
@@ -224,5 +230,5 @@ class RemoteChild(Child):
     async def stop(self) -> None:
         """Have its stdin closed and wait for its end, for a while."""
         if self._spawned and not self.ended.done():
-            self._post(self.name, {"do": "close"})
+            self._post(PartOrder(self.name, "close"))
             await asyncio.wait([self.ended], timeout=_REMOTE_STOP_S)

@@ -14,7 +14,8 @@ from simulator.model.scenario import Scenario
 from simulator.worlds import setup, signals
 from simulator.worlds.live import machine
 from simulator.worlds.live.options import Options, refuse_no_address
-from simulator.worlds.live.servers import Stack
+from simulator.worlds.live.protocol import Event, Warned
+from simulator.worlds.live.servers import Stack, StackListener
 
 
 def serve(scenario: Scenario, options: Options) -> int:
@@ -30,8 +31,7 @@ async def _serve(scenario: Scenario, options: Options, directory: Path) -> int:
     for number in signals.BOTH:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     epoch = time.time() - time.monotonic()
-    stack = Stack(scenario, options, directory, time.monotonic_ns(), epoch, traced=False)
-    stack.hear = _warn
+    stack = Stack(scenario, options, directory, time.monotonic_ns(), epoch, traced=False, listener=_ShownWarnings())
     racers: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(stop.wait()),
         asyncio.ensure_future(_up(scenario, stack)),
@@ -54,20 +54,24 @@ async def _up(scenario: Scenario, stack: Stack) -> None:
     await stack.watch()
 
 
-def _warn(name: str, event: dict[str, Any]) -> None:
-    if event["event"] == "warning":
-        print(f"{name}: {event['text']}", file=sys.stderr, flush=True)
+class _ShownWarnings(StackListener):
+    """Shows the servers' warnings to the user."""
+
+    def receive(self, name: str, event: Event) -> None:
+        """A warning goes to stderr."""
+        if isinstance(event, Warned):
+            print(f"{name}: {event.text}", file=sys.stderr, flush=True)
 
 
 def _where(scenario: Scenario, stack: Stack) -> str:
     key, fleet = setup.run_key(scenario), scenario.fleet
     known = "" if stack.mosquitto is None else f" from {fleet.name(0)} to {fleet.name(fleet.devices - 1)}"
     lines = {
-        "broker": f"{stack.broker['scheme']}://{stack.broker['host']}:{stack.broker['port']}",
+        "broker": stack.at.broker.url,
         "things": f"user THING{known}, password HMAC-SHA256(run key, THING), its first 32 hex digits; run key {key}",
-        "backend": f"{stack.backend_url} (/health, /openapi.json)",
-        "storage": f"{stack.storage_url} (/health, /openapi.json)",
-        "rollouts": f"{stack.application_url} (/health, /openapi.json)",
+        "backend": f"{stack.at.backend} (/health, /openapi.json)",
+        "storage": f"{stack.at.storage} (/health, /openapi.json)",
+        "rollouts": f"{stack.at.application} (/health, /openapi.json)",
         "token": stack.options.token,
     }
     return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from simulator.model.events import Kind
 from simulator.model.update import plain
+from simulator.worlds.live.protocol import StepsTaken
 
 STEPS = ("connect", "subscribe", "delta", "download", "verify", "install", "reboot", "report", "update")
 _AFTER = {  # (phase left, phase entered) -> the step that is done
@@ -78,8 +79,8 @@ class Bin:
         return found
 
 
-class Bins:
-    """Bins by step and second. `began` is the Unix time at which the record's clock began."""
+class StepBins:
+    """StepBins by step and second. `began` is the Unix time at which the record's clock began."""
 
     def __init__(self, began: float) -> None:
         self._began_us = round(began * 1e6)
@@ -142,7 +143,7 @@ class Steps:
     """Counts a process's own batches."""
 
     def __init__(self, began: float) -> None:
-        self._bins = Bins(began)
+        self._bins = StepBins(began)
         self._failed: dict[str, tuple[str, int]] = {}  # by job: the step that failed, and how long it took
         self._due: dict[str, int] = {}  # by job: when its offer was due
         self._offers: list[tuple[str, int]] = []
@@ -156,11 +157,11 @@ class Steps:
             if len(rows):
                 take(self, made, rows)
 
-    def take(self) -> dict[str, Any]:
-        """What came since the last look: `steps`, and for whoever joins them `offers` and `heard`, (job, t_us) each."""
-        found = {"steps": self._bins.take(), "offers": self._offers, "heard": self._heard}
+    def take(self) -> StepsTaken:
+        """What came since the last look; its offers and heard deltas are for a `Joiner`."""
+        taken = StepsTaken(self._bins.take(), self._offers, self._heard)
         self._offers, self._heard = [], []
-        return {name: rows for name, rows in found.items() if rows}
+        return taken
 
     def connects(self, batch: _Batch, rows: _Ints) -> None:
         """Attempts to connect."""
@@ -247,11 +248,11 @@ _TAKES: dict[
 }
 
 
-class Joined:
+class Joiner:
     """What began in one process and ended in another: from an offer's due time to when its device first heard of it."""
 
     def __init__(self, began: float) -> None:
-        self._bins = Bins(began)
+        self._bins = StepBins(began)
         self._due: dict[str, int] = {}
         self._heard: dict[str, int] = {}
 

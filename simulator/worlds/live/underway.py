@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from simulator.model.events import Kind
 from simulator.model.update import Phase, State
+from simulator.worlds.live.protocol import Phases, UpdatesOpen
 
 _ASKED, _SHOWN = 20, 10  # some of those that are asked about end before the answer
 _ENDED = pa.array([state for state in State if state.ended])
@@ -53,41 +54,41 @@ class Underway:
         for job in rows["job"].to_pylist():
             self._open.pop(job, None)
 
-    def now(self) -> dict[str, Any]:
-        """`phases`, with how many are in each; `open`, (thing, t_us of the offer) of the oldest."""
-        return {"phases": +self._counts, "open": list(islice(self._open.values(), _ASKED))}
+    def now(self) -> UpdatesOpen:
+        """How many things are in each phase, and the oldest offers."""
+        return UpdatesOpen(+self._counts, list(islice(self._open.values(), _ASKED)))
 
-    def where(self, things: Iterable[str]) -> dict[str, str]:
+    def phases_of(self, things: Iterable[str]) -> dict[str, str]:
         """The phases of those that are at work."""
         return {thing: self._phases[thing] for thing in things if thing in self._phases}
 
 
 class Updates:
-    """What the parts of a run said of it."""
+    """What all parts of a run told of their updates last, put together."""
 
     def __init__(self) -> None:
-        self._said: dict[str, dict[str, Any]] = {}
-        self._where: dict[str, dict[str, str]] = {}
+        self._underway: dict[str, UpdatesOpen] = {}  # by part
+        self._phases: dict[str, dict[str, str]] = {}  # by part: of the things that were asked about
         self._asked: frozenset[str] = frozenset()
 
-    def heard(self, name: str, event: dict[str, Any]) -> None:
-        """A part's `underway`, or its answer to `where`."""
-        if event["event"] == "where":
-            self._where[name] = event["phases"]
+    def receive(self, name: str, event: UpdatesOpen | Phases) -> None:
+        """What a part told."""
+        if isinstance(event, Phases):
+            self._phases[name] = event.phases
         else:
-            self._said[name] = event
+            self._underway[name] = event
 
     def phases(self) -> dict[str, int]:
         """How many devices are in each phase; those that are in none are left out."""
-        found: Counter[str] = Counter()
-        for said in self._said.values():
-            found.update(said["phases"])
-        return found
+        total: Counter[str] = Counter()
+        for event in self._underway.values():
+            total.update(event.phases)
+        return total
 
     def slowest(self, at_us: int) -> list[dict[str, Any]]:
         """The things whose executions have been open for longest, of those asked about: `seconds` since their offers were
         due, and the `phase`, empty for those that are not at work."""
-        phases = {thing: phase for part in self._where.values() for thing, phase in part.items()}
+        phases = {thing: phase for part in self._phases.values() for thing, phase in part.items()}
         asked = [(thing, due_us) for due_us, thing in self._open() if thing in self._asked]
         return [
             {"thing": thing, "phase": phases.get(thing, ""), "seconds": (at_us - due_us) / 1e6}
@@ -100,5 +101,5 @@ class Updates:
         return sorted(self._asked)
 
     def _open(self) -> list[tuple[int, str]]:
-        pairs = [(due_us, thing) for said in self._said.values() for thing, due_us in said["open"]]
+        pairs = [(due_us, thing) for event in self._underway.values() for thing, due_us in event.open]
         return sorted(pairs)[:_ASKED]

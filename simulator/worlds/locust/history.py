@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from typing import Any
+
+from simulator.worlds.live.leading import Tick
 
 _MOST = 2000
 _WRONG = ("FAILED", "TIMED_OUT", "REJECTED", "CANCELED", "UNKNOWN")
@@ -17,15 +18,15 @@ class History:
         self._most, self._apart_s = most, 0.0
         self._points: list[tuple[float, ...]] = []
 
-    def tick(self, said: dict[str, Any]) -> None:
-        """What the conductor says each second."""
+    def tick(self, tick: Tick) -> None:
+        """The totals that the conductor tells each second."""
         states: Counter[str] = Counter()
-        for rollout in said["rollouts"].values():
+        for rollout in tick.rollouts.values():
             states.update(rollout["states"])
-        counts = said["counts"]
+        counts = tick.counts
         wrong = sum(states[name] for name in _WRONG)
-        totals = (states["SUCCEEDED"], wrong, said["connected"], counts.get("deltas", 0), counts.get("bytes", 0))
-        self.add(said["at_s"], *totals)
+        totals = (states["SUCCEEDED"], wrong, tick.connected, counts.get("deltas", 0), counts.get("bytes", 0))
+        self.add(tick.at_s, *totals)
 
     def add(self, at_s: float, *totals: float) -> None:
         """One more point. Beyond `most` every other one goes, and those that come are as far apart; the last always is there."""

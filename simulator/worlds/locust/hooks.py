@@ -18,11 +18,13 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 
 from simulator.worlds import signals
+from simulator.worlds.live import leading
+from simulator.worlds.live.protocol import NotUnderstood
 from simulator.worlds.locust import flags, health, tab
 from simulator.worlds.locust.lead import Lead
 from simulator.worlds.locust.operator import Operator, Schedule
-from simulator.worlds.locust.parts import Parts
-from simulator.worlds.locust.session import session_of, set_session
+from simulator.worlds.locust.parts import CarriedParts
+from simulator.worlds.locust.waiting import set_waiting, waiting_of
 
 __all__ = ["Operator", "Schedule"]
 
@@ -45,7 +47,7 @@ class Settled(UsersDispatcher):
 @events.init.add_listener
 def begin(environment: Environment, runner: Runner, **more: Any) -> None:
     """Take the roles that Locust has given this process."""
-    set_session(environment)
+    set_waiting(environment)
     environment.dispatcher_class = Settled
     said: Any = environment.parsed_options
     working = isinstance(runner, WorkerRunner)
@@ -79,25 +81,31 @@ def _work(environment: Environment, runner: Runner) -> None:
     """Start shards for who leads, and hear of rollouts."""
     options = environment.parsed_options  # a worker's own, which a test's replace
     sources = (options.ifaddr or ()) if options is not None and isinstance(runner, WorkerRunner) else ()
-    parts = Parts(lambda what: runner.send_message(_TO_MASTER, what), sources)
+    parts = CarriedParts(lambda news: runner.send_message(_TO_MASTER, leading.plain(news)), sources)
 
-    def hear(environment: Environment, msg: Any, **more: Any) -> None:
-        what = msg.data
-        if "operate" in what:
-            session_of(environment).offer(what["operate"])
-        elif "exit_code" in what:
-            environment.process_exit_code = what["exit_code"]
-            session_of(environment).end()
+    def receive(environment: Environment, msg: Any, **more: Any) -> None:
+        try:
+            order = leading.to_worker_of(msg.data)
+        except NotUnderstood as error:
+            _LOG.error("%s", error)
+            environment.process_exit_code = 3
+            runner.quit()
+            return
+        if isinstance(order, leading.Operate):
+            waiting_of(environment).offer(order)
+        elif isinstance(order, leading.Over):
+            environment.process_exit_code = order.exit_code
+            waiting_of(environment).end()
         else:
             if isinstance(runner, WorkerRunner):
                 environment.process_exit_code = 4  # what it ends with if it hears no more of the run
-            parts.obey(what)
+            parts.obey(order)
 
-    runner.register_message(_TO_WORKER, hear)
+    runner.register_message(_TO_WORKER, receive)
 
     @environment.events.test_start.add_listener
     def start(**more: Any) -> None:
-        set_session(environment)
+        set_waiting(environment)
 
     @environment.events.quitting.add_listener
     def close(**more: Any) -> None:
@@ -110,17 +118,25 @@ def _master(environment: Environment, runner: Runner) -> None:
     carries: dict[str, dict[str, str]] = {}  # worker -> server and host; nothing: a shard
     workers: dict[str, str] = {}  # part -> the worker that has it
 
-    def send(part: str, what: dict[str, Any]) -> None:
-        runner.send_message(_TO_WORKER, what, workers[part])
+    def send(order: leading.PartOrder) -> None:
+        runner.send_message(_TO_WORKER, leading.plain(order), workers[order.part])
 
-    def tell(what: dict[str, Any]) -> None:
+    def tell(event: leading.Operate | leading.Over) -> None:
         if isinstance(runner, MasterRunner):  # without workers this process knows already
-            runner.send_message(_TO_WORKER, what)
-        if "exit_code" in what:
-            environment.process_exit_code = what["exit_code"]
+            runner.send_message(_TO_WORKER, leading.plain(event))
+        if isinstance(event, leading.Over):
+            environment.process_exit_code = event.exit_code
 
     lead = Lead(environment, send, tell)
-    runner.register_message(_TO_MASTER, lambda msg, **more: lead.hear(msg.data))
+
+    def receive(msg: Any, **more: Any) -> None:
+        try:
+            lead.receive(leading.news_of(msg.data))
+        except NotUnderstood as error:
+            _LOG.error("%s", error)
+            gevent.spawn(lead.finish, str(error))
+
+    runner.register_message(_TO_MASTER, receive)
     runner.register_message(_CARRIES, lambda msg, **more: carries.update({msg.node_id: msg.data}))
     tab.add(environment, lead)
 

@@ -11,7 +11,8 @@ import orjson
 from locust import HttpUser, LoadTestShape, task
 from locust.exception import StopUser
 
-from simulator.worlds.locust.session import session_of, set_session
+from simulator.worlds.live.leading import Operate
+from simulator.worlds.locust.waiting import DueRollout, set_waiting, waiting_of
 
 _LOOK_S = 0.5
 _RATE = 10.0  # operators that begin in a second, where nobody says
@@ -25,17 +26,17 @@ class Operator(HttpUser):
     @task
     def roll_out(self) -> None:
         """Take a rollout that is due, and see it through."""
-        session = session_of(self.environment)
-        while (rollout := session.claim()) is not None:
-            self.client.base_url = rollout["url"]
-            self.client.headers["authorization"] = f"Bearer {rollout['token']}"
-            if self._begin(rollout):
-                self._carry_out(rollout)
+        waiting = waiting_of(self.environment)
+        while (due := waiting.claim()) is not None:
+            self.client.base_url = due.rollout.url
+            self.client.headers["authorization"] = f"Bearer {due.rollout.token}"
+            if self._begin(due.rollout):
+                self._carry_out(due)
         raise StopUser
 
-    def _begin(self, rollout: dict[str, Any]) -> bool:
+    def _begin(self, rollout: Operate) -> bool:
         """False where an operator elsewhere was faster."""
-        body, headers = orjson.dumps(rollout["request"]), {"content-type": "application/json"}
+        body, headers = orjson.dumps(rollout.request), {"content-type": "application/json"}
         with self.client.post(
             "/rollouts", data=body, headers=headers, name="begin rollout", catch_response=True
         ) as response:
@@ -44,9 +45,9 @@ class Operator(HttpUser):
                 response.success()
         return bool(response.status_code == 201)
 
-    def _carry_out(self, rollout: dict[str, Any]) -> None:
+    def _carry_out(self, due: DueRollout) -> None:
         """Until it has ended; then tell how long that took since it was due."""
-        deeds, name = list(rollout["deeds"]), rollout["name"]
+        deeds, name = list(due.rollout.deeds), due.rollout.name
         began = time.monotonic()
         state: dict[str, Any] = {"status": "begun"}
         while state["status"] != "ended":
@@ -59,7 +60,7 @@ class Operator(HttpUser):
         self.environment.events.request.fire(
             request_type="rollout",
             name="time to convergence",
-            response_time=(time.monotonic() - rollout["due"]) * 1000,
+            response_time=(time.monotonic() - due.at_s) * 1000,
             response_length=0,
             exception=f"{name}: {short}" if short else None,
         )
@@ -80,12 +81,12 @@ class Schedule(LoadTestShape):
         """A test begins: what an earlier one left is forgotten before the first tick."""
         super().reset_time()
         assert self.runner is not None
-        set_session(self.runner.environment)
+        set_waiting(self.runner.environment)
 
     def tick(self) -> tuple[int, float] | None:
         """(operators, how many of them a second)."""
         assert self.runner is not None
         environment = self.runner.environment
-        session, options = session_of(environment), environment.parsed_options
+        waiting, options = waiting_of(environment), environment.parsed_options
         rate = float((options and options.spawn_rate) or _RATE)
-        return None if session.over else (session.due(), rate)
+        return None if waiting.over else (waiting.due(), rate)

@@ -1,10 +1,9 @@
-"""A worker's end of the shards: starts their processes, carries lines to and fro, and their records as they grow."""
+"""The parts of a run that a worker carries: it starts their processes, and passes on, through Locust's channel, the lines
+to and from them, and their records as they grow."""
 
 from __future__ import annotations
 
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,36 +13,38 @@ import orjson
 from gevent import subprocess
 
 from simulator.worlds.live import spawn
+from simulator.worlds.live.leading import HostClock, PartNews, PartOrder
 from simulator.worlds.locust.lines import Lines
 
 _RECORD_S = 1.0  # between two looks at what was recorded
 _PIECE = 1 << 19
 _END_S = 10.0
 
-Send = Callable[[dict[str, Any]], None]
-"""Takes what is for the conductor: `said` (JSON), `record` (bytes), or `died` and `words`; each with its `part` and `run`."""
+Send = Callable[[PartNews], None]
+"""Takes news of a part to the master."""
 
 
-class Parts:
-    """The parts of this worker, by name; `sources` are its host's addresses for the devices to bind, where it named some."""
+class CarriedParts:
+    """The parts that this worker carries, by name; `sources` are its host's addresses for the devices to bind, where it
+    named some."""
 
     def __init__(self, send: Send, sources: Sequence[str] = ()) -> None:
         self._send, self._sources = send, tuple(sources)
-        self._parts: dict[str, _Part] = {}
+        self._parts: dict[str, _CarriedPart] = {}
 
     def __len__(self) -> int:
         return len(self._parts)
 
-    def obey(self, what: dict[str, Any]) -> None:
+    def obey(self, order: PartOrder) -> None:
         """Do what the conductor wants done with a part."""
-        name = what["part"]
-        if what["do"] == "spawn":
-            self._parts[name] = _Part(name, what["run"], self._send)
-        elif what["do"] == "clock":
-            self._send({"part": name, "run": what["run"], "clock": _clock()})
+        name = order.part
+        if order.do == "spawn":
+            self._parts[name] = _CarriedPart(name, order.run, self._send)
+        elif order.do == "clock":
+            self._send(PartNews(name, order.run, clock=HostClock.now()))
         elif (part := self._parts.get(name)) is not None:
-            if what["do"] == "line":
-                part.write(here(what["line"], self._sources))
+            if order.do == "line" and order.line is not None:
+                part.write(here(order.line, self._sources))
             else:
                 part.close()
 
@@ -58,15 +59,9 @@ def here(line: dict[str, Any], sources: Sequence[str]) -> dict[str, Any]:
     return {**line, "sources": [*sources]} if sources and "sources" in line else line
 
 
-def _clock() -> dict[str, Any]:
-    """This host's, and which it is."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return {"host": socket.gethostname(), "boot": boot, "ns": time.monotonic_ns()}
-
-
-class _Part:
+class _CarriedPart:
     def __init__(self, name: str, run: int, send: Send) -> None:
-        self._send, self._who = send, {"part": name, "run": run}
+        self._send, self._name, self._run = send, name, run
         self._scratch = tempfile.TemporaryDirectory(prefix="fleetsim-")
         self._trace = Path(self._scratch.name) / "trace.arrow"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
@@ -97,14 +92,14 @@ class _Part:
             self._process.kill()
 
     def _live(self) -> None:
-        """Carry what it says and records, until it has ended and all is told."""
+        """Pass on what it tells and records, until it has ended and all is passed on."""
         carrier = gevent.spawn(self._carry)
         for line in self._process.stdout:
-            self._send({**self._who, "said": line})
+            self._send(PartNews(self._name, self._run, said=line))
         code = self._process.wait()
         self._lines.close()
         carrier.join()
-        self._send({**self._who, "died": code, "words": self._last_words()})
+        self._send(PartNews(self._name, self._run, died=code, words=self._last_words()))
         self._scratch.cleanup()
 
     def _last_words(self) -> str:
@@ -127,4 +122,4 @@ class _Part:
 
     def _pour(self, trace: BinaryIO) -> None:
         while piece := trace.read(_PIECE):
-            self._send({**self._who, "record": piece})
+            self._send(PartNews(self._name, self._run, record=piece))

@@ -12,7 +12,7 @@ METHOD = "device"
 
 
 def merge(stats: RequestStats, bins: Iterable[dict[str, Any]]) -> None:
-    """Add bins, as `simulator.worlds.steps` makes them."""
+    """Add bins, as `simulator.worlds.live.steps` makes them."""
     for one in bins:
         entry = _entry(stats, one)
         stats.entries[(one["step"], METHOD)].extend(entry)

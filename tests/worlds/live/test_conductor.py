@@ -253,7 +253,7 @@ def test_a_full_disk_ends_a_part_in_4_and_is_told_wherever_its_log_is(log):
         port = free.getsockname()[1]
     config = {
         "name": "broker", "role": "broker", "shard": 3, "trace": "/dev/full", "scenario": {}, "zero_ns": 0,
-        "epoch": 0.0, "host": "127.0.0.1", "port": port,
+        "epoch": 0.0, "host": "127.0.0.1", "port": port, "run": "r", "broker": {}, "token": "t", "steps": False, "tls": {},
     }  # fmt: skip
     with contextlib.nullcontext(log) if log == subprocess.PIPE else open(log, "wb") as stderr:
         process = subprocess.Popen(

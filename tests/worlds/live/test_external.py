@@ -83,7 +83,7 @@ def test_a_backend_of_somebody_elses_carries_a_rollout(tmp_path, scheme, link):
 
 
 def test_two_runs_that_began_at_the_same_instant_have_different_names_on_their_broker(tmp_path):
-    one, other = (Stack(Scenario(), Options(), tmp_path, 0, 0.0).config("a", "a", 1)["run"] for _ in range(2))
+    one, other = (Stack(Scenario(), Options(), tmp_path, 0, 0.0).configs.server("application").run for _ in range(2))
     assert one != other
 
 

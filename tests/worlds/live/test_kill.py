@@ -19,6 +19,7 @@ from simulator.model.io import Request
 from simulator.model.scenario import Scenario
 from simulator.worlds import setup
 from simulator.worlds.live.options import Options
+from simulator.worlds.live.protocol import BrokerAddress, Ready, event_of, line
 from simulator.worlds.live.servers import Stack
 from tests.worlds.running import ROOT
 
@@ -32,9 +33,9 @@ class Replica:
 
     def __init__(self, broker_port, directory):
         stack = Stack(SCENARIO, Options(token="t"), directory, time.monotonic_ns(), 0.0, traced=False)
-        stack.broker = {"scheme": "mqtt", "host": "127.0.0.1", "port": broker_port, "path": ""}
-        stack.broker |= {"user": None, "password": None}
-        self._config = stack._replica_config() | {"database": f"sqlite:{directory / 'r.sqlite'}"}
+        stack.at.broker = BrokerAddress(host="127.0.0.1", port=broker_port, path="")
+        self._config = stack.configs.server("replica")
+        self._config.database = f"sqlite:{directory / 'r.sqlite'}"
 
     async def start(self):
         self._process = await asyncio.create_subprocess_exec(
@@ -45,11 +46,11 @@ class Replica:
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )
-        self._process.stdin.write(orjson.dumps(self._config) + b"\n")
-        said = {}
-        while said.get("event") != "ready":
-            said = orjson.loads(await self._process.stdout.readline())
-        self.port = said["port"]
+        self._process.stdin.write(line(self._config))
+        event = None
+        while not isinstance(event, Ready):
+            event = event_of(await self._process.stdout.readline(), "replica")
+        self.port = event.port
 
     async def kill(self):
         self._process.kill()

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from simulator.model.events import Kind
 from simulator.model.scenario import Scenario
-from simulator.worlds.live.metrics import Known
-from simulator.worlds.live.roles import Gate
+from simulator.worlds.live.metrics import RunCollector
+from simulator.worlds.live.roads import ConnectGate
 from simulator.worlds.progress import Now
 from tests.worlds.running import fleetsim, latest, scenario, start, wait_for
 
@@ -98,7 +98,7 @@ def test_each_process_says_how_it_is(scraped):
 
 def test_who_waits_for_a_turn_to_connect_is_counted_as_unsent():
     async def main():
-        gate = Gate(1)
+        gate = ConnectGate(1)
         await gate.acquire()
         second = asyncio.ensure_future(gate.acquire())
         await asyncio.sleep(0)
@@ -119,7 +119,7 @@ def test_no_label_names_a_device(scraped):
 
 def test_a_process_whose_lag_is_not_known_has_none():
     now = Now(1, health={"mosquitto": {"cpu_share": 0.5}})
-    found = {metric.name: metric.samples for metric in Known(Scenario(), now).collect()}
+    found = {metric.name: metric.samples for metric in RunCollector(Scenario(), now).collect()}
     assert [s.value for s in found["fleetsim_process_cpu_share"]] == [0.5]
     assert not found["fleetsim_process_loop_lag_seconds"]
 

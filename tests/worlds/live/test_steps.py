@@ -7,7 +7,7 @@ import textwrap
 import pyarrow as pa
 
 from simulator.trace.recorder import SCHEMA
-from simulator.worlds.live.steps import Joined, Steps
+from simulator.worlds.live.steps import Joiner, Steps
 from tests.worlds.running import ROOT
 
 BEGAN = 1_700_000_000.5
@@ -27,7 +27,7 @@ def taken(*events):
     steps = Steps(BEGAN)
     steps(batch(*events))
     found = {}
-    for one in steps.take().get("steps", []):
+    for one in steps.take().steps:
         found.setdefault(one.pop("step"), {})[one.pop("second")] = one
     return found
 
@@ -76,7 +76,7 @@ def test_an_update_counts_from_when_its_offer_was_due():
 
 
 def test_a_delta_is_joined_whichever_end_is_heard_of_first():
-    join = Joined(BEGAN)
+    join = Joiner(BEGAN)
     assert join([("a", 100_000)], []) == []
     assert join([], [("b", 300_000)]) == []
     (one,) = join([("b", 250_000)], [("a", 160_000), ("a", 900_000)])

@@ -2,6 +2,7 @@
 
 from simulator.model.events import Kind
 from simulator.trace.recorder import Recorder
+from simulator.worlds.live.protocol import Phases
 from simulator.worlds.live.underway import Underway, Updates
 
 
@@ -30,7 +31,7 @@ def end(t_us, thing, state):
 def updates(**parts):
     joined = Updates()
     for name, told in parts.items():
-        joined.heard(name, {"event": "underway", **told.now()})
+        joined.receive(name, told.now())
     return joined
 
 
@@ -39,8 +40,8 @@ def test_a_device_is_in_the_phase_that_it_entered_last_and_in_none_when_idle():
         move(1, "a", "idle", "downloading"), move(2, "b", "idle", "downloading"), move(3, "a", "downloading", "verifying"),
         move(4, "c", "idle", "downloading"), move(5, "c", "downloading", "idle"),
     )  # fmt: skip
-    assert told.now()["phases"] == {"downloading": 1, "verifying": 1}
-    assert told.where(["a", "c", "nobody"]) == {"a": "verifying"}
+    assert told.now().phases == {"downloading": 1, "verifying": 1}
+    assert told.phases_of(["a", "c", "nobody"]) == {"a": "verifying"}
 
 
 def test_phases_of_all_parts_are_added_up():
@@ -53,14 +54,14 @@ def test_an_execution_is_open_from_when_its_offer_was_due_until_it_has_ended_oth
         offer(5_000_000, "a", 1_000_000), offer(5_000_001, "b"), offer(5_000_002, "c"),
         end(6_000_000, "a", "IN_PROGRESS"), end(6_000_001, "b", "SUCCEEDED"), end(6_000_002, "c", "TIMED_OUT"),
     )  # fmt: skip
-    assert told.now()["open"] == [("a", 4_000_000)]
+    assert told.now().open == [("a", 4_000_000)]
 
 
 def test_the_slowest_are_told_with_their_phases_once_these_were_asked_for():
     joined = updates(application=recorded(offer(2_000_000, "b"), offer(1_000_000, "a")))
     assert joined.slowest(3_000_000) == []
     assert joined.ask() == ["a", "b"]
-    joined.heard("shard-0", {"event": "where", "phases": {"a": "installing"}})
+    joined.receive("shard-0", Phases({"a": "installing"}))
     assert joined.slowest(4_000_000) == [
         {"thing": "a", "phase": "installing", "seconds": 3.0},
         {"thing": "b", "phase": "", "seconds": 2.0},

@@ -59,14 +59,15 @@ def test_a_rollout_that_is_due_is_taken_before_one_that_was_told_earlier_and_is_
     said = patched("""
 import time
 import gevent
-from simulator.worlds.locust.session import Session
-session, began = Session(), time.monotonic()
-gevent.spawn_later(0.2, session.offer, {"name": "now", "after_s": 0.0})
-session.offer({"name": "late", "after_s": 30.0})
-session.offer({"name": "soon", "after_s": 0.6})
-print([session.claim()["name"] for _ in range(2)], 0.6 <= time.monotonic() - began < 5)
-session.end()
-print(session.claim())
+from simulator.worlds.live.leading import Operate
+from simulator.worlds.locust.waiting import WaitingRollouts
+waiting, began = WaitingRollouts(), time.monotonic()
+gevent.spawn_later(0.2, waiting.offer, Operate("", "", "now", 0.0, [], {}))
+waiting.offer(Operate("", "", "late", 30.0, [], {}))
+waiting.offer(Operate("", "", "soon", 0.6, [], {}))
+print([waiting.claim().rollout.name for _ in range(2)], 0.6 <= time.monotonic() - began < 5)
+waiting.end()
+print(waiting.claim())
 """)
     assert said == "['now', 'soon'] True\nNone\n"
 
