@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reports.comparison import compare
-from reports.comparison.compare import Outcome
+from reports.comparison.compare import ComparisonVerdict
 from reports.comparison.differences import Change
 from reports.run import summary
 from reports.run.failures import Failure
@@ -137,7 +137,7 @@ _SUMMARY = _object(
 )
 
 _CHANGE = _one_of(*(change.value for change in Change))
-_OUTCOME = _one_of(*(outcome.value for outcome in Outcome))
+_OUTCOME = _one_of(*(outcome.value for outcome in ComparisonVerdict))
 _RUN = _object(
     name=_said({"type": "string", "pattern": "^[A-Z]$"}, "A is the baseline"),
     path=_TEXT,

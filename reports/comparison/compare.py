@@ -31,7 +31,7 @@ _SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.wor
 _BLOCKS_MOST = 5
 
 
-class Outcome(StrEnum):
+class ComparisonVerdict(StrEnum):
     """What a comparison comes to."""
 
     REGRESSION = "REGRESSION"
@@ -39,8 +39,12 @@ class Outcome(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-EXIT_CODES = {Outcome.REGRESSION: 1, Outcome.NONE: 0, Outcome.UNKNOWN: 2}
-_DECIDES = (Outcome.REGRESSION, Outcome.UNKNOWN, Outcome.NONE)  # of several comparisons, the first that there is
+EXIT_CODES = {ComparisonVerdict.REGRESSION: 1, ComparisonVerdict.NONE: 0, ComparisonVerdict.UNKNOWN: 2}
+_DECIDES = (
+    ComparisonVerdict.REGRESSION,
+    ComparisonVerdict.UNKNOWN,
+    ComparisonVerdict.NONE,
+)  # of several comparisons, the first that there is
 
 
 class Curves(NamedTuple):
@@ -143,12 +147,12 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
     }
 
 
-def _verdict(checks: list[dict[str, Any]], rows: list[dict[str, Any]], void: list[str]) -> Outcome:
+def _verdict(checks: list[dict[str, Any]], rows: list[dict[str, Any]], void: list[str]) -> ComparisonVerdict:
     """A newly failing check is one, whatever the load generator did; figures count in runs that count."""
     changes = [one["change"] for one in (*checks, *rows)]
     if Change.WORSE in changes:
-        return Outcome.REGRESSION
-    return Outcome.UNKNOWN if void or Change.UNSURE in changes or _too_few(rows) else Outcome.NONE
+        return ComparisonVerdict.REGRESSION
+    return ComparisonVerdict.UNKNOWN if void or Change.UNSURE in changes or _too_few(rows) else ComparisonVerdict.NONE
 
 
 def _too_few(rows: list[dict[str, Any]]) -> bool:
@@ -158,12 +162,16 @@ def _too_few(rows: list[dict[str, Any]]) -> bool:
     return few or all(row["change"] in (Change.FEW, Change.ABSENT) for row in rows)
 
 
-def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Outcome) -> list[str]:
+def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: ComparisonVerdict) -> list[str]:
     """What made it so, in sentences."""
-    if verdict is Outcome.REGRESSION:
+    if verdict is ComparisonVerdict.REGRESSION:
         return [one["why"] for one in (*checks, *rows) if one["change"] == Change.WORSE]
     said = [f"cannot tell: {one['why']}" for one in (*checks, *rows) if one["change"] == Change.UNSURE]
-    return [*said, "there are too few targets to tell"] if verdict is Outcome.UNKNOWN and _too_few(rows) else said
+    return (
+        [*said, "there are too few targets to tell"]
+        if verdict is ComparisonVerdict.UNKNOWN and _too_few(rows)
+        else said
+    )
 
 
 # ---- checks

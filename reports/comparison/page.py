@@ -9,13 +9,13 @@ from typing import Any
 
 from reports import html
 from reports.comparison import charts as comparison_charts
-from reports.comparison.compare import Outcome, Side, bound, changed, told
+from reports.comparison.compare import ComparisonVerdict, Side, bound, changed, told
 from reports.comparison.differences import LEAST_S, Change
 from reports.comparison.text import CHANGE_MARKS, MARKS, came_of, heading, headings, sureness
 from reports.words import seconds
 from simulator.model.update import State
 
-_CLASSES = {Outcome.REGRESSION: "FAIL", Outcome.NONE: "PASS", Outcome.UNKNOWN: "UNKNOWN"}
+_CLASSES = {ComparisonVerdict.REGRESSION: "FAIL", ComparisonVerdict.NONE: "PASS", ComparisonVerdict.UNKNOWN: "UNKNOWN"}
 _CHANGE_CLASSES = {Change.WORSE: "bad", Change.BETTER: "ok", Change.SAME: "ok"}
 _QUANTILES = ("med", "p95", "p99")
 
@@ -42,7 +42,7 @@ def write_page(path: Path, sides: Sequence[Side], found: dict[str, Any]) -> None
 
 def _head(found: dict[str, Any]) -> str:
     """What it comes to, and why."""
-    verdict = Outcome(found["verdict"])
+    verdict = ComparisonVerdict(found["verdict"])
     items = []
     for one in found["comparisons"]:
         lines = [f"<b>Beware:</b> {escape(said)}" for said in one["warnings"]]

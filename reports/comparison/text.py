@@ -5,18 +5,18 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from reports.comparison.compare import Outcome, bound, changed, told
+from reports.comparison.compare import ComparisonVerdict, bound, changed, told
 from reports.comparison.differences import Change
 from reports.run import markdown
 from reports.words import spelled
 
-MARKS = {Outcome.REGRESSION: "✗", Outcome.NONE: "✓", Outcome.UNKNOWN: "?"}
+MARKS = {ComparisonVerdict.REGRESSION: "✗", ComparisonVerdict.NONE: "✓", ComparisonVerdict.UNKNOWN: "?"}
 CHANGE_MARKS = {Change.WORSE: "✗", Change.BETTER: "✓", Change.SAME: "✓", Change.UNSURE: "?"}
 _WIDTH = 100
 _HEADS = ("baseline", "run", "change (interval)", "allowed", "verdict")
 
 
-def text(found: dict[str, Any], page: str) -> str:
+def as_text(found: dict[str, Any], page: str) -> str:
     """The comparison, for a terminal."""
     lines = [f"{found['verdict']}  {'; '.join(headings(found))}", ""]
     for run in found["runs"]:
@@ -38,7 +38,7 @@ def text(found: dict[str, Any], page: str) -> str:
 
 def of_comparison(found: dict[str, Any]) -> str:
     """The whole of comparison.md."""
-    mark = MARKS[Outcome(found["verdict"])]
+    mark = MARKS[ComparisonVerdict(found["verdict"])]
     lines = [f"## {mark} {found['verdict']}: {markdown.plain('; '.join(headings(found)))}", ""]
     rows = [
         (run["name"], run["verdict"], run["scenario"], str(run["seed"]), spelled(run), run["path"])
@@ -46,7 +46,7 @@ def of_comparison(found: dict[str, Any]) -> str:
     ]
     lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
     for one in found["comparisons"]:
-        lines += ["", f"### {MARKS[Outcome(one['verdict'])]} {heading(one)}", ""]
+        lines += ["", f"### {MARKS[ComparisonVerdict(one['verdict'])]} {heading(one)}", ""]
         lines += [f"- **Beware**: {markdown.plain(said)}" for said in one["warnings"]]
         lines += [f"- {markdown.plain(said)}" for said in one["why"]]
         lines += ["", *markdown.table(("figure", "baseline", one["run"], *_HEADS[2:]), map(_marked, one["figures"]))]

@@ -11,7 +11,7 @@ from simulator.model.events import Kind
 from simulator.trace.reader import Trace, View
 
 
-class Course(NamedTuple):
+class Waterfall(NamedTuple):
     """The time of one update: whose it was, how long it took from when it was due, and of this what went where."""
 
     thing: str
@@ -20,7 +20,7 @@ class Course(NamedTuple):
     parts_s: dict[str, float]
 
 
-def waterfall(trace: Trace) -> dict[str, Course]:
+def waterfall(trace: Trace) -> dict[str, Waterfall]:
     """The updates of the median and of the 99th percentile of those that succeeded, in steps: until the device heard of
     it, each phase, and the rest until the application knew. Empty where none succeeded."""
     jobs, spans = since_due(trace, trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))
@@ -32,7 +32,7 @@ def waterfall(trace: Trace) -> dict[str, Course]:
     return {name: _course(trace, words[jobs[at]], float(spans.took_s[at])) for name, at in picked.items()}
 
 
-def _course(trace: Trace, job: str, total_s: float) -> Course:
+def _course(trace: Trace, job: str, total_s: float) -> Waterfall:
     events = trace.execution(job)
     kinds = {kind: events.where("kind", kind) for kind in (Kind.OFFER, Kind.DELTA, Kind.PHASE)}
     sent, heard, phases = (kinds[kind] for kind in (Kind.OFFER, Kind.DELTA, Kind.PHASE))
@@ -48,7 +48,7 @@ def _course(trace: Trace, job: str, total_s: float) -> Course:
         parts["reporting"] += rest
     elif rest > 0:
         parts["between phases"] = rest
-    return Course(next(iter(events.distinct("thing")), ""), job, total_s, parts)
+    return Waterfall(next(iter(events.distinct("thing")), ""), job, total_s, parts)
 
 
 class Effort(NamedTuple):

@@ -15,17 +15,17 @@ from simulator.trace.targets import Seconds, Targets
 _WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 
-class Bins(NamedTuple):
+class TimeBins(NamedTuple):
     """Equal spans of time: their edges in seconds since the rollout began, and their width."""
 
     edges: Seconds
     width_s: float
 
 
-def bins(end_s: float, most: int = 200) -> Bins:
+def bins(end_s: float, most: int = 200) -> TimeBins:
     """Spans of a width that people count in, at most so many, that cover [0, end)."""
     width = next((w for w in _WIDTHS_S if end_s / w <= most), _WIDTHS_S[-1])
-    return Bins(np.arange(max(1, int(np.ceil(end_s / width))) + 1, dtype=np.float64) * width, width)
+    return TimeBins(np.arange(max(1, int(np.ceil(end_s / width))) + 1, dtype=np.float64) * width, width)
 
 
 def steps(trace: Trace) -> dict[str, Seconds]:
@@ -46,7 +46,7 @@ def steps(trace: Trace) -> dict[str, Seconds]:
     return {name: np.asarray(at / 1e6) for name, at in found.items()}
 
 
-def rate(at: Seconds, spans: Bins, weights: Seconds | None = None) -> Seconds:
+def rate(at: Seconds, spans: TimeBins, weights: Seconds | None = None) -> Seconds:
     """How many a second (or how much, by weight) in each span."""
     return np.asarray(np.histogram(at, spans.edges, weights=weights)[0] / spans.width_s)
 

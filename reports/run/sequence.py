@@ -17,7 +17,7 @@ _ROW, _TOP, _WIDTH = 22, 44, 920
 _ROWS_MAX = 60
 
 
-class Line(NamedTuple):
+class Arrow(NamedTuple):
     """Something said from one lane to another, or done in one lane (`to` is the same)."""
 
     t_us: int
@@ -55,7 +55,7 @@ def _scoped(style: str) -> str:
     return "".join(f".sequence {rule}}}" for rule in style.split("}") if rule)
 
 
-def _row(nth: int, line: Line, zero_us: int) -> str:
+def _row(nth: int, line: Arrow, zero_us: int) -> str:
     y, text = _TOP + _ROW * nth, escape(line.text)
     at = f'<text x="0" y="{y}">{(line.t_us - zero_us) / 1e6:.3f} s</text>'
     x, to = _X[line.lane], _X[line.to]
@@ -67,7 +67,7 @@ def _row(nth: int, line: Line, zero_us: int) -> str:
     return f'{at}{way}<text class="said" x="{(x + to) / 2}" y="{y}">{text}</text>'
 
 
-def _lines(trace: Trace, job: str) -> Iterator[Line]:
+def _lines(trace: Trace, job: str) -> Iterator[Arrow]:
     """The job's events, and those of its device in between that name no job."""
     ours = trace.execution(job)
     if not len(ours):
@@ -83,32 +83,32 @@ def _lines(trace: Trace, job: str) -> Iterator[Line]:
             yield line
 
 
-def _line(event: dict[str, Any]) -> Line | None:
+def _line(event: dict[str, Any]) -> Arrow | None:
     kind, status, at = event["kind"], event.get("status", ""), event["t_us"]
     version, doc = event.get("version", ""), event.get("doc")
     if kind == Kind.OFFER and status in ("sent", "resent"):
-        return Line(at, "application", "replica", f"desired {version}" + (" again" if status == "resent" else ""))
+        return Arrow(at, "application", "replica", f"desired {version}" + (" again" if status == "resent" else ""))
     if kind == Kind.ACCEPTED:
         to = "device" if status == "reported" else "application"
-        return Line(at, "replica", to, f"accepted, document {doc}")
+        return Arrow(at, "replica", to, f"accepted, document {doc}")
     if kind == Kind.SENT_DELTA:
-        return Line(at, "replica", "device", f"delta {version}")
+        return Arrow(at, "replica", "device", f"delta {version}")
     if kind == Kind.DELTA:
-        return Line(at, "device", "device", f"hears of it: {status}")
+        return Arrow(at, "device", "device", f"hears of it: {status}")
     if kind == Kind.DOWNLOAD:
-        return Line(at, "device", "storage", f"GET: {status}, {event.get('size', 0):,} B")
+        return Arrow(at, "device", "storage", f"GET: {status}, {event.get('size', 0):,} B")
     if kind == Kind.REPORT:
-        return Line(at, "device", "replica", f"{status} {version}")
+        return Arrow(at, "device", "replica", f"{status} {version}")
     if kind == Kind.EXECUTION:
-        return Line(at, "application", "application", status)
+        return Arrow(at, "application", "application", status)
     if kind == Kind.FAULT:
-        return Line(at, "device", "device", event.get("phase", ""), harm=True)
+        return Arrow(at, "device", "device", event.get("phase", ""), harm=True)
     if kind == Kind.MISHAP:
-        return Line(at, "device", "device", f"{event.get('phase', '')}: {status}", harm=True)
+        return Arrow(at, "device", "device", f"{event.get('phase', '')}: {status}", harm=True)
     if kind in (Kind.PHASE, Kind.BOOT, Kind.CONNECT, Kind.LOST):
         said = {Kind.PHASE: status, Kind.BOOT: f"boots {version}", Kind.CONNECT: f"connects: {status}"}
-        return Line(at, "device", "device", said.get(kind, f"connection ends: {status}"))
+        return Arrow(at, "device", "device", said.get(kind, f"connection ends: {status}"))
     if kind in (Kind.COMMIT, Kind.CONFIRM, Kind.ROLLBACK):
         said = {Kind.COMMIT: "slot written", Kind.CONFIRM: f"runs {version}", Kind.ROLLBACK: f"back to {version}"}
-        return Line(at, "device", "device", said[kind])
+        return Arrow(at, "device", "device", said[kind])
     return None

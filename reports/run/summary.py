@@ -162,7 +162,7 @@ def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[s
     return said if len(targets) else [*said, "no rollout had begun"]
 
 
-def text(summary: dict[str, Any], report: str) -> str:
+def as_text(summary: dict[str, Any], report: str) -> str:
     """The end of a run, for a terminal."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
     lines += [f"  {reason}" for reason in words.reasons(summary)]

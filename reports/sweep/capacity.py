@@ -21,66 +21,6 @@ VIRTUAL = (
     "tells nothing of how much a real system carries."
 )
 
-# path in sweep.json -> what stands there
-FIELDS = {
-    "schema": "version of this file's schema",
-    "scenario": "the resolved scenario, without what the axis sets; passwords are masked",
-    "version": "of fleetsim",
-    "python": "its version",
-    "host": "the machine",
-    "cores": "of the machine",
-    "seed": "of the first time; each further time adds one",
-    "options": "link, processes and pooled of the live world",
-    "began": "when, in UTC",
-    "axis": "devices, or rates (offers a second)",
-    "loads": "those asked for, in order",
-    "repeat": "how often each was asked for",
-    "unpaced": "whether the rollout's own pace and waves were taken out",
-    "holds": "settings of the rollout that hold offers back on purpose",
-    "pace_per_s": "over devices: the rollout's own maximum of offers a second; null without one",
-    "command": "what measures the same again, or goes on",
-    "ended": "why the sweep ended before its last point; empty when it did not",
-    "died": "whether a part of fleetsim's own died, so that a run left nothing to judge",
-    "points": "one for each run, in the order in which they were made",
-    "points[].load": "devices, or offers a second",
-    "points[].nth": "which time this load was run, from 0",
-    "points[].seed": "the run's seed",
-    "points[].run": "the run's directory, below this file's",
-    "points[].verdict": "of the run",
-    "points[].exit_code": "of the run",
-    "points[].safe": "false: a safety check failed",
-    "points[].invalid": "why the load generator was the bottleneck",
-    "points[].counts": "whether the point is part of the fit: a valid and complete run that broke no promise of safety",
-    "points[].why": "why it does not count; empty when it does",
-    "points[].broker": "its name and version",
-    "points[].targets": "of the rollout",
-    "points[].succeeded": "of these",
-    "points[].deltas_per_s": "devices a second that heard of the rollout, between the tenth and the ninetieth percent; null: none, or these came within 0.1 s, which tells no rate",
-    "points[].updates_per_s": "updates a second that succeeded, from the rollout's begin until nine in ten had; over devices the throughput X",
-    "points[].steady_per_s": "the same between the tenth and the ninetieth percent, as they came",
-    "points[].held_per_s": "the same from the first offer and the longest of the first tenth of the updates on, until the last offer: updates a second while the rate was held; over rates the throughput X; null: that was less than a second, or than 30 updates",
-    "points[].under_way": "executions under way, the mean while the rate was held, or else between the tenth and the ninetieth percent; over rates the load N of the law",
-    "points[].offer_to_delta_s": "median and p99 of the seconds from when an offer was due until the device heard of it",
-    "points[].downloading_s": "median and p99 of downloading",
-    "points[].whole_update_s": "median and p99 from when the offer was due until the application knew of success",
-    "points[].cpu": "process -> of a core, from the rollout's begin until nine in ten had succeeded: mean, most (in one second) and waited (ready to run, and no core was free; null where the system does not tell)",
-    "points[].cpu_all": "of all processes together, in cores: mean and most",
-    "points[].busy_before": "cores that other programs kept busy before the run; null where it was not measured",
-    "analysis": "what they tell",
-    "analysis.counting": "how many points count",
-    "analysis.most_per_s": "the highest throughput of a point that counts; null: none",
-    "analysis.most_at": "its load",
-    "analysis.knee": "load, or null; see knee_said",
-    "analysis.knee_said": "the knee in a sentence, and how it was found",
-    "analysis.law": "the Universal Scalability Law: N, lambda, sigma, kappa and peak (value, low, high: 90 %), scatter, last, curve; null where it can't be told",
-    "analysis.law_said": "the same in a sentence, or why it can't be told",
-    "analysis.beyond_said": "what the law says beyond the last load that counts, and where it ends to say anything",
-    "analysis.saturated": "what was used up at the highest load that counts: names of parts, machine, pace; empty: nothing",
-    "analysis.saturated_said": "the same in a sentence",
-    "analysis.notes": "what a reader should know of these figures",
-    "exit_code": "of the sweep",
-}  # fmt: skip
-
 
 def judged(sweep: dict[str, Any]) -> dict[str, Any]:
     """The whole of sweep.json: what was asked and measured, with what it tells."""
@@ -270,7 +210,7 @@ def _not_held(sweep: dict[str, Any]) -> list[str]:
 # ---- for a terminal
 
 
-def text(sweep: dict[str, Any], where: str) -> str:
+def as_text(sweep: dict[str, Any], where: str) -> str:
     """The end of a sweep."""
     found, axis = sweep["analysis"], sweep["axis"]
     heads = ("load", "verdict", "deltas/s", "updates/s", "offer to delta", "whole update", "busiest process")

@@ -196,7 +196,7 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
 def targeting(trace: Trace, scenario: Scenario) -> Finding:
     """S23: only a target acts, each on its own job, and only a target gets the artifact, each in its own name.
 
-    A device that downloaded more often than the storage served in its name used another's leave.
+    A device that downloaded more often than the storage served in its name used another's grant.
     """
     draft = Draft("S23-targeting", "only the targeted devices get and apply the update", trace)
     targets = trace.once(Targets)
@@ -212,7 +212,7 @@ def targeting(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(served.rows[_untargeted(targets, served)])
     pieces = trace.kind(Kind.DOWNLOAD).where("status", "200", "206")
     if len(served):
-        _own_leave(draft, trace, pieces, served)
+        _own_grant(draft, trace, pieces, served)
     elif len(pieces) and scenario.target.artifact_url is None:
         draft.doubt("whom the storage served is not in the trace")
     return draft.decide(f"{many(len(targets), 'target')}, and nobody else", "act", "outside the targets")
@@ -241,7 +241,7 @@ def _untargeted(targets: Targets, served: View) -> Mask:
     return np.asarray((targets.of(served) < 0) & ~np.isin(served["thing"], unhashed))
 
 
-def _own_leave(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
+def _own_grant(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
     """Each response that a device got was served before in its own name, as far as the storage's record reaches."""
     span = np.int64(len(trace))
     order = np.sort(served["thing"] * span + served.rows)

@@ -21,7 +21,7 @@ _OPEN = 1 << 62  # the row of an answer that never came
 
 
 @dataclass(slots=True)
-class _Ask:
+class _ProbeRequest:
     """One request of a probe: where it stands, the version that it requires (-1: none), what must come of it, and what
     came: the row of the first answer, the version of what was accepted, the code of a refusal."""
 
@@ -45,11 +45,11 @@ class _Ask:
         return bool(tells(self.code))
 
 
-def _asked(trace: Trace) -> list[list[_Ask]]:
+def _asked(trace: Trace) -> list[list[_ProbeRequest]]:
     """What probes asked, thing by thing; few events, so that a loop may do. An answer that nobody heard may be in the
     replica's own record."""
     probes = trace.kind(Kind.PROBE)
-    stories: dict[str, dict[int, _Ask]] = {}
+    stories: dict[str, dict[int, _ProbeRequest]] = {}
     columns = ("thing", "status", "phase", "token", "detail")
     for row, number, doc, code, *texts in zip(
         probes.rows.tolist(), probes["size"].tolist(), probes["doc"].tolist(), refusals(trace, probes).tolist(),
@@ -58,7 +58,7 @@ def _asked(trace: Trace) -> list[list[_Ask]]:
         thing, status, case, token, detail = texts
         asks = stories.setdefault(thing, {})
         if status == "sent":
-            asks[number] = _Ask(row, case, token, doc, detail)
+            asks[number] = _ProbeRequest(row, case, token, doc, detail)
         elif number in asks and asks[number].answer == _OPEN:
             asks[number].answer, asks[number].doc, asks[number].code = row, doc, code
     for thing, asks in stories.items():
@@ -66,7 +66,7 @@ def _asked(trace: Trace) -> list[list[_Ask]]:
     return [list(asks.values()) for asks in stories.values()]
 
 
-def _recorded(trace: Trace, thing: str, asks: Iterable[_Ask]) -> None:
+def _recorded(trace: Trace, thing: str, asks: Iterable[_ProbeRequest]) -> None:
     """Take an acceptance that nobody heard from the replica's record."""
     by_token = {ask.token: ask for ask in asks if ask.answer == _OPEN and ask.token}
     if by_token:
@@ -102,7 +102,7 @@ def _rows(rows: Iterable[int]) -> Codes:
     return np.array(list(rows), np.int64)
 
 
-def _unconditional(story: list[_Ask], conditions: list[_Ask]) -> Iterator[int]:
+def _unconditional(story: list[_ProbeRequest], conditions: list[_ProbeRequest]) -> Iterator[int]:
     taken: set[int] = set()
     for ask in sorted(conditions, key=lambda ask: ask.answer):
         if ask.accepted:
@@ -113,7 +113,7 @@ def _unconditional(story: list[_Ask], conditions: list[_Ask]) -> Iterator[int]:
             yield ask.answer
 
 
-def _throughout(story: list[_Ask], ask: _Ask) -> int | None:
+def _throughout(story: list[_ProbeRequest], ask: _ProbeRequest) -> int | None:
     """The version that the document had from this request to its answer; None where it is not sure or not one."""
     others = [one for one in story if one is not ask and one.row < ask.answer and not one.refused]
     if any(one.answer > ask.row for one in others if one.case != "get"):
@@ -145,7 +145,7 @@ def validation(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(good, "answer", "against the limits")
 
 
-def _misjudged(story: list[_Ask]) -> Iterator[int]:
+def _misjudged(story: list[_ProbeRequest]) -> Iterator[int]:
     """Answers other than what must come. A conflict of versions is no matter of limits."""
     for ask in story:
         if ask.must == str(_CONFLICT) or not ask.must:
@@ -157,7 +157,7 @@ def _misjudged(story: list[_Ask]) -> Iterator[int]:
             yield ask.answer
 
 
-def _changed(story: list[_Ask]) -> Iterator[int]:
+def _changed(story: list[_ProbeRequest]) -> Iterator[int]:
     """Answers with a version above what the accepted updates, and those without an answer, can have come to."""
     told = sorted((ask for ask in story if ask.accepted and ask.doc >= 0), key=lambda ask: ask.answer)
     changing = [ask for ask in story if ask.case != "get" and ask.must in ("accepted", "") and not ask.refused]

@@ -52,7 +52,7 @@ def _unrecorded(trace: Trace) -> Mask:
 # ---- deltas
 
 
-class _Software(NamedTuple):
+class _SectionSoftware(NamedTuple):
     """What one section of a document names, by accepted update: codes of version and URL (-1: none). `event` is the
     update that set it last, -1 where none did; `known`: whether the trace tells."""
 
@@ -88,7 +88,7 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(good, "update", "without its delta, or delta without its difference")
 
 
-def _software(accepted: View, section: str) -> _Software:
+def _software(accepted: View, section: str) -> _SectionSoftware:
     """What the section names after each accepted update, grouped by thing."""
     status, joined = accepted["status"], follows(accepted, "thing")
     own, both = (status == accepted.trace.code("status", name) for name in (section, "both"))
@@ -100,10 +100,10 @@ def _software(accepted: View, section: str) -> _Software:
     known = np.where(last >= 0, event == last, whole)
     url = taken(accepted["detail"], event)
     known &= (url >= 0) | (taken(accepted["version"], event) < 0)  # without either no software is named
-    return _Software(event, np.where(url >= 0, version, -1), url, known)
+    return _SectionSoftware(event, np.where(url >= 0, version, -1), url, known)
 
 
-def _compared(desired: _Software, reported: _Software) -> tuple[Mask, Mask]:
+def _compared(desired: _SectionSoftware, reported: _SectionSoftware) -> tuple[Mask, Mask]:
     """Whether desired differs from reported, and whether they agree, after each accepted update."""
     wanted = desired.url >= 0
     other = (desired.version != reported.version) | (desired.url != reported.url)
@@ -111,7 +111,7 @@ def _compared(desired: _Software, reported: _Software) -> tuple[Mask, Mask]:
     return known & wanted & other, known & ~(wanted & other)
 
 
-def _misnamed(accepted: View, desired: _Software, deltas: View, cause: Codes) -> Mask:
+def _misnamed(accepted: View, desired: _SectionSoftware, deltas: View, cause: Codes) -> Mask:
     """Which deltas name another job or version than the last desired state of their thing."""
     wanted = taken(desired.event, cause)
     job, version = taken(accepted["job"], wanted), taken(desired.version, cause)

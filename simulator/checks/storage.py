@@ -17,17 +17,17 @@ from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace, View
 from simulator.trace.targets import Mask
 
-SKEW_US = 1_000_000  # between two clocks; the end of a leave is told in whole seconds
+SKEW_US = 1_000_000  # between two clocks; the end of a grant is given in whole seconds
 
 
 def url(trace: Trace, scenario: Scenario) -> Finding:
     """S14: the storage serves only whom a signature or a credential names, and not past its end; and no device is
-    refused with 403 as long as the leave that it was told is good.
+    refused with 403 as long as the grant that it heard of is good.
 
-    A leave's end is at the latest the time it was heard (a credential's: granted) and the scenario's url_ttl. Refusals
+    A grant's end is at the latest the time it was heard (a credential's: granted) and the scenario's url_ttl. Refusals
     are judged where URLs are pre-signed and not bound to an address.
     """
-    draft = Draft("S14-url", "whoever has leave is served, and nobody else", trace)
+    draft = Draft("S14-url", "the storage serves whoever has a grant, and nobody else", trace)
     served, pieces = trace.kind(Kind.SERVED), trace.kind(Kind.DOWNLOAD)
     if not len(served) and not len(pieces):
         return draft.unknown("nothing was downloaded")
@@ -38,24 +38,24 @@ def url(trace: Trace, scenario: Scenario) -> Finding:
     refused = pieces.where("status", "403")
     if scenario.target.access == "presigned" and not scenario.target.bind_address:
         _refused(draft, trace, refused)
-    good = f"{many(len(given), 'answer')} with leave, {many(len(refused), 'refusal')} without"
-    return draft.decide(good, "answer", "against the leave")
+    good = f"{many(len(given), 'answer')} to devices with a grant, {many(len(refused), 'refusal')} of devices without"
+    return draft.decide(good, "answer", "of the storage served a device without a grant, or refused one with a grant")
 
 
 def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None:
-    """Served without a name, or later than the newest leave of that thing can have been good."""
+    """Served without a name, or later than the newest grant of that thing can have been good."""
     named = given["thing"] != trace.code("thing", "")
     draft.offend(given.rows[~named])
     given = given.only(named)
     by_url = scenario.target.access == "presigned"
-    leaves = trace.kind(Kind.DELTA) if by_url else trace.kind(Kind.CREDENTIAL).where("status", "granted")
-    if not len(leaves):
+    grants = trace.kind(Kind.DELTA) if by_url else trace.kind(Kind.CREDENTIAL).where("status", "granted")
+    if not len(grants):
         if len(given):
-            draft.doubt("when leave to download was given is not in the trace")
+            draft.doubt("the trace does not say when devices were granted their downloads")
         return
-    newest = given.latest(leaves, "thing")
+    newest = given.latest(grants, "thing")
     ttl_us = round(scenario.target.url_ttl * 1e6)
-    late = (newest < 0) | (given["t_us"] > taken(leaves["t_us"], newest) + ttl_us + SKEW_US)
+    late = (newest < 0) | (given["t_us"] > taken(grants["t_us"], newest) + ttl_us + SKEW_US)
     hidden = torn(trace)[given["thing"]] & by_url
     draft.offend(given.rows[late & ~hidden])
     if unsure := int((late & hidden).sum()):
@@ -63,22 +63,22 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
 
 
 def _refused(draft: Draft, trace: Trace, refused: View) -> None:
-    """Refused, and by the storage, before the end of a leave no newer than the one that the device used."""
+    """Refused, and by the storage, before the end of a grant no newer than the one that the device used."""
     heard = trace.kind(Kind.DELTA)
     starts = heard.where("status", "start", "supersede")
-    leaves = heard.where("status", "start", "supersede", "running")
+    grants = heard.where("status", "start", "supersede", "running")
     start = taken(starts.rows, refused.latest(starts, "thing", "job"))
     again = refused.latest(refused, "thing", "job")
     fresh = taken(refused.rows, again) > start  # a refusal before: the device has asked anew since then
-    asked = taken(refused.latest(leaves, "thing", "job"), again)
-    used = np.where(fresh, asked, np.searchsorted(leaves.rows, start))
+    asked = taken(refused.latest(grants, "thing", "job"), again)
+    used = np.where(fresh, asked, np.searchsorted(grants.rows, start))
     used = np.where(start >= 0, used, -1)
-    span = taken(leaves["span_us"], used)
-    end = taken(leaves["t_us"], used) + span
+    span = taken(grants["span_us"], used)
+    end = taken(grants["t_us"], used) + span
     ours = _by_a_fault(trace, refused)
     draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US) & ~ours])
     if unsure := int(((span == -1) & ~ours).sum()):
-        draft.doubt(f"the end of the leave is not in the trace for {many(unsure, 'refusal')}")
+        draft.doubt(f"the trace does not say when the grant ends for {many(unsure, 'refusal')}")
 
 
 def refusals(trace: Trace, *statuses: str) -> View:

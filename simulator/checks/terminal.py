@@ -196,7 +196,7 @@ def _slowed(profile: Profile, stage: Stage) -> float:
 
 
 def _request_s(profile: Profile, size: int) -> float:
-    """A request at the least bandwidth and until its timeout, the pause before it, and fresh leave asked for."""
+    """A request at the least bandwidth and until its timeout, the pause before it, and a new grant asked for."""
     slowest = least(profile.bandwidth)
     transfer_s = np.inf if slowest == 0 else size * _slowed(profile, "download") / slowest
     if profile.bandwidth.fixed == 0:  # there is no limit

@@ -31,7 +31,7 @@ def explore(scenario: ScenarioName, **flags: Any) -> None:
     seeds = range(first, first + flags["seeds"])
     where = flags["out"] or Path("runs", "explore", folder(made.name))
     explored = exploring.explore(made, scenario, seeds, flags["processes"], where, quiet=flags["json"]).summary()
-    print(json.dumps(explored, indent=2) if flags["json"] else exploring.text(explored))
+    print(json.dumps(explored, indent=2) if flags["json"] else exploring.as_text(explored))
     raise typer.Exit(explored["exit_code"])
 
 
@@ -79,7 +79,7 @@ def sweep(scenario: ScenarioName, **flags: Any) -> None:
     sweep_page.write_sweep(page, swept)
     if flags["html"]:
         shutil.copyfile(page, flags["html"])
-    print(json.dumps(swept, indent=2) if flags["json"] else "\n" + capacity.text(swept, str(page)))
+    print(json.dumps(swept, indent=2) if flags["json"] else "\n" + capacity.as_text(swept, str(page)))
     raise typer.Exit(swept["exit_code"])
 
 

@@ -22,7 +22,7 @@ def report_of(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None
     elif quiet:
         print(numbers["verdict"])
     else:
-        print(summary.text(numbers, str(path / "report.html")))
+        print(summary.as_text(numbers, str(path / "report.html")))
 
 
 def write_files(path: Path, judgement: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def schema(
         kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
         schema_ = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
     elif of == "sweep":
-        from reports.sweep.capacity import FIELDS
+        from reports.sweep.fields import FIELDS
         from simulator.worlds.campaigns import sweep as sweeping
 
         schema_ = {"version": sweeping.SCHEMA_VERSION, "fields": FIELDS}

@@ -28,7 +28,7 @@ def check(
 
     opened = rundir.open_run(run)
     judgement = judging.judge_again(opened, tuple(only or ()))
-    print(summary.text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
+    print(summary.as_text(summary.summarise(opened.manifest, opened.trace, judgement), str(run / "report.html")))
     raise typer.Exit(judgement.exit_code)
 
 
@@ -91,5 +91,5 @@ def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: boo
     where.mkdir(parents=True, exist_ok=True)
     found = files.write_comparison(where, sides, allowed)
     append_to_step_summary(where / "comparison.md")
-    print(json.dumps(found, indent=2) if as_json else comparison_text.text(found, str(where / "comparison.html")))
+    print(json.dumps(found, indent=2) if as_json else comparison_text.as_text(found, str(where / "comparison.html")))
     return int(found["exit_code"])

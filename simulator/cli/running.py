@@ -82,7 +82,7 @@ def _led(scenario: Scenario, flags: Mapping[str, Any]) -> int:
     repeat, desk = f"{flags['command'] or ''} --seed {scenario.seed}", led.Led(flags["led"], options.carried)
     path, judgement = one_run.run(scenario, flags["out"], repeat, options, quiet=True, desk=desk)
     numbers = write_files(path, judgement)
-    text = summary.text(numbers, str(path / "report.html"))
+    text = summary.as_text(numbers, str(path / "report.html"))
     led.tell(leading.Ended(numbers["verdict"], judgement.exit_code, str(path), text))
     return judgement.exit_code
 
@@ -110,5 +110,5 @@ def _self_tested(scenario: str, flags: Mapping[str, Any]) -> int:
     tell(f"{name}: self-test, --processes {options.processes}")
     tested = selftest.self_test(at, flags["devices"], options, tell)
     summary = selftest.summary(tested, name, options.processes)
-    print(json.dumps(summary, indent=2) if flags["json"] else selftest.text(tested))
+    print(json.dumps(summary, indent=2) if flags["json"] else selftest.as_text(tested))
     return tested.exit_code

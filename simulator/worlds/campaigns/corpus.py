@@ -13,7 +13,7 @@ from simulator.trace.rundir import write_json
 SCHEMA_VERSION = 1
 
 
-class Entry(NamedTuple):
+class CorpusEntry(NamedTuple):
     """One seed that failed one check. `phase` is the first offending event's kind/phase, `version` the one in which it
     failed last; `fails` is False where it no longer does."""
 
@@ -45,14 +45,14 @@ class Corpus:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             said = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {"entries": []}
-            entries = [Entry(**entry) for entry in said["entries"]]
+            entries = [CorpusEntry(**entry) for entry in said["entries"]]
             self._entries = {entry.key: entry for entry in sorted(entries, key=lambda entry: entry.order)}
         except OSError as error:
             raise ScenarioError(f"{error.filename}: {error.strerror}; name another place with --out") from None
         except (ValueError, TypeError, KeyError) as error:
             raise ScenarioError(f"{self.path}: not a corpus, or a damaged one: {error}; remove it") from None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CorpusEntry]:
         """All, in the order of the file."""
         return sorted(self._entries.values(), key=lambda entry: entry.order)
 
@@ -62,7 +62,7 @@ class Corpus:
         ours.sort(key=lambda entry: (not entry.fails, entry.seconds, entry.seed))
         return list(dict.fromkeys(entry.seed for entry in ours))
 
-    def learn(self, scenario: str, seed: int, found: Iterable[Entry]) -> list[Entry]:
+    def learn(self, scenario: str, seed: int, found: Iterable[CorpusEntry]) -> list[CorpusEntry]:
         """A seed was run: what was found takes the place of what was known; those that no longer fail are returned."""
         new = {entry.key: entry for entry in found}
         old = [e for e in self._entries.values() if (e.scenario, e.seed) == (scenario, seed) and e.key not in new]

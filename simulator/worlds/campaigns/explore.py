@@ -14,7 +14,7 @@ from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.worlds import run as running
 from simulator.worlds import signals
-from simulator.worlds.campaigns.corpus import Corpus, Entry
+from simulator.worlds.campaigns.corpus import Corpus, CorpusEntry
 from simulator.worlds.campaigns.workers import Result, run_seeds
 from simulator.worlds.progress import SeedLine
 
@@ -30,9 +30,9 @@ class Exploration:
         self._began = self._saved = time.monotonic()
         self._took_s = 0.0
         self._groups: Counter[tuple[str, str]] = Counter()
-        self._examples: dict[tuple[str, str], tuple[Entry, str]] = {}
+        self._examples: dict[tuple[str, str], tuple[CorpusEntry, str]] = {}
         self._unsure: list[Result] = []
-        self._mended: list[Entry] = []
+        self._mended: list[CorpusEntry] = []
         self.done = self.failed = 0
         self.interrupted = False
 
@@ -56,9 +56,11 @@ class Exploration:
             self._corpus.write()
             self._saved = time.monotonic()
 
-    def _entry(self, result: Result, check: str, phase: str) -> Entry:
+    def _entry(self, result: Result, check: str, phase: str) -> CorpusEntry:
         command = ["fleetsim", "run", self._word, "--world", "virtual", "--seed", str(result.seed)]
-        return Entry(__version__, self._scenario.name, result.seed, check, phase, result.seconds, shlex.join(command))
+        return CorpusEntry(
+            __version__, self._scenario.name, result.seed, check, phase, result.seconds, shlex.join(command)
+        )
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +68,7 @@ class Exploration:
         return 1 if self.failed else 2 if self._unsure or self.interrupted else 0
 
     def summary(self) -> dict[str, Any]:
-        """The whole of it, for machines and for `text`."""
+        """The whole of it, for machines and for `as_text`."""
         unsure = [{"seed": one.seed, "why": one.unsure} for one in self._unsure]
         return {
             "schema": SCHEMA_VERSION,
@@ -109,7 +111,7 @@ def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Pa
     return found
 
 
-def text(summary: dict[str, Any]) -> str:
+def as_text(summary: dict[str, Any]) -> str:
     """What was found, for a terminal."""
     rate = summary["seeds"] / summary["seconds"] if summary["seconds"] else 0.0
     lines = [

@@ -361,7 +361,7 @@ def _row(step: Measured) -> str:
     return f"{numbers} {step.kib_per_device:>11.1f}  {used}{verdict}"
 
 
-def text(found: Capacity) -> str:
+def as_text(found: Capacity) -> str:
     """The end, for a person."""
     best = found.largest
     if best is None:

@@ -25,7 +25,7 @@ from simulator.worlds.reproduce.replay import Again, again
 _BATCH_DEVICES = 320  # devices in one batch of seeds: about half a second
 
 
-class Failure(NamedTuple):
+class SeedFailure(NamedTuple):
     """A promise that a run broke; `phase` is the first offending event's kind/phase."""
 
     check: str
@@ -38,7 +38,7 @@ class Result(NamedTuple):
 
     seed: int
     seconds: float
-    failures: tuple[Failure, ...]
+    failures: tuple[SeedFailure, ...]
     unsure: str = ""
 
 
@@ -51,11 +51,11 @@ def judge_seed(scenario: Scenario, seed: int) -> Result:
     return Result(seed, round(time.perf_counter() - began, 4), failures, unsure)
 
 
-def _failures(done: Again) -> Iterator[Failure]:
+def _failures(done: Again) -> Iterator[SeedFailure]:
     for finding in done.judgement.failed:
-        yield Failure(finding.check, _phase(done.trace, finding), finding.summary)
+        yield SeedFailure(finding.check, _phase(done.trace, finding), finding.summary)
     if done.crash:
-        yield Failure("crash", done.crash, done.judgement.died[0])
+        yield SeedFailure("crash", done.crash, done.judgement.died[0])
 
 
 def _phase(trace: Trace, finding: Finding) -> str:

@@ -180,7 +180,7 @@ def test_a_comparison_for_every_end(tmp_path, events):
         found = files.write_comparison(tmp_path, sides, Tolerances())
         jsonschema.validate(json.loads((tmp_path / "comparison.json").read_text()), SCHEMAS["comparison"])
         assert "A is the baseline" in (tmp_path / "comparison.html").read_text()
-        assert comparison_text.text(found, "p")
+        assert comparison_text.as_text(found, "p")
         if not all(row["change"] == "none" for row in found["comparisons"][0]["figures"]):
             assert found["exit_code"] in (1, 2)
 

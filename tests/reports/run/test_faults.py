@@ -34,7 +34,7 @@ def test_the_faults_are_recounted_shown_and_shaded(tmp_path):
     assert windows["F3-offline"] == (4.0, 34.0)
     assert windows["F9-cut"][0] < 0
     assert windows["F14-power-cut"][0] is None
-    said = summary.text(numbers, "r")
+    said = summary.as_text(numbers, "r")
     for line in (
         "F3-offline: 10 devices, 10 strikes",
         "F14-power-cut: 1 device, 1 strike",

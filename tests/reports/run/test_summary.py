@@ -118,7 +118,7 @@ def test_limits_stand_beside_their_values(left):
     offered = next(limit for limit in numbers["limits"] if limit["name"].startswith("offered"))
     assert offered == {"name": "offered of what was scheduled", "value": 1.0, "allowed": 0.99, "at_most": False,
                        "held": True}  # fmt: skip
-    assert "offered of what was scheduled: 100.00%, allowed at least 99.00%" in summary.text(numbers, "r")
+    assert "offered of what was scheduled: 100.00%, allowed at least 99.00%" in summary.as_text(numbers, "r")
 
 
 def test_offers_never_heard_and_deltas_never_offered_have_no_latency():
@@ -148,7 +148,7 @@ def test_a_finding_shows_the_events_around_the_first_offence_of_its_device():
     assert "version=9" in marked[0]
     assert 3 <= len(found["evidence"]) <= 8
     assert not any("d-1" in line for line in found["evidence"])
-    shown = summary.text(numbers, "r")
+    shown = summary.as_text(numbers, "r")
     assert all(line in shown for line in found["evidence"])
     assert "✗ S11-true-success" in shown
 
@@ -178,7 +178,7 @@ def test_an_interrupted_run_says_what_is_missing():
         "3 of 5 devices were never started", "1 of 2 devices' records break off", "1 of 2 targets had not ended",
         "rollout-1 had not ended",
     ]  # fmt: skip
-    shown = summary.text(numbers, "r")
+    shown = summary.as_text(numbers, "r")
     assert "UNKNOWN" in shown.splitlines()[0]
     assert "not complete: interrupted" in shown
     assert "not complete: 3 of 5 devices were never started" in shown
@@ -188,7 +188,7 @@ def test_a_run_before_its_rollout_says_so():
     numbers = summed([], Judgement((), died=("shard-0 died",)))
     assert "no rollout had begun" in numbers["missing"]
     assert (numbers["targets"], numbers["outcomes"], numbers["converged_s"]["50%"]) == (0, {}, None)
-    assert "shard-0 died" in summary.text(numbers, "r")
+    assert "shard-0 died" in summary.as_text(numbers, "r")
 
 
 def test_a_complete_run_misses_nothing():
@@ -199,7 +199,7 @@ def test_an_invalid_run_names_the_bottleneck():
     invalid = Judgement(
         (), ("loop lag p99 of shard-0: 0.5 s, allowed 0.1 s",), limits=(Limit("loop lag, s", 0.5, 0.1),)
     )
-    shown = summary.text(summed(update(), invalid), "r")
+    shown = summary.as_text(summed(update(), invalid), "r")
     assert "the load generator was the bottleneck: loop lag" in shown
     assert "! loop lag: 0.500 s, allowed at most 0.100 s" in shown
 
@@ -210,12 +210,12 @@ def test_rollouts_after_one_another_are_shown_apart():
     assert {name: part["outcomes"] for name, part in numbers["rollouts"].items()} == {
         "rollout-1": {"FAILED": 1}, "rollout-2": {"SUCCEEDED": 1},
     }  # fmt: skip
-    assert "rollout-2: 1 target: 1 succeeded" in summary.text(numbers, "r")
+    assert "rollout-2: 1 target: 1 succeeded" in summary.as_text(numbers, "r")
 
 
 def test_the_seed_comes_first_and_last_and_a_failure_says_how_to_repeat_it():
     found = Judgement((Finding("L2", "t", Verdict.FAIL, "no"),))
-    lines = summary.text(summed(update(), found, {"scenario": {"name": "s"}, "seed": 7, "repeat": "fleetsim run s"}),
+    lines = summary.as_text(summed(update(), found, {"scenario": {"name": "s"}, "seed": 7, "repeat": "fleetsim run s"}),
                          "there").splitlines()  # fmt: skip
     assert lines[0].endswith("seed 7")
     assert lines[-1].split() == ["seed", "7"]

@@ -111,7 +111,7 @@ def test_the_exit_code_is_that_of_the_worst(changes, code):
 def test_a_sweep_that_ended_early_ends_in_2_and_says_how_to_go_on(tmp_path):
     made = sweep(curve(**FEW), ended="at 3,200 devices: interrupted")
     assert made["exit_code"] == 2
-    assert "go on      fleetsim sweep s" in capacity.text(made, "there")
+    assert "go on      fleetsim sweep s" in capacity.as_text(made, "there")
     assert "To go on: fleetsim sweep s" in shown(made, tmp_path).text
     assert sweep([], ended="at 10 devices: x", died=True)["exit_code"] == 4
 
@@ -225,7 +225,7 @@ def test_repeated_loads_are_shown_each_and_told_by_their_median():
     made = sweep(points, repeat=3)
     assert made["analysis"]["most_per_s"] == pytest.approx(float(law(800, **FEW)))
     assert made["analysis"]["counting"] == 15
-    assert capacity.text(made, "there").count(" 1,600 devices  PASS") == 3
+    assert capacity.as_text(made, "there").count(" 1,600 devices  PASS") == 3
 
 
 def test_virtual_time_says_that_it_measures_no_machine(tmp_path):
@@ -238,7 +238,7 @@ def test_virtual_time_says_that_it_measures_no_machine(tmp_path):
 def test_a_page_for_nothing_at_all(tmp_path):
     made = sweep([], ended="at 10 devices: interrupted", loads=[10])
     assert "Nothing was measured" in shown(made, tmp_path).text
-    assert "nothing was measured" in capacity.text(made, "there")
+    assert "nothing was measured" in capacity.as_text(made, "there")
     nobody = point(10, 1.0, verdict="FAIL", exit_code=1, counts=False, why="too few", updates_per_s=None,
                    steady_per_s=None, held_per_s=None, deltas_per_s=None, under_way=None, offer_to_delta_s=None, downloading_s=None,
                    whole_update_s=None, cpu={}, cpu_all=None)  # fmt: skip

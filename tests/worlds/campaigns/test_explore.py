@@ -12,9 +12,9 @@ from simulator.application.rollout import Rollout
 from simulator.model.errors import ScenarioError
 from simulator.worlds import virtual
 from simulator.worlds.campaigns import explore as exploring
-from simulator.worlds.campaigns.corpus import Corpus, Entry
-from simulator.worlds.campaigns.explore import explore, text
-from simulator.worlds.campaigns.workers import Failure, Result, judge_seed
+from simulator.worlds.campaigns.corpus import Corpus, CorpusEntry
+from simulator.worlds.campaigns.explore import as_text, explore
+from simulator.worlds.campaigns.workers import Result, SeedFailure, judge_seed
 from simulator.worlds.progress import SeedLine
 from tests.worlds.running import alive, children, fleetsim, start, wait_for
 from tests.worlds.virtually import scenario
@@ -64,7 +64,7 @@ def test_a_device_that_lies_in_some_seeds_is_found(tmp_path):
     assert [e["seconds"] for e in ours] == sorted(e["seconds"] for e in ours)
     assert ours[0]["command"] == f"fleetsim run liar.yaml --world virtual --seed {ours[0]['seed']}"
     assert group["command"] == ours[0]["command"]
-    assert group["command"] in text(said)
+    assert group["command"] in as_text(said)
 
 
 def test_nothing_fails(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_run_that_proves_nothing_is_no_pass(tmp_path, monkeypatch):
     said, _ = explored(made, range(2), tmp_path)
     assert said["exit_code"] == 2
     assert [one["seed"] for one in said["unsure"]] == [0, 1]
-    assert "run_time 5 s" in text(said)
+    assert "run_time 5 s" in as_text(said)
 
 
 def test_known_seeds_come_first_and_the_corpus_grows(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_failure_that_is_gone_stays_known_and_is_told(tmp_path, monkeypatch):
     assert said["exit_code"] == 0
     assert len(said["mended"]) == len(after) == len(before)
     assert not any(e["fails"] for e in after)
-    assert "known failures are gone" in text(said)
+    assert "known failures are gone" in as_text(said)
     ran.clear()
     explored(made, range(0), tmp_path)
     assert {e["seed"] for e in before} == set(ran)
@@ -135,7 +135,7 @@ def test_a_party_that_raises_is_a_failure_of_its_own(monkeypatch):
 def test_a_group_keeps_its_fastest_example(tmp_path, monkeypatch):
     def here(made, seeds, processes, hear):
         for seed, seconds in ((1, 0.3), (2, 0.1), (3, 0.2)):
-            hear(Result(seed, seconds, (Failure("S11", "report/idle", "why"), Failure("L2", "", "why"))))
+            hear(Result(seed, seconds, (SeedFailure("S11", "report/idle", "why"), SeedFailure("L2", "", "why"))))
 
     monkeypatch.setattr(exploring, "run_seeds", here)
     said, entries = explored(scenario(), range(3), tmp_path)
@@ -155,7 +155,7 @@ def test_a_damaged_corpus_is_refused_and_kept(tmp_path, content):
 
 def test_a_corpus_reads_what_it_wrote(tmp_path):
     one = Corpus(tmp_path)
-    entry = Entry("1", "s", 7, "S11", "report/idle", 0.5, "fleetsim run s")
+    entry = CorpusEntry("1", "s", 7, "S11", "report/idle", 0.5, "fleetsim run s")
     assert one.learn("s", 7, [entry]) == []
     one.write()
     assert Corpus(tmp_path).entries() == [entry]

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from reports.sweep.capacity import FIELDS
+from reports.sweep.fields import FIELDS
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import RolloutSpec
 from simulator.model.verdict import Finding, Judgement, Verdict

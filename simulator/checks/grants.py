@@ -1,4 +1,4 @@
-"""A check on leave to download: whoever is refused can have a fresh one, and that one is good for its time."""
+"""A check on grants, the permissions to download: a device that is refused gets a new one, which works for its time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ from simulator.trace.targets import Mask
 
 
 def fresh(trace: Trace, scenario: Scenario) -> Finding:
-    """L6: a device whose download was refused with 401 or 403 has fresh leave before it asks again: good for the
+    """L6: a device whose download was refused with 401 or 403 has a new grant before it asks again: good for the
     scenario's url_ttl from the refusal on (of another's backend: still good), as it is announced, or as long as a
     credential is that was granted; and it is not refused again before that is over.
 
     A device is judged that had been connected for twice its longest latency, and stayed so until it asked again; not
     while a server was killed on purpose, nor one on which a fault has struck anything but its downloads.
     """
-    draft = Draft("L6-fresh-leave", "whoever is refused gets fresh leave, and can use it", trace, safety=False)
+    draft = Draft(
+        "L6-fresh-leave",
+        "a device that is refused its download gets a new grant, and the grant works",
+        trace,
+        safety=False,
+    )
     if not len(trace.kind(Kind.BOOT)):
         return draft.unknown("the trace holds nothing of the devices")
     retries = _retries(trace, refusals(trace, "401", "403"))
@@ -41,14 +46,16 @@ def fresh(trace: Trace, scenario: Scenario) -> Finding:
         draft.doubt(f"the scenario tells no profile of the devices of {many(strange, 'refusal')}")
     steady = _steady(trace, retries, slack_us)
     retries, slack_us = _Retries(retries.again.only(steady), retries.refused[steady]), slack_us[steady]
-    leaves, end_us = _leaves(trace, scenario)
-    if len(retries.again) and not len(leaves) and scenario.target.access == "credential":
-        return draft.unknown("when leave to download was given is not in the trace")
-    got = _first(retries, leaves)
+    grants, end_us = _grants(trace, scenario)
+    if len(retries.again) and not len(grants) and scenario.target.access == "credential":
+        return draft.unknown("the trace does not say when devices were granted their downloads")
+    got = _first(retries, grants)
     draft.offend(retries.refused[got < 0])
-    _judge(draft, scenario, retries, View(trace, taken(leaves.rows, got)), taken(end_us, got), slack_us)
+    _judge(draft, scenario, retries, View(trace, taken(grants.rows, got)), taken(end_us, got), slack_us)
     return draft.decide(
-        f"{many(len(retries.again), 'download')} refused, and fresh leave for each", "leave", "not to be had"
+        f"{many(len(retries.again), 'download')} refused, and each device got a new grant that worked",
+        "refused download",
+        f"got no new {'credential' if scenario.target.access == 'credential' else 'URL'} that worked",
     )
 
 
@@ -85,8 +92,8 @@ def _steady(trace: Trace, retries: _Retries, settle_us: Numbers) -> Mask:
     return np.asarray(steady)
 
 
-def _leaves(trace: Trace, scenario: Scenario) -> tuple[View, Codes]:
-    """When devices were given leave in the midst of a download, and the end of each; -1 where nobody told it."""
+def _grants(trace: Trace, scenario: Scenario) -> tuple[View, Codes]:
+    """When devices were granted a download that was under way, and the end of each grant in µs; -1 where nobody named it."""
     if scenario.target.access == "credential":
         granted = trace.kind(Kind.CREDENTIAL).where("status", "granted")
         return granted, granted["t_us"] + round(scenario.target.url_ttl * 1e6)
@@ -94,24 +101,24 @@ def _leaves(trace: Trace, scenario: Scenario) -> tuple[View, Codes]:
     return heard, np.where(heard["span_us"] == -1, -1, np.maximum(heard["t_us"] + heard["span_us"], 0))
 
 
-def _first(retries: _Retries, leaves: View) -> Codes:
-    """For each of them the first leave between the refusal and the next request (its position); -1 for none."""
-    refused = View(leaves.trace, retries.refused)
-    of = leaves.latest(refused, "thing", "job")
-    first = np.full(len(refused), len(leaves))
+def _first(retries: _Retries, grants: View) -> Codes:
+    """For each of them the first grant between the refusal and the next request (its position); -1 for none."""
+    refused = View(grants.trace, retries.refused)
+    of = grants.latest(refused, "thing", "job")
+    first = np.full(len(refused), len(grants))
     np.minimum.at(first, of[of >= 0], np.flatnonzero(of >= 0))
-    return np.where(np.append(leaves.rows, len(leaves.trace))[first] < retries.again.rows, first, -1)
+    return np.where(np.append(grants.rows, len(grants.trace))[first] < retries.again.rows, first, -1)
 
 
-def _judge(draft: Draft, scenario: Scenario, retries: _Retries, leaves: View, end_us: Codes, slack_us: Numbers) -> None:
-    """Whether the leave that each was given is good for long enough, and is honoured."""
-    again, given = retries.again, leaves.rows >= 0
+def _judge(draft: Draft, scenario: Scenario, retries: _Retries, grants: View, end_us: Codes, slack_us: Numbers) -> None:
+    """Whether the grant that each device got is good for long enough, and the storage honours it."""
+    again, given = retries.again, grants.rows >= 0
     told, trace = given & (end_us >= 0), again.trace
     ttl_us = round(scenario.target.url_ttl * 1e6) if scenario.target.kind == "reference" else 0
     least_us = trace.column("t_us")[retries.refused] + ttl_us - slack_us - SKEW_US
-    draft.offend(leaves.rows[told & (end_us < np.maximum(least_us, leaves["t_us"]))])
+    draft.offend(grants.rows[told & (end_us < np.maximum(least_us, grants["t_us"]))])
     if not scenario.target.bind_address:  # an address that has changed is another reason to refuse
         refused = np.isin(again.rows, refusals(trace, "401", "403").rows)
         draft.offend(again.rows[told & refused & (again["t_us"] < end_us - SKEW_US)])
     if untold := int((given & ~told).sum()):
-        draft.doubt(f"the end of the fresh leave is not in the trace for {many(untold, 'refusal')}")
+        draft.doubt(f"the trace does not say when the new grant ends for {many(untold, 'refusal')}")
