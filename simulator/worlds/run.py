@@ -15,6 +15,8 @@ from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Fault, Scenario
 from simulator.model.verdict import Judgement
+from simulator.replica import database
+from simulator.storage import store
 from simulator.trace import rundir
 from simulator.trace.recorder import Sink, StreamFile
 from simulator.worlds import setup, signals, virtual
@@ -28,12 +30,14 @@ if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a v
 
 
 def sensible(scenario: Scenario) -> None:
-    """Raises ScenarioError for what the scenario file alone does not tell: names of checks, dialect and
-    topics, what the dialect can do, files."""
+    """Raises ScenarioError for what the scenario file alone does not tell: names of checks, dialect,
+    topics, database and artifact store, what the dialect can do, files."""
     named(scenario.checks)
     setup.topics(scenario.target)
     if scenario.world == "live":
         setup.application_dialect(scenario.target)
+    database.named(scenario.target.database)
+    store.kind_of(scenario.target.storage)
     for nth, fault in enumerate(scenario.faults):
         rules_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():

@@ -4,22 +4,30 @@ import asyncio
 import json
 from collections import Counter
 
+import orjson
 import pytest
 
 from simulator.application.delegated import DelegatedRollouts
 from simulator.application.port import ArtifactFacts, NoSuch, RolloutRequest, Rollouts, TargetFacts
 from simulator.application.rollout import WrongState
 from simulator.checks.judge import judge
+from simulator.device.agent import Software
+from simulator.device.device import Device as RealDevice
+from simulator.device.device import DeviceSpec
+from simulator.links.base import Wires
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryHttp
+from simulator.model.dice import Dice
 from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.events import Kind
-from simulator.model.scenario import RolloutSpec
+from simulator.model.io import Response
+from simulator.model.scenario import Profile, RolloutSpec
 from simulator.model.verdict import Verdict
 from simulator.storage.core import Storage
 from simulator.storage.service import recording
 from simulator.trace.reader import Trace, in_order
 from simulator.trace.recorder import Recorder
+from tests.standins import polling
 from tests.standins.jobs import Device, JobsApi, JobService
 from tests.worlds.virtually import scenario
 
@@ -123,6 +131,44 @@ async def test_a_job_is_created_by_rest_devices_poll_download_and_report_and_pol
     final = trace.kind(Kind.COUNTERS).where("status", "final")
     assert [json.loads(text)["SUCCEEDED"] for text in final.texts("detail")] == [5]
     assert len(trace.kind(Kind.COUNTERS).where("status", "moving")) > 1
+
+
+def polled(play, thing):
+    """The service as a device of `tests.standins.polling` asks it: another face of the same jobs."""
+
+    def serve(request):
+        path = request.url.removeprefix(f"{polling.BASE}/{thing}").strip("/")
+        if request.url.startswith("http://s/"):
+            return play.files(request)
+        work, answer = play.service._work(thing), {}
+        if path == "":
+            answer = {"sleep": 3.0, **({"deployment": f"{thing}/deployments/it"} if work else {})}
+        elif path == "deployments/it":
+            size = play.artifact.size_bytes
+            answer = {"job": work["id"], **{k: work[k] for k in ("version", "url", "sha256")}, "size": size}
+        elif path == "feedback" and orjson.loads(request.body)["status"] in ("SUCCESS", "FAILURE"):
+            said = orjson.loads(request.body)
+            return Response(play.service._reported(thing, said["job"], said)[0])
+        return Response(200, (), orjson.dumps(answer))
+
+    return serve
+
+
+@playing(size=3, at_once=1)
+async def test_real_devices_that_poll_carry_a_job_that_was_created_by_rest_to_its_end(play):
+    for thing in play.things:
+        spec = DeviceSpec(thing, Profile(install=5, reboot=3, verify=2), Software("1.0.0", "urn:1", "0" * 64))
+        wires = Wires(None, MemoryHttp(polled(play, thing)))
+        made = RealDevice(spec, polling.PollingDevice(thing), wires, play.record, Dice(1, thing))
+        play.tasks.append(asyncio.ensure_future(made.live(play.loop.time())))
+    await play.rollouts.create(play.request())
+    await play.rollouts.ended("r")
+    assert (await play.rollouts.state("r")).states == {"SUCCEEDED": 3}
+    findings, trace = await play.findings(), play.trace()
+    assert {check: f.summary for check, f in findings.items() if f.verdict is not Verdict.PASS} == {}
+    for thing in play.things:
+        assert list(trace.kind(Kind.CONFIRM).where("thing", thing).texts("version")) == ["2.0.0"]
+        assert play.noted(Kind.EXECUTION, thing) == ["IN_PROGRESS", "SUCCEEDED"]
 
 
 @playing(size=3, retries=1)
