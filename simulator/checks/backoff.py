@@ -35,10 +35,10 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     profiles = trace.once(Profiles, scenario)
     strange = np.unique(said["thing"][~profiles.known(said["thing"])])
     if len(strange):
-        draft.doubt(f"the scenario tells no profile of {many(len(strange), 'device')}")
+        draft.doubt(f"the scenario names no profile of {many(len(strange), 'device')}")
     again = _resends(draft, trace, profiles) + _connects(draft, trace, profiles) + _downloads(draft, trace, profiles)
     good = f"{many(again, 'repetition')}, each after its wait" if again else "nothing was repeated"
-    return draft.decide(good, "repetition", "too soon or too often")
+    return draft.decide(good, "repeated attempt", "came too soon or too often")
 
 
 def _resends(draft: Draft, trace: Trace, profiles: Profiles) -> int:

@@ -1,4 +1,9 @@
-"""What every check is made of: a draft that collects offending events and becomes a finding."""
+"""What every check is made of: a draft that collects offending events and becomes a finding.
+
+A check takes the trace and the scenario, and looks for events that break one promise. It notes these with `offend`, and
+notes with `doubt` what the trace does not hold. `decide` then makes the finding: FAIL if any event offends, else UNKNOWN if
+there is any doubt, else PASS.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +51,8 @@ class Draft:
         return self._finding(Verdict.UNKNOWN, why)
 
     def decide(self, good: str, noun: str, bad: str = "") -> Finding:
-        """FAIL with how many of the noun are `bad`, UNKNOWN with the doubts, or PASS with the sentence `good`."""
+        """The finding. FAIL says how many offending events there are: `noun` names one of them, and `bad` says what was
+        wrong with it ("3 installations repeated a job ..."). UNKNOWN gives the doubts, PASS the sentence `good`."""
         rows = np.concatenate([np.empty(0, np.int64), *self._rows])
         if not len(rows):
             return self._finding(Verdict.UNKNOWN, "; ".join(self._doubts)) if self._doubts else self.passed(good)

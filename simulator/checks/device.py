@@ -38,12 +38,16 @@ def true_success(trace: Trace, scenario: Scenario) -> Finding:
     facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK)
     fact = reports.latest(facts, "thing")
     if (fact < 0).any():
-        draft.doubt(f"what ran at {many(int((fact < 0).sum()), 'report')} is not in the trace")
+        draft.doubt(f"the trace does not say what ran at {many(int((fact < 0).sum()), 'report')}")
     wrong = reports["version"] != np.append(facts["version"], -1)[fact]
     draft.offend(reports.rows[wrong & (fact >= 0)])
     successes = reports.where("status", "SUCCESS")
     draft.offend(successes.rows[_untrue(trace, successes)])
-    return draft.decide(f"{many(len(reports), 'report')}, each of what runs", "report", "of software that does not run")
+    return draft.decide(
+        f"{many(len(reports), 'report')}, each names what the device runs",
+        "report",
+        "named software that the device did not run",
+    )
 
 
 def _untrue(trace: Trace, successes: View) -> Mask:
@@ -72,7 +76,9 @@ def integrity(trace: Trace, scenario: Scenario) -> Finding:
     else:
         draft.doubt("the trace holds no downloads")
     return draft.decide(
-        f"{many(len(commits), 'installation')}, each of the announced bytes", "installation", "of other bytes"
+        f"{many(len(commits), 'installation')}, each wrote the announced bytes",
+        "installation",
+        "wrote other bytes than the announced ones",
     )
 
 
@@ -171,7 +177,9 @@ def no_regress(trace: Trace, scenario: Scenario) -> Finding:
     older[order[1:]] = highest[:-1] > thing[1:] * np.int64(span) + doc[1:]
     draft.offend(np.intersect1d(known.rows[older], acted.rows))
     return draft.decide(
-        f"{many(len(acted), 'update')} begun, each on a newer document", "update", "begun on an older document"
+        f"{many(len(acted), 'update')} began, each on a newer document",
+        "update",
+        "began on an older document than the device had seen",
     )
 
 
@@ -190,7 +198,11 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     names = [trace.code("job", one.rollout.name) for one in scenario.rollouts]
     ours = (of >= 0) & np.isin(targets.rollout[of], names) if len(targets) else of >= 0
     draft.offend(commits.rows[ours & (nth(of) > retry.failed + retry.timed_out)])
-    return draft.decide(f"{many(len(commits), 'installation')}, no job twice", "repeated installation")
+    return draft.decide(
+        f"{many(len(commits), 'installation')}, no job was installed twice",
+        "installation",
+        "repeated a job that the device had already installed",
+    )
 
 
 def targeting(trace: Trace, scenario: Scenario) -> Finding:
@@ -215,7 +227,11 @@ def targeting(trace: Trace, scenario: Scenario) -> Finding:
         _own_grant(draft, trace, pieces, served)
     elif len(pieces) and scenario.target.artifact_url is None:
         draft.doubt("whom the storage served is not in the trace")
-    return draft.decide(f"{many(len(targets), 'target')}, and nobody else", "act", "outside the targets")
+    return draft.decide(
+        f"{many(len(targets), 'target')}, and no other device got the update",
+        "event",
+        "concerned a device that is no target, or the job or download of another device",
+    )
 
 
 def _own_jobs(draft: Draft, trace: Trace, targets: Targets, acts: View) -> None:
@@ -251,4 +267,4 @@ def _own_grant(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
     covered = pieces.rows < reach(trace, *STORAGE)
     draft.offend(pieces.rows[lent & covered])
     if (lent & ~covered).any():
-        draft.doubt(f"{many(int((lent & ~covered).sum()), 'download')} past the storage's record")
+        draft.doubt(f"{many(int((lent & ~covered).sum()), 'download')} came after the storage's record ends")

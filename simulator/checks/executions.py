@@ -39,9 +39,11 @@ def states(trace: Trace, scenario: Scenario) -> Finding:
     legal |= (to == queued) & ~follows(moves, "job")
     named = moves["job"] >= 0
     if unnamed := int((~named).sum()):
-        draft.doubt(f"{many(unnamed, 'move')} without a job's name")
+        draft.doubt(f"{many(unnamed, 'state change')} without a job's name")
     draft.offend(moves.rows[~legal & named])
-    return draft.decide(f"{many(len(moves), 'move')}, each a legal one", "move", "against the rules")
+    return draft.decide(
+        f"{many(len(moves), 'state change')}, all of them allowed", "state change", "broke the rules of executions"
+    )
 
 
 # ---- idempotence
@@ -63,8 +65,8 @@ def idempotence(trace: Trace, scenario: Scenario) -> Finding:
     starts = deltas.where("status", "start", "supersede", "installed")
     starts = starts.only(starts["job"] >= 0)
     draft.offend(starts.rows[_again(trace, starts)])
-    good = f"{many(len(starts), 'start')} and {many(len(ends), 'end')}, none for the second time"
-    return draft.decide(good, "event", "for the second time")
+    good = f"{many(len(starts), 'start')} and {many(len(ends), 'end')}, none repeated"
+    return draft.decide(good, "event", "happened a second time, after a repeated report or delta")
 
 
 def _again(trace: Trace, starts: View) -> Mask:
@@ -95,7 +97,7 @@ def no_replay(trace: Trace, scenario: Scenario) -> Finding:
     good = (
         f"{many(came, 'command')} of a job that had ended, none obeyed" if came else "no job came again after its end"
     )
-    return draft.decide(good, "act", "on a job that had ended")
+    return draft.decide(good, "command", "made a device act on a job that had already ended")
 
 
 # ---- binding
@@ -116,4 +118,8 @@ def binding(trace: Trace, scenario: Scenario) -> Finding:
     if not (uses["digest"] >= 0).any():
         draft.doubt("no hash of an artifact is in the trace")
     jobs = len(np.unique(uses["job"]))
-    return draft.decide(f"{many(jobs, 'job')}, each of one thing and one artifact", "use", "of a job id for another")
+    return draft.decide(
+        f"{many(jobs, 'job')}, each of one thing and one artifact",
+        "event",
+        "used a job id for another thing or artifact",
+    )

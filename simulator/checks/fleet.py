@@ -59,7 +59,11 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
             draft.doubt(said.format(count, len(targets)))
         astray &= ~why
     draft.offend(_evidence(targets)[astray])
-    return draft.decide(f"{many(len(targets), 'target')}, all accounted for", "target", "did not converge")
+    return draft.decide(
+        f"{many(len(targets), 'target')}, each runs the desired software or gave a reason",
+        "target",
+        "did not come to run the desired software, and gave no reason",
+    )
 
 
 def _ended(trace: Trace, targets: Targets) -> Mask:
@@ -133,12 +137,12 @@ def counters(trace: Trace, scenario: Scenario) -> Finding:
         draft.offend(targets.last[unsaid & ~hidden])
         if (unsaid & hidden).any():
             draft.doubt(
-                f"{many(int((unsaid & hidden).sum()), 'target')} counted as {state} may have reported past their record"
+                f"{many(int((unsaid & hidden).sum()), 'target')} counted as {state} may have reported after their record ends"
             )
     sent = _first_reports(trace, targets, "SUCCESS", "FAILURE")
     for name, ours in targets.rollouts().items():
         _count(draft, trace, targets, name, ours, sent, hidden)
-    return draft.decide(f"{many(len(targets), 'target')}, each counted once", "count", "wrong")
+    return draft.decide(f"{many(len(targets), 'target')}, each counted once", "count", "did not add up")
 
 
 def _first_reports(trace: Trace, targets: Targets, *statuses: str) -> Codes:
@@ -160,7 +164,7 @@ def _count(draft: Draft, trace: Trace, targets: Targets, name: str, ours: Mask, 
     nobody = np.full(len(said), -1)
     draft.offend(said.rows[over := ended > had_sent + unseen], nobody[over])
     if (ended > had_sent).any() and not over.any():
-        draft.doubt(f"{many(unseen, 'target')} of {name} may have reported past their record")
+        draft.doubt(f"{many(unseen, 'target')} of {name} may have reported after their record ends")
     final = np.flatnonzero(said["status"] == trace.code("status", "final")).tolist()
     if not final:
         draft.doubt(f"{name} did not end: there are no final counters")

@@ -43,7 +43,7 @@ def fresh(trace: Trace, scenario: Scenario) -> Finding:
         trace.once(Profiles, scenario).numbers(retries.again["thing"], lambda p: 2e6 * longest(p.latency)) + SKEW_US
     )
     if strange := int(np.isnan(slack_us).sum()):
-        draft.doubt(f"the scenario tells no profile of the devices of {many(strange, 'refusal')}")
+        draft.doubt(f"the scenario names no profile of the devices of {many(strange, 'refusal')}")
     steady = _steady(trace, retries, slack_us)
     retries, slack_us = _Retries(retries.again.only(steady), retries.refused[steady]), slack_us[steady]
     grants, end_us = _grants(trace, scenario)

@@ -54,7 +54,7 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     said = f"{many(int(known.sum()), 'accepted offer')}, each known to its device"
     if short := int((~known).sum()):
         said += f"; {short:,} more to devices that were not connected long enough to hear"
-    return draft.decide(said, "offer", "that its connected device did not hear of")
+    return draft.decide(said, "offer", "did not reach its device, though the device was connected")
 
 
 def hearing_us(profile: Profile) -> float:

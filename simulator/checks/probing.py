@@ -94,7 +94,9 @@ def conditional(trace: Trace, scenario: Scenario) -> Finding:
         asked += len(conditions)
         draft.offend(_rows(_unconditional(story, conditions)))
     return draft.decide(
-        f"{many(asked, 'conditional update')}, each by its condition", "answer", "against the condition"
+        f"{many(asked, 'conditional update')}, each answered by its condition",
+        "answer",
+        "did not follow the condition of the update",
     )
 
 
@@ -142,7 +144,7 @@ def validation(trace: Trace, scenario: Scenario) -> Finding:
         judged += sum(bool(ask.must) for ask in story)
         draft.offend(_rows((*_misjudged(story), *_changed(story))))
     good = f"{many(len(accepted), 'accepted update')} and {many(judged, 'request')} of a probe, each within the limits or refused"
-    return draft.decide(good, "answer", "against the limits")
+    return draft.decide(good, "answer", "did not keep to the limits of documents and tokens")
 
 
 def _misjudged(story: list[_ProbeRequest]) -> Iterator[int]:

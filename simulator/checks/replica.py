@@ -34,7 +34,11 @@ def version(trace: Trace, scenario: Scenario) -> Finding:
     doc, before = versions["doc"], shifted(versions["doc"], 0)
     wrong = np.where(_loaded(versions), doc < before, doc != before + 1)
     draft.offend(versions.rows[follows(versions, "thing") & wrong])
-    return draft.decide(f"{many(len(accepted), 'accepted update')}, each the next version", "update", "out of turn")
+    return draft.decide(
+        f"{many(len(accepted), 'accepted update')}, each the next version",
+        "accepted update",
+        "did not get the document's next version",
+    )
 
 
 def _loaded(view: View) -> Mask:
@@ -83,9 +87,9 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     recorded = accepted.rows < reach(trace, *REPLICA)  # the record may break off between the two events
     draft.offend(accepted.rows[differs & ~published & recorded])
     if unsure := int((differs & ~published & ~recorded).sum() + (~differs & ~agrees).sum()):
-        draft.doubt(f"whether a delta was due is not in the trace for {many(unsure, 'accepted update')}")
+        draft.doubt(f"the trace does not say whether a delta was due for {many(unsure, 'accepted update')}")
     good = f"{many(int(differs.sum()), 'difference')} among {many(len(accepted), 'accepted update')}, each published"
-    return draft.decide(good, "update", "without its delta, or delta without its difference")
+    return draft.decide(good, "delta", "missing though software differed, or published though it did not")
 
 
 def _software(accepted: View, section: str) -> _SectionSoftware:
@@ -144,11 +148,11 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     for told, committed in ((answers, held), (offers, basis >= 0)):
         draft.offend(told.rows[~committed & (told.rows < until)])
         if unsure := int((~committed & (told.rows >= until)).sum()):
-            draft.doubt(f"{many(unsure, 'answer')} past the replica's record")
+            draft.doubt(f"{many(unsure, 'answer')} came after the replica's record ends")
     docs = np.concatenate([answers["doc"], taken(desires["doc"], basis)])
     draft.offend(_taken_back(accepted, View(trace, np.concatenate([answers.rows, offers.rows])), docs))
-    good = f"{many(len(answers) + len(offers), 'answer')}, each of what is kept"
-    return draft.decide(good, "event", "that contradicts what was accepted")
+    good = f"{many(len(answers) + len(offers), 'answer')}, each agrees with what the replica keeps"
+    return draft.decide(good, "event", "contradicted what the replica had accepted")
 
 
 def _committed(accepted: View, answers: View) -> Mask:

@@ -48,7 +48,11 @@ def correlation(trace: Trace, scenario: Scenario) -> Finding:
     for said in (code, np.where(code == 0, answers["doc"], -1)):
         draft.offend(answers.rows[rebound(said, joined)])
     requests = int((~joined).sum())
-    return draft.decide(f"{many(requests, 'request')} with one answer each", "answer", "unlike an earlier one")
+    return draft.decide(
+        f"{many(requests, 'request')} with one answer each",
+        "answer",
+        "differed from an earlier answer to the same request",
+    )
 
 
 def tells(code: Any) -> Any:
@@ -92,7 +96,7 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     within_us = np.where(offers, LEARN_S * 1e6, profiles.numbers(asked["thing"], hearing_us))
     known = ~np.isnan(within_us)
     if strange := len(np.unique(asked["thing"][~known])):
-        draft.doubt(f"the scenario tells no profile of {many(strange, 'device')}")
+        draft.doubt(f"the scenario names no profile of {many(strange, 'device')}")
     deadline_us = asked["t_us"] + np.where(known, within_us, 0).astype(np.int64)
     late = known & (answer_us > deadline_us) & (deadline_us <= _until_us(trace, asked, offers))
     late &= ~met(trace, asked["t_us"], deadline_us)
@@ -103,7 +107,7 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     if unsure := int((late & hidden).sum()):
         draft.doubt(f"{many(unsure, 'report')} of devices whose record breaks off")
     good = f"{many(len(asked), 'request')}, each answered where its connection stayed up"
-    return draft.decide(good, "request", "without an answer in time")
+    return draft.decide(good, "request", "got no answer in time")
 
 
 def _asked(trace: Trace) -> tuple[View, Codes]:

@@ -42,11 +42,15 @@ def returns(trace: Trace, scenario: Scenario) -> Finding:
     patience_us = trace.once(Profiles, scenario).numbers(troubles.thing, _patience_us)
     strange = np.isnan(patience_us)
     if strange.any():
-        draft.doubt(f"the scenario tells no profile of {many(len(np.unique(troubles.thing[strange])), 'device')}")
+        draft.doubt(f"the scenario names no profile of {many(len(np.unique(troubles.thing[strange])), 'device')}")
     judged = int(_come_back(draft, trace, troubles, np.where(strange, _NEVER_US, patience_us).astype(np.int64)).sum())
     if scenario.target.connects_per_second is not None and not strange.all():
         _crowds(draft, trace, troubles, int(np.nanmax(patience_us)), scenario.target.connects_per_second)
-    return draft.decide(f"{many(judged, 'return')} after an outage, all in time", "attempt", "too late, or too many")
+    return draft.decide(
+        f"{many(judged, 'return')} after an outage, all in time",
+        "connection attempt",
+        "came too late, or with too many others in one second",
+    )
 
 
 def _patience_us(profile: Profile) -> float:

@@ -45,7 +45,11 @@ def limits(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(offers[_hurried(course)])
     if why := course.broken_off():
         draft.doubt(why)
-    return draft.decide(f"{many(len(offers), 'offer')}, each within the limits", "offer", "beyond a limit")
+    return draft.decide(
+        f"{many(len(offers), 'offer')}, each within the limits",
+        "offer",
+        "went beyond the rollout's limit of concurrency or rate",
+    )
 
 
 def _hurried(course: Course) -> Mask:
@@ -77,7 +81,7 @@ def abort(trace: Trace, scenario: Scenario) -> Finding:
         _nothing_more(draft, course, min(stops), aborted)
     if why := course.broken_off():
         draft.doubt(why)
-    return draft.decide(_why_aborted(course, aborted), "event", "against the abort criteria")
+    return draft.decide(_why_aborted(course, aborted), "event", "did not follow the abort criteria")
 
 
 def _why_aborted(course: Course, aborted: int | None) -> str:
@@ -126,7 +130,9 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
     opened = int((course.opened < len(trace)).sum())
     if opened < len(course.waves) and (why := course.broken_off()):
         draft.doubt(why)
-    return draft.decide(f"{opened} of {len(course.waves)} waves started", "wave", "started before its gate was open")
+    return draft.decide(
+        f"{opened} of {len(course.waves)} waves started", "wave", "started before the gate of the wave before was open"
+    )
 
 
 def _start(course: Course, number: int) -> int:
@@ -245,7 +251,7 @@ def _unended(draft: Draft, course: Course, left: Codes) -> Finding:
         draft.offend(np.array([last]))
     else:
         draft.doubt(f"{many(len(left), 'target')} had not ended when the run was over")
-    return draft.decide("", "event", "after which the rollout did not end")
+    return draft.decide("", "event", "after which the rollout should have ended, but did not")
 
 
 def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
@@ -261,7 +267,9 @@ def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
         draft.offend(np.array([row]), _heads(course, row))
     if why := course.broken_off():
         draft.doubt(why)
-    return draft.decide(f"{many(int(course.offered.sum()), 'offer')}, none too late", "free slot", "was left unused")
+    return draft.decide(
+        f"{many(int(course.offered.sum()), 'offer')}, none too late", "free slot", "stayed unused while a target waited"
+    )
 
 
 def _heads(course: Course, row: int) -> Codes:

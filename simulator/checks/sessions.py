@@ -76,7 +76,7 @@ def _judge(draft: Draft, profiles: Profiles, found: _Takeovers) -> int:
 def _know(draft: Draft, profiles: Profiles, things: Codes) -> None:
     """Doubt where the scenario tells nothing of these."""
     if strangers := int((~profiles.known(things)).sum()):
-        draft.doubt(f"the scenario tells no profile of {many(strangers, 'device')}")
+        draft.doubt(f"the scenario names no profile of {many(strangers, 'device')}")
 
 
 def _rivals(draft: Draft, links: View) -> _Takeovers:
@@ -108,7 +108,7 @@ def _unanswered(draft: Draft, acts: View, saw: View) -> None:
     last_us[retired["thing"]] = retired["t_us"]
     silent = (acts.soonest(saw, "thing", "size") < 0) & (last_us[acts["thing"]] > acts["t_us"] + CONNECTING_S * 1e6)
     if silent.any():
-        draft.doubt(f"what became of {many(int(silent.sum()), 'rival')} is not in the trace")
+        draft.doubt(f"the trace does not say what became of {many(int(silent.sum()), 'rival connection')}")
 
 
 def _half_open(links: View) -> _Takeovers:
@@ -166,7 +166,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
         draft.doubt(f"{many(unsure, 'delta')} to devices whose record breaks off")
     good = f"{many(int(due.judged.sum()), 'acknowledged delta')} to sessions that persisted, each delivered"
     good = good if due.judged.any() else "no delta was kept for a session"
-    return draft.decide(good, "acknowledged delta", "that never came")
+    return draft.decide(good, "acknowledged delta", "never reached its device")
 
 
 def _expiry_us(trace: Trace, profiles: Profiles) -> Numbers:

@@ -112,7 +112,9 @@ def ranges(trace: Trace, scenario: Scenario) -> Finding:
         _sent(draft, trace, served)
     elif scenario.target.artifact_url is None:
         draft.doubt("what the storage sent is not in the trace")
-    return draft.decide(f"{many(len(pieces), 'download')}, each of the range asked for", "answer", "of a wrong range")
+    return draft.decide(
+        f"{many(len(pieces), 'download')}, each of the range asked for", "answer", "had the wrong range or size"
+    )
 
 
 def _received(draft: Draft, trace: Trace, pieces: View) -> None:

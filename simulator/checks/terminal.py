@@ -38,13 +38,13 @@ def terminal(trace: Trace, scenario: Scenario) -> Finding:
     stays = trace.once(Stays, scenario)
     strange = np.unique(stays.thing[np.isnan(stays.most_us)])
     if len(strange):
-        draft.doubt(f"the scenario tells no profile of {many(len(strange), 'device')}")
+        draft.doubt(f"the scenario names no profile of {many(len(strange), 'device')}")
     draft.offend(stays.too_long())
     draft.offend(stays.insistent())
     hidden = torn(trace)[stays.thing[stays.open]]
     if hidden.any():
         draft.doubt(f"the records of {many(int(hidden.sum()), 'device')} break off in an update")
-    return draft.decide(f"{many(stays.learned, 'update')}, none stuck", "phase", "that did not end")
+    return draft.decide(f"{many(stays.learned, 'update')}, none stuck", "update", "stayed in one phase for too long")
 
 
 class Stays:

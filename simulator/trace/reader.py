@@ -1,4 +1,10 @@
-"""The trace as its readers want it: whole, in order, text as dictionary codes, grouped by kind, thing or execution."""
+"""The trace of a run, as checks and reports read it.
+
+A trace is one table of events, ordered by (t_us, shard, seq). Text columns are dictionary codes: each text is stored once, and
+the column holds its number (null: -1), so that millions of rows are compared as integers. Nobody walks over events one by
+one: a `View` is some rows of the trace, and filtering or joining views gives row numbers as NumPy arrays. What several
+checks need is computed by `Trace.once`, for the first who asks, and kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The run directory: where a run leaves its record, readable whatever ended it."""
+"""The run directory: where a run leaves its record, readable whatever ended it.
+
+While a run goes on, each recorder writes a stream of its own below parts/. When the run ends, the streams are merged into
+trace.parquet. A run that was killed has only its parts: these are merged when it is opened, and the run counts as not
+complete.
+"""
 
 from __future__ import annotations
 

@@ -282,7 +282,10 @@ def test_the_first_offending_event_comes_first_whatever_the_order_of_devices():
     found = CHECKS[S10](trace(*bad), Scenario())
     assert found.things == ("d-9", "d-0")
     assert found.events == tuple(i for i, event in enumerate(bad) if event[0] == "commit")
-    assert "2 installations of other bytes: d-9, d-0; first at 0.000012 s: commit" in found.summary
+    assert (
+        "2 installations wrote other bytes than the announced ones: d-9, d-0; first at 0.000012 s: commit"
+        in found.summary
+    )
 
 
 def test_a_retry_that_the_rollout_allows_may_install_again():
@@ -321,7 +324,7 @@ def test_a_report_past_the_record_of_a_device_may_have_been_counted():
                 counted("final", SUCCEEDED=1, FAILED=1))  # fmt: skip
     found = CHECKS[S8](trace(*ended), Scenario())
     assert found.verdict == "UNKNOWN"
-    assert "1 target counted as FAILED may have reported past their record" in found.summary
+    assert "1 target counted as FAILED may have reported after their record ends" in found.summary
 
 
 def test_a_device_that_reported_before_its_record_broke_off_excuses_nobody():

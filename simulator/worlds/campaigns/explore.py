@@ -1,4 +1,9 @@
-"""`fleetsim explore`: one scenario under many seeds in virtual time; what fails is grouped and kept in a corpus."""
+"""`fleetsim explore`: one scenario under many seeds in virtual time.
+
+Each seed is one run, judged like any other. Failures of the same check in the same phase of the device form a group, since
+they mostly have one cause; each group shows the command of its fastest example. Failing seeds are kept in a corpus, which
+the next exploration runs first, to tell which failures are gone.
+"""
 
 from __future__ import annotations
 
