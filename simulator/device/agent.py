@@ -1,4 +1,9 @@
-"""The update agent: which order to follow, the slots, the legal moves. Pure: it decides, the device performs."""
+"""The update agent: what a device decides about an update, and what it remembers. Pure: the other parts carry it out.
+
+It knows two slots of software, the active one and, between installation and reboot, a candidate. An order is followed if it
+names something else than runs, if its job has not been carried through already, and if its document is not older than
+one heard of before. All that must survive a power cut is in `Flash`; `power_lost` forgets the rest. The moves that an
+update may make from phase to phase are a table (`model.update.MOVES`), and another move is a bug, which raises."""
 
 from __future__ import annotations
 

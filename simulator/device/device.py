@@ -37,6 +37,7 @@ from simulator.dialects.base import DeviceDialect
 from simulator.faults.harm import Harm
 from simulator.links.base import Wires
 from simulator.model.dice import Dice
+from simulator.model.errors import NotSimulated
 from simulator.model.scenario import Profile
 from simulator.model.update import Phase, Status
 from simulator.trace.recorder import Record
@@ -77,7 +78,11 @@ class Device:
         power = self.power = Power()
         log = self._log = Log(record, spec.thing, agent, spec.epoch)
         mishaps = self.mishaps = Mishaps(power, log, agent, draws, spec.harm)
-        kind: type[Connection] = self.connection_kind if "mqtt" in dialect.roads else HttpConnection
+        kind: type[Connection] = self.connection_kind
+        if "mqtt" not in dialect.roads:
+            if kind is not MqttConnection:
+                raise NotSimulated(f"the habit {kind.__name__} of {spec.thing}, whose dialect speaks over HTTP alone")
+            kind = HttpConnection
         self.connection = kind(dialect, wires, power, log, draws, spec.epoch)
         self.reports = self.reports_kind(agent, log, mishaps, self.connection)
         self.work = self.work_kind(agent, mishaps, self.reports, spec.bound)

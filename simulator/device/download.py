@@ -1,4 +1,15 @@
-"""The device's download: streamed, bounded, hashed, resumed after a cut, and right for 200, 206 and 416."""
+"""The device's download: step 6 of the pattern.
+
+A download is a loop of attempts. Each attempt asks its source (sources.py) for what is still missing, streams it at the
+device's bandwidth, hashes it as it comes, and keeps what it has in flash, so that the next attempt, even after a power cut,
+goes on from there. What the answer means is judged by its status, in HTTP's words:
+
+200      all of it, from the start: the first attempt, or the content has changed since
+206      the rest; only if Content-Range begins where the device stands, and the ETag is still the same
+416      there is no rest: the device has all of it already, or another content and begins afresh
+401 403  the grant is refused: a fresh one is asked for
+408 425 429 5xx, a cut   try again after a pause, until attempts in a row that brought nothing new are spent
+else     the download has failed"""
 
 from __future__ import annotations
 
@@ -26,8 +37,9 @@ class DownloadFailed(Exception):
 
 
 class Piece(Struct, frozen=True):
-    """How one request went, for the record. `status` is 0 where no response came; `error` is why it was not enough;
-    `retry_after_s` is how long the storage asked to be left alone."""
+    """How one attempt went, for the record. `status` is 0 where no response came; `offset` and `received` are in bytes;
+    `began` is a time of the loop's clock; `error` is why it was not enough; `retry_after_s` is how long the storage asked to
+    be left alone."""
 
     status: int
     offset: int
@@ -39,9 +51,10 @@ class Piece(Struct, frozen=True):
 
 
 class Terms(Struct, frozen=True):
-    """The conditions of a download: bytes per second (0: no limit), the bound where no size was announced,
-    seconds for one request, when to give up after failures that brought nothing new, and for how many seconds yet
-    nothing can be reached."""
+    """The conditions of a download. `bandwidth`: bytes per second, 0 for no limit. `bound`: the most that is taken, in bytes,
+    where no size was announced. `timeout_s`: for one attempt. `retry.attempts`: failures in a row, that brought nothing new,
+    until it is given up. `delay(n)`: seconds before the next attempt, after n failures before this one. `away()`: for how many
+    seconds yet nothing can be reached."""
 
     bandwidth: float
     bound: int
@@ -64,16 +77,16 @@ async def download(
 ) -> Partial:
     """Fetch the artifact whole and return it as a finished `Partial`.
 
-    `grant(fresh)` gives the URL, a newly minted one where the last was refused; `keep` is called as bytes arrive, so
-    that a power cut loses none of them; `record` is told of each request; `transfer` is how it is done, if not as it
-    should be. Raises DownloadFailed.
+    `partial` is what an earlier download has left, if anything. `grant(fresh)` gives the permission, a new one if `fresh`;
+    `keep` is called as bytes arrive, so that a power cut loses none of them; `record` is called after each attempt;
+    `transfer` is a class that does it otherwise, for a bad habit. Raises DownloadFailed.
     """
     under_way = (transfer or Transfer)(source, artifact, terms, partial, keep, record)
     granted = await grant(False)
     failures, reached = 0, under_way.partial.received
     while True:
-        again = await under_way.attempt(granted)
-        if again is None:
+        retry = await under_way.attempt(granted)
+        if retry is None:
             return under_way.partial
         if (away := terms.away()) > 0:  # nobody's failure
             await asyncio.sleep(away)
@@ -82,9 +95,9 @@ async def download(
                 failures, reached = 0, under_way.partial.received
             failures += 1
             if failures >= (terms.retry.attempts or failures + 1):
-                raise DownloadFailed(again.reason)
-            await asyncio.sleep(max(terms.delay(failures - 1), again.retry_after_s))
-        if again.refused:
+                raise DownloadFailed(retry.reason)
+            await asyncio.sleep(max(terms.delay(failures - 1), retry.retry_after_s))
+        if retry.refused:
             granted = await grant(True)
 
 
@@ -97,7 +110,7 @@ class Retry(Struct, frozen=True):
 
 
 class Transfer:
-    """The state of one download over its requests."""
+    """The state of one download over its attempts; `partial` is what there is so far."""
 
     __slots__ = ("_artifact", "_bound", "_keep", "_loop", "_record", "_size", "_source", "_terms", "partial")
 
@@ -130,31 +143,31 @@ class Transfer:
             raise LinkError("offline")
 
     async def attempt(self, grant: Grant) -> Retry | None:
-        """One request: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
+        """One attempt: None when the artifact is complete, else why not yet. Raises DownloadFailed."""
         had = self.partial
         if had.received == self._size:
             return None
-        status, began, error, again = 0, self._loop.time(), "", None
+        status, began, error, retry = 0, self._loop.time(), "", None
         try:
             self._reach()
             body = await self._source.open(had, grant, bound=self._bound, timeout_s=self._terms.timeout_s)
             try:
                 status = body.status
-                again = self._head(status, body.headers)
-                if again is None and status != 416:
+                retry = self._head(status, body.headers)
+                if retry is None and status != 416:
                     await self._stream(body)
             finally:
                 body.close()
         except LinkError as failure:
             error = str(failure)
-            again = Retry(error)
+            retry = Retry(error)
         finally:
             now = self.partial
             offset = had.received if status == 206 else 0
             received = max(0, now.received - offset) if status in (200, 206) else 0
-            why, wait_s = (again.reason, again.retry_after_s) if again else ("", 0.0)
+            why, wait_s = (retry.reason, retry.retry_after_s) if retry else ("", 0.0)
             self._record(Piece(status, offset, received, now.etag, began, error or why, wait_s))
-        return again or self._end()
+        return retry or self._end()
 
     def _head(self, status: int, headers: dict[str, str]) -> Retry | None:
         """Judge the response's head: None when its body is to be read from where `partial` now stands."""

@@ -1,4 +1,5 @@
-"""A shard of the fleet: makes its devices from the scenario and starts each when it is due."""
+"""A shard of the fleet: makes its devices from the scenario, each with its links, its faults and its dialect, and starts
+each when it is due."""
 
 from __future__ import annotations
 

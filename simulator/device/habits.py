@@ -207,5 +207,5 @@ def _made(habits: tuple[str, ...]) -> type[Device]:
     for attribute, part in _PARTS.items():
         mixed = tuple(HABITS[name] for name in habits if issubclass(HABITS[name], part))
         if mixed:
-            kinds[attribute] = type(part.__name__, mixed, {})
+            kinds[attribute] = type(mixed[0].__name__, mixed, {})
     return type("Device", (Device,), kinds) if kinds else Device

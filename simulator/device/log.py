@@ -129,7 +129,7 @@ class Log:
     # ---- reports
 
     def report(self, status: str, progress: Progress, nth: int, *, token: bool, span_us: int | None = None) -> None:
-        """A report is said for the `nth` time; `token`: with a client token that an answer will name."""
+        """A report is sent for the `nth` time; `token`: with a client token that an answer will name."""
         self._record(
             Kind.REPORT,
             self.thing,
@@ -158,7 +158,7 @@ class Log:
         )
 
     def given_up(self, job: str, *, first_sent: float | None = None, detail: str | None = None) -> None:
-        """A report will not be said again, though nobody answered it."""
+        """A report will not be sent again, though nobody answered it."""
         span_us = None if first_sent is None else self.since(first_sent)
         self._record(Kind.ANSWER, self.thing, job=job, status="given-up", span_us=span_us, detail=detail)
 

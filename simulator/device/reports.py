@@ -1,10 +1,10 @@
 """Reporting: step 8 of the pattern, and the device's side of step 9.
 
 An update ends with a report, and is complete only when that report is answered. Until then it is *pending*: it stays in
-flash, where a power cut cannot take it, and is said again after growing pauses, over whatever connection there is, each
+flash, where a power cut cannot take it, and is sent again after growing pauses, over whatever connection there is, each
 time with the same job id and client token, so that a replica can tell the resend from a second report. It is given up
 when the profile's attempts are spent, or when a newer order makes it worthless. A report that ended unanswered is
-remembered as well: if the replica asks for that job once more over a newer connection, the report was lost, and is said
+remembered as well: if the replica asks for that job once more over a newer connection, the report was lost, and is sent
 again instead of doing the job twice.
 
 A dialect may say nothing for a given progress (`report` returns no outputs): then nothing is sent and nothing recorded.
@@ -53,7 +53,7 @@ class Reports:
         self.agent, self.log, self.mishaps, self.connection = agent, log, mishaps, connection
         self.loop = asyncio.get_running_loop()
         self._said_on = 0  # the connection over which the last report went
-        self._repeats = 0  # how often a report that had ended unanswered was said anew
+        self._repeats = 0  # how often a report that had ended unanswered was sent anew
         self.forget()
 
     def forget(self) -> None:
@@ -88,7 +88,7 @@ class Reports:
         self.connection.wake()
 
     def may_be_lost(self, job: str) -> bool:
-        """Whether the report of this job's end went unanswered over a connection that is gone, and may be said again."""
+        """Whether the report of this job's end went unanswered over a connection that is gone, and may be sent again."""
         # atlas command: a sender that hears nothing resends, a bounded number of times
         last, attempts = self.agent.flash.unanswered, self.mishaps.draws.profile.resend.attempts
         lost = last is not None and last.job == job and self._said_on < self.connection.connections
@@ -139,7 +139,7 @@ class Reports:
     # ---- its answer
 
     def answered(self, answer: Answered) -> None:
-        """Accepted: only now is the update complete. Rejected with a code that says nothing about the report: it is said
+        """Accepted: only now is the update complete. Rejected with a code that says nothing about the report: it is sent
         again."""  # atlas software-update step 9
         pending = self.agent.flash.pending
         if pending is None or answer.token != pending.token:

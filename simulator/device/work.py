@@ -95,7 +95,7 @@ class Work:
 
     async def requested(self, request: UpdateRequested) -> None:
         """A desired state that differs: the "software update" command. Begin with it, take the newer grant from it, or
-        leave it; the agent decides."""  # atlas software-update step 5
+        pass it over; the agent decides."""  # atlas software-update step 5
         agent = self.agent
         request = agent.completed(request)
         execution = request.execution

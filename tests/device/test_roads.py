@@ -12,6 +12,7 @@ from simulator.application.engine import Application
 from simulator.broker.core import Broker
 from simulator.device.agent import Software
 from simulator.device.device import Device, DeviceSpec
+from simulator.device.habits import device_with
 from simulator.dialects.atlas.device import AtlasDevice
 from simulator.dialects.atlas.replica import AtlasReplica
 from simulator.links.base import MqttOptions, Wires
@@ -279,6 +280,15 @@ def test_a_dialect_over_mqtt_refuses_a_device_without_that_link(dialect, refusal
         device_of(loop, dialect, Wires(None, MemoryHttp(no_storage)), [])
 
     with pytest.raises(NotSimulated, match=refusal):
+        run_virtual(main)
+
+
+def test_a_habit_of_mqtt_connections_is_refused_where_there_is_none():
+    async def main(loop):
+        spec, wires = DeviceSpec("d", Profile(), OLD), Wires(None, MemoryHttp(no_storage))
+        device_with({"single-gate"})(spec, PollingDevice("d"), wires, lambda *a, **k: None, Dice(1, "d"))
+
+    with pytest.raises(NotSimulated, match="SingleGate of d"):
         run_virtual(main)
 
 
