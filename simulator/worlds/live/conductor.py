@@ -85,10 +85,10 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
 
 
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
-    ours = dict.fromkeys(KILLED, scenario.target.kind == "reference") | {"broker": scenario.target.own_broker}
+    own = dict.fromkeys(KILLED, scenario.target.kind == "reference") | {"broker": scenario.target.own_broker}
     for nth, fault in enumerate(scenario.faults):
         server = rules_of(fault, nth).server
-        if not ours.get(server, True):
+        if not own.get(server, True):
             raise ScenarioError(f"faults.{nth}: {fault.fault}: the {server} is not fleetsim's own, and is left alone")
 
 
@@ -225,10 +225,10 @@ class LiveWorld:
         try:
             rollouts = self._rollouts(http)
             async with asyncio.TaskGroup() as work:
-                for one in self._scenario.rollouts:
-                    artifact, over = await self._upload(http, one), asyncio.Event()
-                    work.create_task(self._desk.operate(one, artifact, rollouts, over))
-                    work.create_task(self._follow(one.rollout.name, rollouts, over))
+                for scenario in self._scenario.rollouts:
+                    artifact, over = await self._upload(http, scenario), asyncio.Event()
+                    work.create_task(self._desk.operate(scenario, artifact, rollouts, over))
+                    work.create_task(self._follow(scenario.rollout.name, rollouts, over))
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
         finally:
@@ -277,7 +277,7 @@ class LiveWorld:
         return RemoteRollouts(http, self._stack.at.application, self._options.token)
 
     def succeeded(self) -> float:
-        """As the application last said."""
+        """The share of the targets that have succeeded, as the application told last."""
         states = self._states.values()
         return sum(s.states.get(State.SUCCEEDED, 0) for s in states) / max(1, sum(s.size for s in states))
 
@@ -304,5 +304,5 @@ class LiveWorld:
             detail = orjson.dumps(await self._stack.describe_broker()).decode()
             self._listener.record(Kind.BROKER, detail=detail)
         await self._stack.stop()
-        self._show()  # what the parts said last
+        self._show()  # what the parts told last
         self._desk.stage("judge")

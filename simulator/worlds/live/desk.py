@@ -1,4 +1,4 @@
-"""Where a live run is watched and operated from: what `fleetsim run` and Locust do differently."""
+"""The desk: where a live run is watched and operated from. It is all that `fleetsim run` and Locust do differently."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Desk(Protocol):
         """A second is over; seconds of the run, and the rollouts' states as last asked."""
 
     async def operate(
-        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+        self, scenario: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
     ) -> None:
-        """Have the one rollout begun and carried through; it is `over` when it has ended."""
+        """Have the rollout of this scenario begun and carried through; it is `over` when it has ended."""
 
 
 class Terminal:
@@ -94,12 +94,12 @@ class Terminal:
         self._line.show(at_s)
 
     async def operate(
-        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+        self, scenario: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
     ) -> None:
         """As the scenario's operator does."""
-        operator, spec = one.operator(), one.rollout
+        operator, spec = scenario.operator(), scenario.rollout
         await asyncio.sleep(operator.after)
-        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(one)]
+        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(scenario)]
         await rollouts.create(RolloutRequest(spec=spec, artifact=artifact, targets=targets))
         verbs: dict[Deed, Callable[[str], Awaitable[Any]]] = {
             "pause": rollouts.pause,

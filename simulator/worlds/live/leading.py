@@ -143,6 +143,13 @@ class PartNews(Struct, omit_defaults=True, forbid_unknown_fields=True):
     words: str = ""
 
 
+class Carries(Struct, forbid_unknown_fields=True):
+    """What a worker carries, and the address by which others reach it; no server: a shard of the fleet."""
+
+    server: str
+    host: str
+
+
 class LeaderLine(Struct, omit_defaults=True, forbid_unknown_fields=True):
     """A line to the conductor: `stop`, with the reason, or news of a part; `said` is a line of `protocol` as it came."""
 
@@ -177,6 +184,11 @@ def leader_line_of(text: bytes) -> LeaderLine:
 def news_of(data: Any) -> PartNews:
     """What came from a worker. Raises NotUnderstood."""
     return _converted(data, PartNews, "news of a worker")
+
+
+def carries_of(data: Any) -> Carries:
+    """What a worker that has come carries. Raises NotUnderstood."""
+    return _converted(data, Carries, "what a worker carries")
 
 
 def to_worker_of(data: Any) -> PartOrder | Operate | Over:

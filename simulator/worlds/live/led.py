@@ -123,12 +123,12 @@ class Led:
                 shard.send(AskPhases(things))
 
     async def operate(
-        self, one: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
+        self, scenario: Scenario, artifact: ArtifactFacts, rollouts: RemoteRollouts, over: asyncio.Event
     ) -> None:
         """It waits for an operator from now on."""
-        operator = one.operator()
-        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(one)]
-        request = RolloutRequest(spec=one.rollout, artifact=artifact, targets=targets)
+        operator = scenario.operator()
+        targets = [TargetFacts(thing=thing, cohort=cohort) for thing, cohort in setup.targets(scenario)]
+        request = RolloutRequest(spec=scenario.rollout, artifact=artifact, targets=targets)
         body = request.model_dump(mode="json", by_alias=True)
-        name, deeds = one.rollout.name, operator.deeds
+        name, deeds = scenario.rollout.name, operator.deeds
         tell(leading.Operate(rollouts.base, rollouts.token, name, operator.after, deeds, body))

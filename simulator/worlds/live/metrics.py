@@ -72,8 +72,8 @@ class RunCollector(Collector):
             ended.add_metric([outcome.replace(" ", "_")], now.totals[outcome])
         yield ended
         for name, (metric, text) in _HEALTH.items():
-            said = {process: facts[name] for process, facts in sorted(now.health.items()) if name in facts}
-            yield _labelled(f"process_{metric}", text, said, "process")
+            values = {process: facts[name] for process, facts in sorted(now.health.items()) if name in facts}
+            yield _labelled(f"process_{metric}", text, values, "process")
 
 
 def _labelled(metric: str, text: str, values: dict[str, Any], label: str) -> GaugeMetricFamily:

@@ -68,15 +68,15 @@ class Bin:
 
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
-        found: dict[str, Any] = {"count": self.count}
+        facts: dict[str, Any] = {"count": self.count}
         if self.count:
-            found |= {"total_ms": self.total_ms, "shortest_ms": self.shortest_ms, "longest_ms": self.longest_ms}
-            found["histogram"] = list(self.histogram.items())
+            facts |= {"total_ms": self.total_ms, "shortest_ms": self.shortest_ms, "longest_ms": self.longest_ms}
+            facts["histogram"] = list(self.histogram.items())
         if self.bytes:
-            found["bytes"] = self.bytes
+            facts["bytes"] = self.bytes
         if self.failures:
-            found["failures"] = dict(self.failures)
-        return found
+            facts["failures"] = dict(self.failures)
+        return facts
 
 
 class StepBins:
@@ -97,9 +97,9 @@ class StepBins:
 
     def fail(self, step: str, t_us: int, span_us: int, reason: str) -> None:
         """It failed then, after so long; -1 where that is not known."""
-        found = self._at(step, (t_us + self._began_us) // 1_000_000)
-        found.add(np.array([max(0, span_us)], np.int64))
-        found.failures[plain(reason) or "no reason given"] += 1
+        bin_ = self._at(step, (t_us + self._began_us) // 1_000_000)
+        bin_.add(np.array([max(0, span_us)], np.int64))
+        bin_.failures[plain(reason) or "no reason given"] += 1
 
     def receive(self, step: str, t_us: int, size: int) -> None:
         """So many bytes came."""
@@ -108,7 +108,7 @@ class StepBins:
     def take(self) -> list[dict[str, Any]]:
         """All that came since the last look: step, second (Unix time), and the bin's facts."""
         bins, self._bins = self._bins, {}
-        return [{"step": step, "second": second, **found.facts()} for (step, second), found in bins.items()]
+        return [{"step": step, "second": second, **bin_.facts()} for (step, second), bin_ in bins.items()]
 
 
 class _Batch:
@@ -124,11 +124,11 @@ class _Batch:
 
     def where(self, rows: _Ints, column: str, *words: str) -> _Ints:
         """Those of the rows in which the column holds one of these words."""
-        found, places = np.zeros(len(rows), bool), self._places[column][rows]
+        matches, places = np.zeros(len(rows), bool), self._places[column][rows]
         for word in words:
             if word in (known := self._known[column]):
-                found |= places == known.index(word)
-        return rows[found]
+                matches |= places == known.index(word)
+        return rows[matches]
 
     def words(self, column: str, rows: _Ints) -> list[str]:
         """What stands there, nothing as an empty word."""
@@ -187,8 +187,8 @@ class Steps:
         self._add("subscribe", batch, batch.where(rows, "status", "initial"))
         failures = batch.where(rows, "status", "FAILURE")
         failures = failures[batch.numbers("size", failures) == 1]
-        told = zip(batch.words("job", failures), failures.tolist(), batch.words("detail", failures), strict=True)
-        for job, row, reason in told:
+        reasons = zip(batch.words("job", failures), failures.tolist(), batch.words("detail", failures), strict=True)
+        for job, row, reason in reasons:
             if (failed := self._failed.pop(job, None)) is not None:
                 self._bins.fail(failed[0], int(batch.t_us[row]), failed[1], reason)
 
@@ -197,8 +197,8 @@ class Steps:
         rows = rows[batch.span_us[rows] >= 0]
         self._add("report", batch, batch.where(rows, "status", "accepted"))
         lost = batch.where(rows, "status", "rejected", "given-up")
-        said = zip(batch.words("status", lost), batch.words("detail", lost), strict=True)
-        self._fail("report", batch, lost, [f"{status}: {detail}" for status, detail in said])
+        reasons = zip(batch.words("status", lost), batch.words("detail", lost), strict=True)
+        self._fail("report", batch, lost, [f"{status}: {detail}" for status, detail in reasons])
 
     def deltas(self, batch: _Batch, rows: _Ints) -> None:
         """By which a device learned of what was not known to it."""
@@ -216,8 +216,8 @@ class Steps:
     def executions(self, batch: _Batch, rows: _Ints) -> None:
         """Whole updates, as the application learned of their ends."""
         ends = batch.where(rows, "status", "SUCCEEDED", *_ENDS)
-        told = (ends.tolist(), batch.words("job", ends), batch.words("status", ends), batch.words("detail", ends))
-        for row, job, status, detail in zip(*told, strict=True):
+        columns = (ends.tolist(), batch.words("job", ends), batch.words("status", ends), batch.words("detail", ends))
+        for row, job, status, detail in zip(*columns, strict=True):
             t_us, due_us = int(batch.t_us[row]), self._due.pop(job, None)
             if status != "SUCCEEDED":
                 self._bins.fail("update", t_us, -1 if due_us is None else t_us - due_us, f"{status}: {detail}")

@@ -31,7 +31,7 @@ __all__ = ["Operator", "Schedule"]
 _LOG = logging.getLogger("fleetsim")
 _TO_WORKER, _TO_MASTER, _CARRIES = "fleetsim-worker", "fleetsim-master", "fleetsim-carries"
 _WATCH_S = 0.5
-_TELL_S = 5.0  # for those that are connected to say what they carry
+_TELL_S = 5.0  # for workers that are connected to tell what they carry
 
 events.init_command_line_parser.add_listener(flags.add)
 
@@ -49,26 +49,28 @@ def begin(environment: Environment, runner: Runner, **more: Any) -> None:
     """Take the roles that Locust has given this process."""
     set_waiting(environment)
     environment.dispatcher_class = Settled
-    said: Any = environment.parsed_options
+    options: Any = environment.parsed_options
     working = isinstance(runner, WorkerRunner)
-    if said.health and not (working and said.processes):  # of several processes their master answers
-        with _or_leave(f"--health {said.health}"):
-            health.answer(said.health)
+    if options.health and not (working and options.processes):  # of several processes their master answers
+        with _or_exit(f"--health {options.health}"):
+            health.answer(options.health)
     if not isinstance(runner, MasterRunner):
         _work(environment, runner)
     if working:
-        with _or_leave(f"--bind {said.bind}"):
-            host = socket.gethostbyname(said.bind or "localhost")
-        runner.send_message(_CARRIES, {"server": said.carry or "", "host": host})
+        with _or_exit(f"--bind {options.bind}"):
+            host = socket.gethostbyname(options.bind or "localhost")
+        runner.send_message(_CARRIES, leading.plain(leading.Carries(options.carry or "", host)))
     else:
-        if said.headless:  # Locust heeds Ctrl-C alone, and not where a script's background job inherited it as ignored
+        if (
+            options.headless
+        ):  # Locust heeds Ctrl-C alone, and not where a script's background job inherited it as ignored
             for number in signals.BOTH:  # Python's own handler: gevent prints a traceback of what another raises
                 signal.signal(number, signal.default_int_handler)
         _master(environment, runner)
 
 
 @contextlib.contextmanager
-def _or_leave(flag: str) -> Iterator[None]:
+def _or_exit(flag: str) -> Iterator[None]:
     """Where the flag asks for what there is not, say so and end: nothing was started."""
     try:
         yield
@@ -114,8 +116,8 @@ def _work(environment: Environment, runner: Runner) -> None:
 
 def _master(environment: Environment, runner: Runner) -> None:
     """Lead a run with each test."""
-    said: Any = environment.parsed_options
-    carries: dict[str, dict[str, str]] = {}  # worker -> server and host; nothing: a shard
+    options: Any = environment.parsed_options
+    carries: dict[str, leading.Carries] = {}  # by worker
     workers: dict[str, str] = {}  # part -> the worker that has it
 
     def send(order: leading.PartOrder) -> None:
@@ -137,25 +139,24 @@ def _master(environment: Environment, runner: Runner) -> None:
             gevent.spawn(lead.finish, str(error))
 
     runner.register_message(_TO_MASTER, receive)
-    runner.register_message(_CARRIES, lambda msg, **more: carries.update({msg.node_id: msg.data}))
+    runner.register_message(_CARRIES, lambda msg, **more: carries.update({msg.node_id: leading.carries_of(msg.data)}))
     tab.add(environment, lead)
 
     @environment.events.test_start.add_listener
     def start(**more: Any) -> None:
         present = _workers(runner, carries)
-        servers = {
-            part: who for who in present for part in flags.SERVERS.get(carries.get(who, {}).get("server", ""), ())
-        }
-        shards = [who for who in present if not carries.get(who, {}).get("server")]
+        server_of = {who: carries[who].server if who in carries else "" for who in present}
+        servers = {part: who for who in present for part in flags.SERVERS.get(server_of[who], ())}
+        shards = [who for who in present if not server_of[who]]
         workers.clear()
         workers.update(servers | {f"shard-{nth}": who for nth, who in enumerate(shards)})
         environment.process_exit_code = 2  # what it ends with if it stops waiting for the run's end
-        lead.begin(len(shards), {part: carries[who]["host"] for part, who in servers.items()})
+        lead.begin(len(shards), {part: carries[who].host for part, who in servers.items()})
 
     @environment.events.test_stopping.add_listener
     @environment.events.quitting.add_listener
     def stop(**more: Any) -> None:
-        if said.headless:  # it ends now, and a second signal ends it no sooner
+        if options.headless:  # it ends now, and a second signal ends it no sooner
             signals.ignore()
         lead.finish("interrupted")
 
@@ -169,7 +170,7 @@ def _master(environment: Environment, runner: Runner) -> None:
 
 
 def _workers(runner: Runner, carries: Container[str]) -> list[str]:
-    """Who takes part, by age, once they have said what they carry."""
+    """Who takes part, by age, once they have told what they carry."""
     if not isinstance(runner, MasterRunner):
         return ["local"]
     clients = runner.clients
