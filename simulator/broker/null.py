@@ -37,7 +37,7 @@ class _Thing:
         self.waits = False  # for the next delta
 
 
-class _Software:
+class _Contents:
     """The two contents that are offered in turn; `url` is where the storage listens."""
 
     def __init__(self, contents: tuple[bytes, bytes]) -> None:
@@ -62,7 +62,7 @@ class NullBackend:
         self.dialect, self._epoch = dialect, epoch
         self.due = self.sent = self.updates = 0
         self.doc = 0
-        self._software = _Software(contents)
+        self._software = _Contents(contents)
         self._things: dict[str, _Thing] = {}
         self._waiting: deque[str] = deque()
         self._loop = asyncio.get_running_loop()

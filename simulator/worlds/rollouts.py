@@ -17,7 +17,7 @@ from simulator.model.update import Artifact, State
 from simulator.worlds import setup
 
 
-class Rollouts(Protocol):
+class VirtualRollouts(Protocol):
     """The rollouts of a run. `begun` is set once there is one."""
 
     begun: asyncio.Event

@@ -34,7 +34,7 @@ class Stop(asyncio.Event):
 
 
 class Ending(dict[str, Any]):
-    """How a run ended: `complete`, or `reason` why not; `died` names a part of ours that ended unasked."""
+    """How a run ended: `complete`, or `reason` why not; `died` names a process or party that ended unasked."""
 
 
 async def conduct(world: World, scenario: Scenario, record: Record, stop: Stop | None = None) -> Ending:

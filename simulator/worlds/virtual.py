@@ -20,7 +20,7 @@ from simulator.trace.recorder import Record, Recorder, Sink
 from simulator.worlds import setup
 from simulator.worlds.parties import EPOCH
 from simulator.worlds.parties import Parties as Parties  # whoever runs one says who takes part
-from simulator.worlds.rollouts import OrderedRollouts, OwnRollouts, Rollouts
+from simulator.worlds.rollouts import OrderedRollouts, OwnRollouts, VirtualRollouts
 from simulator.worlds.servers import Servers
 from simulator.worlds.stages import Ending, conduct
 from simulator.worlds.tasks import Tasks
@@ -57,7 +57,7 @@ class VirtualWorld:
         self._http = self._servers.http()
         self._rollouts = self._made_rollouts(parties)
 
-    def _made_rollouts(self, parties: Parties) -> Rollouts:
+    def _made_rollouts(self, parties: Parties) -> VirtualRollouts:
         target, seed = self._scenario.target, self._scenario.seed
         if (own := setup.dialect_of(target).own) is not None:
             return OrderedRollouts(DelegatedRollouts(self._http, own.jobs(), self._record, seed=seed))

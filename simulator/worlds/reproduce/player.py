@@ -17,12 +17,12 @@ from simulator.worlds.reproduce.tape import (
     ConnectRefused,
     Cut,
     End,
-    Entry,
     Event,
     Exchange,
     FaultTurn,
     Lost,
     Tape,
+    TapeEntry,
     described,
     unsigned,
 )
@@ -88,7 +88,7 @@ class Player:
                 return
             self._play(entry)
 
-    def _play(self, entry: Entry) -> None:
+    def _play(self, entry: TapeEntry) -> None:
         event = entry.event
         if isinstance(event, End):
             self._end("")
@@ -111,7 +111,7 @@ class Player:
             return
         self._play_due()
         entry = self._tape.entries[self._at]
-        saying = Entry(self._now_us(), SAYS, client, entry.behind, event)
+        saying = TapeEntry(self._now_us(), SAYS, client, entry.behind, event)
         if saying != entry:
             self._end(f"the device says, at {described(saying)}; the tape holds, at {described(entry)}")
             return

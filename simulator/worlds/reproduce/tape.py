@@ -59,7 +59,7 @@ class End(Struct, frozen=True):
 Event = Packet | ConnectRefused | Cut | Lost | Exchange | FaultTurn | End
 
 
-class Entry(NamedTuple):
+class TapeEntry(NamedTuple):
     """One event of the tape. `client` counts the device's MQTT clients: 0 is its own, others are rivals of its id.
     `behind` is how many events the device had recorded before: much may happen in one microsecond."""
 
@@ -75,7 +75,7 @@ class Tape:
     """What happened at one device's wires, in order, from when its fleet began to when the device was switched off."""
 
     began_us: int = 0
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[TapeEntry] = field(default_factory=list)
 
 
 def unsigned(packet: Packet) -> Packet:
@@ -83,7 +83,7 @@ def unsigned(packet: Packet) -> Packet:
     return replace(packet, password=None) if isinstance(packet, Connect) else packet
 
 
-def described(entry: Entry) -> str:
+def described(entry: TapeEntry) -> str:
     """An entry for a person, without a body's bytes."""
     event: Any = entry.event
     if isinstance(event, Exchange):
@@ -108,7 +108,7 @@ def word_of(event: Event) -> str:
     return _WORDS.get(type(event), type(event).__name__)
 
 
-def to_json(entry: Entry, artifact: bytes) -> list[Any]:
+def to_json(entry: TapeEntry, artifact: bytes) -> list[Any]:
     """A row of texts and numbers. Bytes become text one by one (ISO 8859-1), those of the artifact two places in it."""
     *when, event = entry
     fields = list(astuple(event))
@@ -124,7 +124,7 @@ def to_json(entry: Entry, artifact: bytes) -> list[Any]:
     return [*when, word_of(event), *fields]
 
 
-def from_json(row: list[Any], artifact: bytes) -> Entry:
+def from_json(row: list[Any], artifact: bytes) -> TapeEntry:
     """The entry that `to_json` made a row of. Raises KeyError, TypeError, ValueError for anything else."""
     t_us, way, client, behind, kind, *fields = row
     event: Event
@@ -142,7 +142,7 @@ def from_json(row: list[Any], artifact: bytes) -> Entry:
         event = Exchange(Request(method, url, _pairs(headers)), answer)
     else:
         event = _EVENTS[kind](*fields)
-    return Entry(t_us, way, client, behind, event)
+    return TapeEntry(t_us, way, client, behind, event)
 
 
 def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:

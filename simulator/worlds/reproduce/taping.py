@@ -19,12 +19,12 @@ from simulator.worlds.reproduce.tape import (
     ConnectRefused,
     Cut,
     End,
-    Entry,
     Event,
     Exchange,
     FaultTurn,
     Lost,
     Tape,
+    TapeEntry,
     unsigned,
 )
 
@@ -65,7 +65,7 @@ class Taping:
 
     def note(self, event: Event, way: str = SAYS, client: int = 0) -> None:
         """It happens now."""
-        self.tape.entries.append(Entry(self._now_us(), way, client, self._count(), event))
+        self.tape.entries.append(TapeEntry(self._now_us(), way, client, self._count(), event))
 
     def came(self, event: Event, client: int) -> None:
         """This came in: in answer to what is being said, or by itself."""
@@ -92,7 +92,7 @@ class Taping:
         while entries and entries[-1].t_us >= end_us and isinstance(entries[-1].event, Cut):
             entries.pop()
         behind = (entry._replace(behind=bisect_right(own, entry.behind)) for entry in entries)
-        self.tape.entries = [*behind, Entry(end_us, HEARS, 0, len(own), End())]
+        self.tape.entries = [*behind, TapeEntry(end_us, HEARS, 0, len(own), End())]
         return self.tape
 
 
