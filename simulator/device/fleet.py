@@ -14,9 +14,9 @@ from simulator.device.device import DeviceSpec, run_device
 from simulator.device.habits import device_with
 from simulator.device.profile import Draws
 from simulator.device.ramp import Shard, due
+from simulator.dialects.meanings import Meaning
 from simulator.dialects.registry import dialect_of
-from simulator.dialects.topics import Topics
-from simulator.faults.harm import Harm, Nemesis
+from simulator.faults.harm import Harm, Harms
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.links.base import MqttLink, Wires
 from simulator.links.latency import LatentHttp, LatentMqtt
@@ -57,10 +57,12 @@ def with_latency(wires: Wires, profile: Profile, dice: Dice) -> Wires:
     return wires._replace(mqtt=mqtt, http=LatentHttp(wires.http, delay))
 
 
-def harmed(spec: DeviceSpec, harm: Harm, road: Road, dice: Dice, topics: Topics) -> tuple[DeviceSpec, Wires]:
-    """The device and its wires, as the faults that befall it make them."""
-    profile = harm.profile(spec.profile)
-    bare = road(spec.thing, profile)
+def harmed(
+    spec: DeviceSpec, harm: Harm, road: Road, bare: Wires, dice: Dice, meaning: Callable[[str, bytes], Meaning]
+) -> Wires:
+    """The device's wires, as the faults that befall it make them of the bare ones. `road` makes another connection of
+    the same id, `meaning` is the dialect's."""
+    profile = spec.profile
     wires = with_latency(bare, profile, dice)
     mqtt = wires.mqtt
     if mqtt is not None:
@@ -74,13 +76,12 @@ def harmed(spec: DeviceSpec, harm: Harm, road: Road, dice: Dice, topics: Topics)
             return with_latency(bare._replace(mqtt=link), profile, dice).mqtt or link
 
         patience_s = 1.5 * profile.keep_alive  # MQTT 5 3.1.2-22
-        mqtt = FaultyMqtt(mqtt, harm, lambda topic: topics.parse(topic)[0], rival, patience_s, onto_road)
-    spec = replace(spec, profile=profile, epoch=spec.epoch + harm.skew_s, harm=harm)
-    return spec, wires._replace(mqtt=mqtt, http=FaultyHttp(wires.http, harm))
+        mqtt = FaultyMqtt(mqtt, harm, meaning, rival, patience_s, onto_road)
+    return wires._replace(mqtt=mqtt, http=FaultyHttp(wires.http, harm))
 
 
 async def run_fleet(
-    scenario: Scenario, shard: Shard, road: Road, record: Record, nemesis: Nemesis, *, epoch: float
+    scenario: Scenario, shard: Shard, road: Road, record: Record, harms: Harms, *, epoch: float
 ) -> None:
     """Run this shard's devices until cancelled; an exception of a device ends the run, for it is ours."""
     loop, target = asyncio.get_running_loop(), scenario.target
@@ -97,17 +98,21 @@ async def run_fleet(
                 await asyncio.sleep(at - loop.time())
             at = min(at, loop.time())  # a live loop's timer may ring half a millisecond early
             dice = Dice(scenario.seed, spec.thing)
-            if (harm := nemesis.harm(ordinal, spec.thing)) is not None:
-                spec, wires = harmed(spec, harm, road, dice, topics)
-            else:
-                wires = with_latency(road(spec.thing, spec.profile), spec.profile, dice)
+            if (harm := harms.harm(ordinal, spec.thing)) is not None:
+                profile, skewed = harm.profile(spec.profile), spec.epoch + harm.skew_s
+                spec = replace(spec, profile=profile, epoch=skewed, harm=harm)
+            bare = road(spec.thing, spec.profile)
             dialect = spoken.device(
                 spec.thing,
                 topics=topics,
                 credential=target.access == "credential",
-                address=wires.address if target.bind_address else "",
+                address=bare.address if target.bind_address else "",
                 known=known,
             )
+            if harm is None:
+                wires = with_latency(bare, spec.profile, dice)
+            else:
+                wires = harmed(spec, harm, road, bare, dice, dialect.meaning)
             made = device_with(harm.habits if harm is not None else ())
             devices.create_task(run_device(spec, dialect, wires, record, dice, at, made), name=spec.thing)
         await loop.create_future()

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from simulator.device.agent import Partial
 from simulator.links.base import Body, HttpLink
-from simulator.model.io import Request
+from simulator.model.io import Purpose, Request
 
 
 class Grant(Struct, frozen=True):
@@ -50,4 +50,5 @@ class HttpSource:
             headers.append(("range", f"bytes={had.received}-"))
             if had.etag and not had.etag.startswith("W/"):  # RFC 9110 13.1.5: never a weak one
                 headers.append(("if-range", had.etag))
-        return await self._http.open(Request("GET", grant.url, tuple(headers)), bound=bound, timeout_s=timeout_s)
+        request = Request("GET", grant.url, tuple(headers), purpose=Purpose.DOWNLOAD)
+        return await self._http.open(request, bound=bound, timeout_s=timeout_s)

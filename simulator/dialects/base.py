@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from simulator.dialects.meanings import Meaning
 from simulator.model.io import Inbound, Message, Publish, Step
 from simulator.model.state import Document
 from simulator.model.update import Download, Execution, Outcome, Progress, Status
@@ -190,6 +191,9 @@ class DeviceDialect(Protocol):
 
     def wake(self, now: float) -> Step:
         """`wake_at` has come."""
+
+    def meaning(self, topic: str, payload: bytes) -> Meaning:
+        """What an MQTT message on the device's road means, in either direction. Faults go by it."""
 
 
 class ApplicationDialect(Protocol):

@@ -119,7 +119,7 @@ class Harm:
 
     def message(self, packet: Packet) -> Fate | None:
         """What becomes of this message."""
-        said = {"message": packet.name, "size": len(packet.payload)}
+        said = {"message": packet.meaning.name, "size": len(packet.payload)}
         return self._struck(lambda rules: rules.message, packet, said)
 
     def exchange(self, request: Request) -> Trouble | None:
@@ -196,7 +196,7 @@ def _said(verdict: Fate | Trouble) -> dict[str, Any]:
     return changed
 
 
-class Nemesis:
+class Harms:
     """The faults of a run, on the devices of one shard. Raises ScenarioError for faults that there are not."""
 
     def __init__(self, scenario: Scenario, record: Record) -> None:

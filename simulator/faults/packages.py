@@ -6,14 +6,15 @@ import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from simulator.dialects.meanings import Means
 from simulator.faults.rules import ExchangeRule, Fate, MessageRule, Packet, Trouble
 from simulator.model.errors import ScenarioError
-from simulator.model.io import Request, Response
+from simulator.model.io import Purpose, Request, Response
 from simulator.model.quantity import duration, share, size
 from simulator.model.scenario import Backoff, Fault, Profile
 
 
-class Terms(NamedTuple):
+class SessionTerms(NamedTuple):
     """What a device asks of its session: to begin clean, and how long the broker shall keep it."""
 
     clean_start: bool
@@ -39,7 +40,7 @@ class Rules(NamedTuple):
     idle_s: float = 0.0
     act: str = ""
     replays: bool = False
-    session: Terms | None = None
+    session: SessionTerms | None = None
     nature: Callable[[Profile], Profile] | None = None
     skew_s: float = 0.0
     space_bytes: int | None = None
@@ -66,83 +67,91 @@ class Package(NamedTuple):
 
 # ---- on the MQTT road
 
-_ENDS = (b'"SUCCESS"', b'"FAILURE"')
+_NAMED = {"delta": Means.DESIRED, "accepted": Means.ACCEPTED, "get_accepted": Means.CURRENT}
 
 
 def _duplicate(name: str, after: float, packet_id: str) -> Rules:
     twice = Fate(again_s=(after,), same_id=packet_id == "same")
 
     def rule(packet: Packet) -> Fate | None:
-        return twice if packet.incoming and packet.name == name else None
+        return twice if _comes(packet, name) else None
 
     return Rules(message=rule)
 
 
 def _unacknowledged(name: str) -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        return Fate(unacknowledged=True, cut=True) if packet.incoming and packet.name == name else None
+        return Fate(unacknowledged=True, cut=True) if _comes(packet, name) else None
 
     return Rules(message=rule)
 
 
 def _held(name: str, hold: float) -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        return Fate(delay_s=hold) if packet.incoming and packet.name == name else None
+        return Fate(delay_s=hold) if _comes(packet, name) else None
 
     return Rules(message=rule)
 
 
-def _tells_an_end(packet: Packet) -> bool:
-    """Whether this is the report of an update's end, or repeats what one said. In `atlas-example` it is a text."""
-    ends = packet.payload.startswith(b"jobID:") or any(end in packet.payload for end in _ENDS)
-    return ends and packet.name in ("update", "accepted")
+def _comes(packet: Packet, name: str) -> bool:
+    """Whether it comes to the device and means what a scenario calls `name`; 1 in a swarm's draw is none of them."""
+    return packet.incoming and packet.meaning.what is _NAMED.get(name)
+
+
+def _reports_an_end(packet: Packet) -> bool:
+    return not packet.incoming and packet.meaning.of_end and packet.meaning.what is Means.REPORT
 
 
 def _report_lost() -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        if packet.incoming or not _tells_an_end(packet):
+        if not _reports_an_end(packet):
             return None
-        # atlas-example: nobody would miss it on a connection that goes on
-        return Fate(lost=True, cut=packet.name == "accepted")
+        # one that nobody answers would not be missed on a connection that goes on
+        return Fate(lost=True, cut=not packet.meaning.answered)
 
     return Rules(message=rule)
 
 
 def _answer_lost() -> Rules:
     def rule(packet: Packet) -> Fate | None:
-        return Fate(lost=True) if packet.incoming and _tells_an_end(packet) else None
+        answers = packet.incoming and packet.meaning.of_end and packet.meaning.what is Means.ACCEPTED
+        return Fate(lost=True) if answers else None
 
     return Rules(message=rule)
 
 
 def _gathered(every: float, copies: float) -> Rules:
     fate = Fate(gathered_s=every, again_s=(0.0,) * int(copies))
-    return Rules(message=lambda packet: fate if not packet.incoming and _tells_an_end(packet) else None)
+    return Rules(message=lambda packet: fate if _reports_an_end(packet) else None)
 
 
-# ---- on the HTTP road
+# ---- on the HTTP road: what is downloaded; the exchanges of a device that polls pass
+
+
+def _of_downloads(trouble: Callable[[Request], Trouble]) -> Rules:
+    return Rules(exchange=lambda request: trouble(request) if request.purpose is Purpose.DOWNLOAD else None)
 
 
 def _waits(wait: float) -> Rules:
-    return Rules(exchange=lambda request: Trouble(wait_s=wait))
+    return _of_downloads(lambda request: Trouble(wait_s=wait))
 
 
 def _refuses(status: float, retry_after: float) -> Rules:
     headers = (("retry-after", str(round(retry_after))),) if retry_after else ()
     answer = Response(int(status), (*headers, ("content-length", "0")))
-    return Rules(exchange=lambda request: Trouble(answer=answer))
+    return _of_downloads(lambda request: Trouble(answer=answer))
 
 
 def _cut(at: float) -> Rules:
-    return Rules(exchange=lambda request: Trouble(ends_at=at))
+    return _of_downloads(lambda request: Trouble(ends_at=at))
 
 
 def _truncated(at: float) -> Rules:
-    return Rules(exchange=lambda request: Trouble(ends_at=at, silently=True, headers=(("content-length", None),)))
+    return _of_downloads(lambda request: Trouble(ends_at=at, silently=True, headers=(("content-length", None),)))
 
 
 def _corrupt(at: float) -> Rules:
-    return Rules(exchange=lambda request: Trouble(flips_at=at))
+    return _of_downloads(lambda request: Trouble(flips_at=at))
 
 
 def _resumed(later: Trouble, at: float) -> Rules:
@@ -151,7 +160,7 @@ def _resumed(later: Trouble, at: float) -> Rules:
     def rule(request: Request) -> Trouble:
         return later if any(name == "range" for name, _ in request.headers) else Trouble(ends_at=at)
 
-    return Rules(exchange=rule)
+    return _of_downloads(rule)
 
 
 def _range_ignored(at: float) -> Rules:
@@ -207,12 +216,12 @@ def _habit(name: str) -> Callable[[], Rules]:
 
 
 _SESSIONS = {
-    "clean": Terms(True, 0.0),
-    "persistent": Terms(False, 3600.0),
-    "expired": Terms(False, 1.0),  # resumed, as the device thinks: no outage worth the name is shorter
+    "clean": SessionTerms(True, 0.0),
+    "persistent": SessionTerms(False, 3600.0),
+    "expired": SessionTerms(False, 1.0),  # resumed, as the device thinks: no outage worth the name is shorter
 }
 _CHOICES = {
-    "name": ("delta", "accepted", "get_accepted"),
+    "name": tuple(_NAMED),
     "packet_id": ("new", "same"),
     "session": ("as-is", *_SESSIONS),
     "policy": ("no-jitter", "reset-on-connect"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from simulator.dialects.meanings import Meaning
 from simulator.model.io import Request, Response
 
 
 class Packet(NamedTuple):
-    """A message on a device's road. `name` is its topic's in the dialect (delta, accepted, update …)."""
+    """A message on a device's road, and what the dialect says that it means."""
 
     incoming: bool
-    name: str
+    meaning: Meaning
     payload: bytes
 
 

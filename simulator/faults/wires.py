@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from simulator.dialects.meanings import Meaning, Means
 from simulator.faults.harm import Harm, Saw
 from simulator.faults.rules import Fate, Packet, Trouble
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink, whole
@@ -35,12 +36,12 @@ class _Copy:
 
 
 class FaultyMqtt:
-    """An MqttLink with faults. `name_of` gives a topic's name in the dialect, `rival` another client of the same id,
+    """An MqttLink with faults. `meaning` is the dialect's, `rival` another client of the same id,
     `road` leads such a client over the device's own road. On a dark road its connection is stalled, which is noticed
     after `patience_s`."""
 
     __slots__ = (
-        "_dark", "_forgotten", "_harm", "_held", "_idle", "_last", "_later", "_link", "_loop", "_name_of", "_others",
+        "_dark", "_forgotten", "_harm", "_held", "_idle", "_last", "_later", "_link", "_loop", "_meaning", "_others",
         "_patience_s", "_rival", "_road", "_ticks", "_up", "_used", "_woken", "stalls",
     )  # fmt: skip
 
@@ -48,12 +49,12 @@ class FaultyMqtt:
         self,
         link: MqttLink,
         harm: Harm,
-        name_of: Callable[[str], str],
+        meaning: Callable[[str, bytes], Meaning],
         rival: Callable[[], MqttLink],
         patience_s: float,
         road: Callable[[MqttLink], MqttLink] = lambda link: link,
     ) -> None:
-        self._link, self._harm, self._name_of = link, harm, name_of
+        self._link, self._harm, self._meaning = link, harm, meaning
         self._rival, self._road = rival, road
         self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
@@ -167,7 +168,7 @@ class FaultyMqtt:
         try:
             while True:
                 if (delivery := await left.receive()) is not None:
-                    saw(**{"half-open": "heard", "message": self._name_of(delivery.topic)})
+                    saw(**{"half-open": "heard", "message": self._meaning(delivery.topic, delivery.payload).name})
         except LinkError:
             saw(**{"half-open": "closed"})
         finally:
@@ -200,7 +201,7 @@ class FaultyMqtt:
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, unless it is lost on the way."""
         self._used = self._loop.time()
-        fate = self._harm.message(Packet(False, self._name_of(topic), payload))
+        fate = self._harm.message(Packet(False, self._meaning(topic, payload), payload))
         if fate is not None and fate.gathered_s:
             task = self._loop.create_task(self._say_at_once(fate, topic, payload, qos, retain))
             self._held.add(task)
@@ -252,10 +253,10 @@ class FaultyMqtt:
 
     def _meets(self, delivery: Delivery) -> Delivery | None:
         """What is delivered now of what has arrived."""
-        name = self._name_of(delivery.topic)
-        if name == "delta":
+        meaning = self._meaning(delivery.topic, delivery.payload)
+        if meaning.what is Means.DESIRED:
             self._last = delivery
-        fate = self._harm.message(Packet(True, name, delivery.payload))
+        fate = self._harm.message(Packet(True, meaning, delivery.payload))
         if fate is None:
             return delivery
         for after_s in fate.again_s:

@@ -55,5 +55,5 @@ def redirected(request: Request, status: int, location: str | None) -> Request |
     if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
         headers = tuple((name, value) for name, value in headers if name != "authorization")
     if status == 303 and request.method != "HEAD":
-        return Request("GET", url, headers)
+        return Request("GET", url, headers, purpose=request.purpose)
     return replace(request, url=url, headers=headers)

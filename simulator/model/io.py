@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+
+
+class Purpose(StrEnum):
+    """What an HTTP exchange is for: to talk with the backend, or to download an artifact."""
+
+    CONTROL = "control"
+    DOWNLOAD = "download"
 
 
 class Message(Struct, frozen=True):
@@ -34,12 +42,13 @@ class Subscribe(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """An HTTP request. Header names are lower case."""
+    """An HTTP request. Header names are lower case. `purpose` does not go on the wire: faults go by it."""
 
     method: str
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    purpose: Purpose = Purpose.CONTROL
 
 
 class Response(Struct, frozen=True):

@@ -9,7 +9,7 @@ from simulator.application.engine import Application
 from simulator.application.rollout import Rollout
 from simulator.broker.core import Broker
 from simulator.device.fleet import Road
-from simulator.faults.harm import Nemesis
+from simulator.faults.harm import Harms
 from simulator.replica.core import Replica
 from simulator.replica.database import Database
 from simulator.storage.core import Storage
@@ -28,6 +28,6 @@ class Parties:
     replica: Callable[..., Replica] = Replica
     rollout: Callable[..., Rollout] = Rollout
     application: Callable[..., Application] = Application
-    nemesis: Callable[..., Nemesis] = Nemesis
+    nemesis: Callable[..., Harms] = Harms
     road: Callable[[Road], Road] = field(default=lambda road: road)
     recorder: Callable[..., Recorder] = Recorder

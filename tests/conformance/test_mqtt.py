@@ -18,7 +18,8 @@ from simulator.broker.access import Access
 from simulator.broker.core import Broker
 from simulator.broker.mosquitto import Mosquitto, free_port
 from simulator.broker.server import BrokerServer
-from simulator.faults.harm import Nemesis
+from simulator.dialects.meanings import Meaning, Means
+from simulator.faults.harm import Harms
 from simulator.faults.wires import FaultyMqtt
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
@@ -65,9 +66,9 @@ def harmed(link: Any) -> FaultyMqtt:
     """A road on which the faults have not begun yet."""
     quiet = [{"fault": "F3-offline", "at": "1h"}, {"fault": "F24-blackhole", "step": "installing"}]
     scenario = Scenario.model_validate({"fleet": {"devices": 1}, "faults": quiet})
-    harm = Nemesis(scenario, lambda *event, **columns: None).harm(0, "d")
+    harm = Harms(scenario, lambda *event, **columns: None).harm(0, "d")
     assert harm is not None
-    return FaultyMqtt(link, harm, lambda topic: topic, lambda: link, 90.0)
+    return FaultyMqtt(link, harm, lambda topic, payload: Meaning(Means.OTHER, topic), lambda: link, 90.0)
 
 
 NO_WIRE = {"scripted": "there is no wire", "receive-maximum": "there is no wire"}

@@ -7,7 +7,7 @@ import pytest
 from simulator.broker.core import Broker
 from simulator.device.fleet import factory_software, run_fleet, specs, with_latency
 from simulator.device.ramp import Shard
-from simulator.faults.harm import Nemesis
+from simulator.faults.harm import Harms
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import run_virtual
 from simulator.links.latency import LatentHttp, LatentMqtt
@@ -37,7 +37,7 @@ def played(scenario, seconds, *, shard=Shard(), mqtt=MemoryMqtt):
             events.append((round(loop.time() - 5, 6), kind, thing, columns))
 
         await asyncio.sleep(5)
-        running = asyncio.create_task(run_fleet(scenario, shard, road, record, Nemesis(scenario, record), epoch=0.0))
+        running = asyncio.create_task(run_fleet(scenario, shard, road, record, Harms(scenario, record), epoch=0.0))
         await asyncio.wait([running], timeout=seconds)
         running.cancel()
         await running

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from simulator.checks.judge import CHECKS
-from simulator.faults.harm import Nemesis
+from simulator.faults.harm import Harms
 from simulator.faults.packages import PACKAGES, Rules, package_of, rules_of
 from simulator.links.clock import run_virtual
 from simulator.model.errors import ScenarioError
-from simulator.model.io import Request
+from simulator.model.io import Purpose, Request
 from simulator.model.scenario import Fault, Profile, Scenario
 
 
@@ -34,7 +34,7 @@ def test_settings_are_written_as_everywhere():
     assert rules_of(fault("F7-clock-skew", **{"with": {"by": "-15m"}}), 0).skew_s == -900
     assert rules_of(fault("F13-disk-full", **{"with": {"space": "2KiB"}}), 0).space_bytes == 2048
     trouble = rules_of(fault("F8-storage-refuses", **{"with": {"status": 429, "retry_after": "7s"}}), 0).exchange(
-        Request("GET", "u")
+        Request("GET", "u", purpose=Purpose.DOWNLOAD)
     )
     assert (trouble.answer.status, trouble.answer.header("retry-after")) == (429, "7")
     poisoned = rules_of(fault("F22-poisoned-build", **{"with": {"odds": "25%"}}), 0).nature(Profile())
@@ -82,9 +82,7 @@ def test_a_device_is_offline_with_a_session_as_it_had_asked_for(session, terms):
     record = []
 
     async def main(loop):
-        nemesis = Nemesis(
-            Scenario.model_validate(made), lambda kind, thing, **columns: record.append(columns["detail"])
-        )
+        nemesis = Harms(Scenario.model_validate(made), lambda kind, thing, **columns: record.append(columns["detail"]))
         return nemesis.harm(0, "d").profile(Profile(clean_start=False, session_expiry=60))
 
     profile = run_virtual(main)

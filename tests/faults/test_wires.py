@@ -6,13 +6,15 @@ import json
 import pytest
 
 from simulator.broker.core import Broker
-from simulator.faults.harm import Nemesis
+from simulator.dialects.atlas.device import AtlasDevice
+from simulator.dialects.meanings import Meaning, Means
+from simulator.faults.harm import Harms
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
 from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
 from simulator.model.errors import LinkError, TransferError
-from simulator.model.io import Request, Response
+from simulator.model.io import Purpose, Request, Response
 from simulator.model.scenario import Scenario
 from simulator.model.update import Phase
 
@@ -24,11 +26,19 @@ class Scene:
         self.record = []
         scenario = Scenario.model_validate({"fleet": {"devices": 1}, "faults": faults})
         self.loop = asyncio.get_running_loop()
-        self.nemesis = Nemesis(scenario, lambda kind, thing="", **columns: self.record.append((thing, columns)))
+        self.nemesis = Harms(scenario, lambda kind, thing="", **columns: self.record.append((thing, columns)))
         self.harm = self.nemesis.harm(0, "d")
         self.broker = MemoryBroker(Broker(lambda *who: True, lambda *what: True))
         self.service = self.link("service")
-        self.mqtt = FaultyMqtt(self.link("d"), self.harm, lambda t: t.rpartition("/")[2], lambda: self.link("d"), 90.0)
+        self.mqtt = FaultyMqtt(self.link("d"), self.harm, self.meaning, lambda: self.link("d"), 90.0)
+
+    def meaning(self, topic, payload):
+        """As the dialect says it; the topics here end in the names of atlas's."""
+        name = topic.rpartition("/")[2]
+        if name == "accepted" and topic.startswith("up/"):
+            return AtlasDevice("d", variant="atlas-example").meaning("state/d/update/accepted", payload)
+        known = {"update": "update", "delta": "update/delta", "accepted": "update/accepted"}
+        return AtlasDevice("d").meaning(f"state/d/{known.get(name, name)}", payload)
 
     def link(self, name):
         return MemoryMqtt(self.broker, MqttOptions("memory", 0, name, name, "", clean_start=False, session_expiry_s=99))
@@ -154,7 +164,7 @@ def test_ends_wait_for_the_common_moment_and_are_said_more_than_once():
         await s.service.subscribe(["up/#"])
         await asyncio.sleep(7)
         for payload in (DONE, b"jobID:j SUCCESS", b'{"status":"RUNNING"}'):
-            await s.mqtt.publish("up/update", payload)
+            await s.mqtt.publish("up/accepted" if payload.startswith(b"job") else "up/update", payload)
         return await arrivals(s, 30)
 
     assert scene(story, AT_ONCE) == [
@@ -374,6 +384,54 @@ def test_who_is_woken_while_a_message_is_held_receives_nothing():
     assert scene(story, {"fault": "F2-held", "with": {"hold": "9s"}}) == (None, 2.0, [(9, "delta", False, False)])
 
 
+# ---- a dialect with other topics and other words is harmed as atlas is
+
+
+class Foreign(Scene):
+    """Words of one letter: what shall run is O, a report E where it tells of an end, and its answer A where it does."""
+
+    def meaning(self, topic, payload):
+        means = {
+            b"O": Means.DESIRED,
+            b"E": Means.REPORT,
+            b"R": Means.REPORT,
+            b"A": Means.ACCEPTED,
+            b"B": Means.ACCEPTED,
+        }
+        return Meaning(means.get(payload, Means.OTHER), f"word {payload.decode()}", payload in (b"E", b"A"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says", "hears", "struck"),
+    [
+        ({"fault": "F1-duplicate"}, [], [b"O", b"B", b"A", b"O"], "word O"),
+        ({"fault": "F1-duplicate", "with": {"name": "accepted"}, "times": 1}, [], [b"O", b"B", b"A", b"B"], "word B"),
+        ({"fault": "F17-answer-lost"}, [], [b"O", b"B"], "word A"),
+        ({"fault": "F17-report-lost"}, [b"R"], None, "word E"),
+        ({"fault": "F23-at-once", "with": {"every": "5s", "copies": 0}}, [b"R", b"E"], None, "word E"),
+    ],
+)
+def test_a_dialect_of_other_topics_and_words_is_harmed_by_what_its_messages_mean(fault, says, hears, struck):
+    async def main(loop):
+        s = await Foreign(fault).connect()
+        await s.service.subscribe(["up/#"])
+        if hears is None:
+            for word in (b"E", b"R"):
+                await s.mqtt.publish("up/x", word)
+            came = [payload for _, payload in await arrivals(s, 9.0)]
+        else:
+            for word in (b"O", b"B", b"A"):
+                await s.say("x", word)
+            came, until = [], loop.time() + 9.0
+            while (delivery := await s.mqtt.receive(until)) is not None:
+                delivery.ack()
+                came.append(delivery.payload)
+        assert came == (says if hears is None else hears)
+        assert {did["message"] for did in s.did()} == {struck}
+
+    run_virtual(main, until_s=100)
+
+
 # ---- HTTP
 
 CONTENT = bytes(range(200)) * 5
@@ -393,7 +451,7 @@ def fetched(fault, *headers):
     async def main(loop):
         s = Scene(fault)
         http = FaultyHttp(MemoryHttp(serve), s.harm)
-        body = await http.open(Request("GET", "u", headers), bound=1 << 20, timeout_s=10)
+        body = await http.open(Request("GET", "u", headers, purpose=Purpose.DOWNLOAD), bound=1 << 20, timeout_s=10)
         at, content, error = loop.time(), b"", None
         try:
             async for chunk in body:
@@ -430,3 +488,14 @@ def test_the_rest_of_a_download_is_whole_or_wrong_or_of_another_content():
     assert len(content) == 600
     for name in ("F9-range-ignored", "F9-wrong-range", "F9-changed"):
         assert fetched({"fault": name})[3] == 500  # the first is cut, so that there is a rest
+
+
+@pytest.mark.parametrize("fault", [{"fault": "F8-storage-refuses"}, {"fault": "F9-cut"}, {"fault": "F6-late-download"}])
+def test_a_control_exchange_passes_where_downloads_are_harmed(fault):
+    async def main(loop):
+        s = Scene(fault)
+        http = FaultyHttp(MemoryHttp(serve), s.harm)
+        answer = await http.request(Request("GET", "u"))
+        return answer.status, answer.body, loop.time(), s.did()
+
+    assert run_virtual(main) == (200, CONTENT, 0.0, [])

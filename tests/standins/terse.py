@@ -21,6 +21,7 @@ from simulator.dialects.base import (
     UpdateRequest,
     UpdateRequested,
 )
+from simulator.dialects.meanings import Meaning, Means
 from simulator.dialects.registry import Dialect
 from simulator.dialects.topics import Topics, fill
 from simulator.model.capabilities import Capabilities
@@ -91,6 +92,13 @@ class TerseDevice:
 
     def wake(self, now):
         return NOTHING
+
+    def meaning(self, topic, payload):
+        word, *rest = words_of(payload)
+        means = {"run": Means.DESIRED, "fine": Means.CURRENT, "ok": Means.ACCEPTED, "no": Means.REJECTED}
+        means |= {"what?": Means.ASKED, "is": Means.REPORT}
+        ends = word == "is" and rest[3] in ("SUCCESS", "FAILURE")
+        return Meaning(means.get(word, Means.OTHER), word, ends)
 
 
 class TerseReplica:

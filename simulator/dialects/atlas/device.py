@@ -24,11 +24,25 @@ from simulator.dialects.base import (
     Said,
     UpdateRequested,
 )
+from simulator.dialects.meanings import Meaning, Means
 from simulator.dialects.topics import fill
 from simulator.model.errors import NotSimulated
 from simulator.model.io import NOTHING, Inbound, Publish, Response, Step, Subscribe
 from simulator.model.state import Document
 from simulator.model.update import Artifact, Download, Execution, Progress, Status, same_place
+
+_MEANS = {
+    "update": Means.REPORT,
+    "accepted": Means.ACCEPTED,
+    "rejected": Means.REJECTED,
+    "delta": Means.DESIRED,
+    "get": Means.ASKED,
+    "get_accepted": Means.CURRENT,
+    "get_rejected": Means.NOT_CURRENT,
+    "credentials": Means.WANTED,
+    "credentials_accepted": Means.CREDENTIAL,
+    "credentials_rejected": Means.REFUSED,
+}
 
 
 class AtlasDevice:
@@ -159,3 +173,11 @@ class AtlasDevice:
     def wake(self, now: float) -> Step:
         """Everything is pushed in this dialect."""
         return NOTHING
+
+    def meaning(self, topic: str, payload: bytes) -> Meaning:
+        """What a message means; its name is its topic's. A report, and the answer that repeats it, are looked into."""
+        name, _ = self._topics.parse(topic)
+        if name == "accepted" and self._example:  # the device's own word: `jobID:<id> SUCCESS|FAILURE`
+            return Meaning(Means.REPORT, name, payload.startswith(b"jobID:"), answered=False)
+        of_end = name in ("update", "accepted") and (b'"SUCCESS"' in payload or b'"FAILURE"' in payload)
+        return Meaning(_MEANS.get(name, Means.OTHER), name, of_end)

@@ -21,7 +21,7 @@ from simulator.broker.server import BrokerServer
 from simulator.device.fleet import run_fleet
 from simulator.device.ramp import Shard
 from simulator.dialects.base import ProbeDialect
-from simulator.faults.harm import Nemesis
+from simulator.faults.harm import Harms
 from simulator.links.asgi import serve
 from simulator.links.base import MqttOptions
 from simulator.replica import database as databases
@@ -163,11 +163,11 @@ async def shard(part: Part[ShardConfig]) -> None:
     """Some of the devices; they start when the conductor says so."""
     config, scenario = part.config, part.scenario
     links, mine = roads.Roads(part), Shard(config.index, config.count)
-    nemesis = Nemesis(scenario, part.record)
-    async with _running(_switch(part, nemesis)) as switching:
+    harms = Harms(scenario, part.record)
+    async with _running(_switch(part, harms)) as switching:
         tell(Ready())
         await part.go.wait()
-        fleet = run_fleet(scenario, mine, links.road, part.record, nemesis, epoch=config.epoch)
+        fleet = run_fleet(scenario, mine, links.road, part.record, harms, epoch=config.epoch)
         async with _running(fleet) as work:
             part.recorder.flush()
             gc.freeze()
@@ -175,11 +175,11 @@ async def shard(part: Part[ShardConfig]) -> None:
             await (work if work.done() else switching)
 
 
-async def _switch(part: Part[ShardConfig], nemesis: Nemesis) -> None:
+async def _switch(part: Part[ShardConfig], harms: Harms) -> None:
     """Switch the scenario's faults as the conductor commands."""
     while True:
         command = await part.faults.get()
-        nemesis.switch(command.nth, command.on)
+        harms.switch(command.nth, command.on)
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from simulator.device.fleet import Road, run_fleet
 from simulator.device.ramp import Shard
-from simulator.faults.harm import Nemesis
+from simulator.faults.harm import Harms
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import TimeLimit, VirtualLoop, run_virtual
 from simulator.model.errors import ScenarioError
@@ -97,7 +97,7 @@ def record_tape(scenario: Scenario, thing: str, until_s: float | None) -> tuple[
         recorders.append(Recorder(clock, sink))
         return recorders[0]
 
-    class Overheard(Nemesis):
+    class Overheard(Harms):
         """Its turns are on the tape."""
 
         def switch(self, nth: int, on: bool) -> None:
@@ -203,17 +203,17 @@ def alone_in(scenario: Scenario, ordinal: int) -> Scenario:
 
 async def _perform(scenario: Scenario, others: Callable[[Turned], Others], record: Record) -> str:
     loop = asyncio.get_running_loop()
-    player = others(lambda nth, on: nemesis.switch(nth, on))
+    player = others(lambda nth, on: harms.switch(nth, on))
 
     def recorded(*event: Any, **columns: Any) -> None:
         if not (player.over.done() and player.over.result()):  # past a departure there is nothing to compare
             record(*event, **columns)
             player.recorded()
 
-    nemesis = Nemesis(scenario, recorded)
+    harms = Harms(scenario, recorded)
     player.begin()
     road = _road(scenario, player)
-    fleet = loop.create_task(run_fleet(scenario, Shard(), road, recorded, nemesis, epoch=EPOCH), name="fleet")
+    fleet = loop.create_task(run_fleet(scenario, Shard(), road, recorded, harms, epoch=EPOCH), name="fleet")
     ends: list[asyncio.Future[Any]] = [fleet, player.over]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     fleet.cancel()
