@@ -1,7 +1,8 @@
-"""The house is in order: scenarios load, event kinds are registered, README's tree is the real tree."""
+"""The house is in order: scenarios load, event kinds are registered, what the READMEs say of the code is so."""
 
 import itertools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from simulator.model.scenario import load_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SCENARIOS = (ROOT / "scenarios" / "README.md").read_text()
+REPORTS = (ROOT / "reports" / "README.md").read_text()
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md"))]
 SHIPPED = sorted((ROOT / "scenarios").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_each_shipped_scenario_loads_and_is_in_readme(path):
     assert load_scenario(path).description
-    assert f"| `{path.stem}` |" in README
+    assert f"| `{path.stem}` |" in SCENARIOS
 
 
 def test_each_event_kind_that_the_code_names_is_registered():
@@ -74,9 +78,9 @@ def test_each_flag_of_run_sweep_explore_and_serve_is_an_environment_variable():
                 assert (option.envvar or "").startswith("FLEETSIM_"), option.opts
 
 
-def rows(first):
-    """The rows of README's table whose head begins with this, as lists of cells."""
-    lines = README[README.index(f"| {first} |") :].splitlines()[2:]
+def rows(text, first):
+    """The rows of the table whose head begins with this, as lists of cells."""
+    lines = text[text.index(f"| {first} |") :].splitlines()[2:]
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in itertools.takewhile(lambda x: x[:1] == "|", lines)
@@ -88,7 +92,7 @@ def test_each_check_is_in_readme_with_its_scenario_and_its_planted_bugs():
     from tests.planted.test_rollouts import PLANTED
 
     planted = {check for check, *_ in PLANTED.values()}
-    found = {name.strip("`"): (promise, scenario, test) for name, promise, scenario, test in rows("check")}
+    found = {name.strip("`"): (promise, scenario, test) for name, promise, scenario, test in rows(REPORTS, "check")}
     assert found.keys() == CHECKS.keys()
     assert sorted(name.partition("-")[0] for name in CHECKS) == sorted(
         [*(f"S{n}" for n in range(1, 24)), *(f"L{n}" for n in range(1, 11))]
@@ -104,7 +108,7 @@ def test_each_class_of_faults_is_in_readme_with_its_scenario_checks_and_test():
     from simulator.checks.judge import CHECKS
     from simulator.faults.packages import PACKAGES
 
-    found = {row[0]: row[1:] for row in rows("class")}
+    found = {row[0]: row[1:] for row in rows(SCENARIOS, "class")}
     assert list(found) == [f"F{n}" for n in range(1, 28)]
     ids = {name.partition("-")[0] for name in CHECKS}
     for number, (text, scenario, checks, test) in found.items():
@@ -124,4 +128,35 @@ def test_each_fault_is_in_readme():
     for package in PACKAGES.values():
         breaks = ", ".join(check.partition("-")[0] for check in package.breaks)
         settings = ", ".join(f"`{name}: {value}`" for name, value in package.settings.items())
-        assert f"| `{package.name}` | {package.text} | {settings} | {breaks} |" in README
+        assert f"| `{package.name}` | {package.text} | {settings} | {breaks} |" in SCENARIOS
+
+
+def test_readme_is_a_front_door():
+    assert len(README.splitlines()) <= 220
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_readme_points_to_is_there(path):
+    """Its links, with their headings, and the paths that it names."""
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, heading = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
+            assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles], target
+    for name in re.findall(r"`((?:simulator|reports|tests|scenarios|docker)/[\w/.-]+)`", text):
+        assert (ROOT / name).exists() or (ROOT / "simulator" / name).exists(), name
+
+
+def test_the_commands_in_the_readmes_are_understood():
+    """Each `fleetsim` line of their examples, as the command line reads it; `[…]`, `|` and `&` are not words of it."""
+    commands, lines = get_command(app).commands, []
+    for path in READMES:
+        examples = "\n".join(re.findall(r"```\w*\n(.*?)```", re.sub(r" \\\n +", " ", path.read_text()), re.DOTALL))
+        lines += re.findall(r"^(?:\$ |.*- run: )?(fleetsim [a-z][^#\n]*?)(?: {2,}.*)?$", examples, re.MULTILINE)
+    for line in lines:
+        words = shlex.split(re.sub(r"\[.*|[|&].*", "", line).replace(" MOST", " 5"))[1:]
+        assert commands[words[0]].make_context(words[0], words[1:]), line
+    assert len(lines) > 20

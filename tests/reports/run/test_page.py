@@ -304,7 +304,7 @@ def test_many_cohorts_stay_a_page(tmp_path):
 
 
 def test_the_examples_of_the_readme_read_a_run(left, capsys):
-    text = (Path(__file__).parents[3] / "README.md").read_text()
+    text = (Path(__file__).parents[3] / "reports" / "README.md").read_text()
     examples = {language: re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1] for language in ("python", "sql")}
     path = str(left[1] / "trace.parquet")
     exec(examples["python"].replace("runs/latest/trace.parquet", path), {})
