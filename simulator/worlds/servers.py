@@ -11,7 +11,8 @@ from simulator import __version__
 from simulator.broker.access import Access, thing_password
 from simulator.dialects.registry import SERVICE
 from simulator.links.base import MqttOptions
-from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
+from simulator.links.memory import MemoryBroker, MemoryMqtt
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.dice import draw
 from simulator.model.errors import LinkError, NotSimulated
 from simulator.model.events import Kind

@@ -16,7 +16,7 @@ from simulator.device.device import Device as RealDevice
 from simulator.device.device import DeviceSpec
 from simulator.links.base import Wires
 from simulator.links.clock import run_virtual
-from simulator.links.memory import MemoryHttp
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.dice import Dice
 from simulator.model.errors import LinkError, PeerError, ScenarioError
 from simulator.model.events import Kind

@@ -25,7 +25,8 @@ from simulator.device.device import DeviceSpec, run_device
 from simulator.dialects.atlas.device import AtlasDevice
 from simulator.links.base import HttpOptions, MqttOptions, Wires
 from simulator.links.http import LeanHttp
-from simulator.links.library import LibraryHttp, LibraryMqtt
+from simulator.links.library import LibraryMqtt
+from simulator.links.library_http import LibraryHttp
 from simulator.links.loop import run_live
 from simulator.links.mqtt import LeanMqtt
 from simulator.model.dice import Dice

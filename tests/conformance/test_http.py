@@ -13,9 +13,9 @@ from simulator.broker.mosquitto import free_port
 from simulator.links.base import HttpLink, HttpOptions
 from simulator.links.clock import run_virtual
 from simulator.links.http import LeanHttp
-from simulator.links.library import LibraryHttp
+from simulator.links.library_http import LibraryHttp
 from simulator.links.loop import LiveLoop
-from simulator.links.memory import MemoryHttp
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.errors import LinkError
 from simulator.model.io import Request, Response
 from tests.conformance.http import CHECKS, ON_THE_WIRE, Check, Road

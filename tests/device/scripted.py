@@ -15,7 +15,8 @@ from simulator.dialects.atlas.device import AtlasDevice
 from simulator.links.base import MqttOptions, Wires
 from simulator.links.clock import run_virtual
 from simulator.links.latency import LatentMqtt
-from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
+from simulator.links.memory import MemoryBroker, MemoryMqtt
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.dice import Dice
 from simulator.model.errors import LinkError
 from simulator.model.events import Kind

@@ -9,7 +9,7 @@ from simulator.device.agent import Partial
 from simulator.device.download import DownloadFailed, Terms, download
 from simulator.device.sources import Grant, HttpSource
 from simulator.links.clock import run_virtual
-from simulator.links.memory import MemoryHttp
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.io import Response
 from simulator.model.scenario import Backoff
 from simulator.model.update import Artifact

@@ -12,7 +12,8 @@ from simulator.faults.harm import Harms
 from simulator.faults.wires import FaultyHttp, FaultyMqtt
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
-from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
+from simulator.links.memory import MemoryBroker, MemoryMqtt
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Purpose, Request, Response
 from simulator.model.scenario import Scenario

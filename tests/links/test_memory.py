@@ -6,7 +6,8 @@ from simulator.broker.access import Access, thing_password
 from simulator.broker.core import Broker
 from simulator.links.base import MqttOptions
 from simulator.links.clock import run_virtual
-from simulator.links.memory import MemoryBroker, MemoryHttp, MemoryMqtt
+from simulator.links.memory import MemoryBroker, MemoryMqtt
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.errors import LinkError, PeerError, TransferError
 from simulator.model.io import Request, Response
 

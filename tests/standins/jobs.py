@@ -12,7 +12,7 @@ import orjson
 
 from simulator.dialects.jobs import ExecutionPage, JobExecution, JobStatus
 from simulator.dialects.registry import SERVICE
-from simulator.links.memory import MemoryHttp
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.errors import LinkError, PeerError
 from simulator.model.events import Kind
 from simulator.model.io import Request, Response

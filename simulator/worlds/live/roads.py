@@ -90,7 +90,7 @@ def _library_mqtt(options: MqttOptions) -> MqttLink:
 
 
 def _library_http(options: HttpOptions) -> HttpLink:
-    from simulator.links.library import LibraryHttp
+    from simulator.links.library_http import LibraryHttp
 
     return LibraryHttp(options)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from simulator.broker.packets import Packet
 from simulator.links.base import Wires
-from simulator.links.memory import Client, MemoryHttp, MemoryMqtt
+from simulator.links.memory import Client, MemoryMqtt
+from simulator.links.memory_http import MemoryHttp
 from simulator.model.errors import LinkError
 from simulator.model.io import Request, Response
 from simulator.worlds.reproduce.tape import (
