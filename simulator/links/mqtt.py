@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 from mqtt5 import (
     ConnAckPacket,
     ConnectPacket,
     DisconnectPacket,
-    PingReqPacket,
     PingRespPacket,
     PubAckPacket,
     PublishPacket,
@@ -25,19 +22,17 @@ from mqtt5 import (
     SubscribePacket,
     TopicFilter,
     Will,
-    read,
 )
 
 from simulator.links.base import MqttOptions
+from simulator.links.wire import Wheel, Wire
 from simulator.model.errors import LinkError, PeerError
 
 _QOS = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
-_PING, _BYE = PingReqPacket().write(), DisconnectPacket().write()
+_BYE = DisconnectPacket().write()
 _DUP = 0x08  # MQTT 5 3.3.1.1
 _puback = partial(struct.Struct("!HH").pack, 0x4002)  # MQTT 5 3.4.2.1: success needs no more than the packet id
 _DRAIN_S = 1.0  # how long a broker may take to close
-_NEAR_S = 2.0  # what is waited for less long than this has a timer of its own
-_HELD = 64  # packets that wait for the end of the loop's turn
 
 
 class LeanDelivery:
@@ -45,8 +40,8 @@ class LeanDelivery:
 
     __slots__ = ("_wire", "dup", "packet_id", "payload", "qos", "retain", "topic")
 
-    def __init__(self, wire: _Wire, packet: PublishPacket) -> None:
-        self._wire: _Wire | None = wire
+    def __init__(self, wire: Wire, packet: PublishPacket) -> None:
+        self._wire: Wire | None = wire
         self.topic, self.payload = packet.topic, packet.payload
         self.retain, self.dup, self.packet_id = packet.retain, packet.duplicate, packet.packet_id
         self.qos = 0 if self.packet_id is None else 1
@@ -56,94 +51,6 @@ class LeanDelivery:
         wire, self._wire = self._wire, None
         if wire is not None and self.packet_id is not None:
             wire.send(_puback(self.packet_id))
-
-
-class _Wire(asyncio.Protocol):
-    """One connection of a link, from its socket to its end."""
-
-    __slots__ = (
-        "_held",
-        "_link",
-        "_rest",
-        "alive",
-        "gone",
-        "paused",
-        "pinged",
-        "sent",
-        "stalled",
-        "transport",
-        "wheel",
-    )
-
-    def __init__(self, link: LeanMqtt) -> None:
-        self._link = link
-        self.wheel = _wheel()
-        self._rest = b""
-        self._held: list[bytes] = []
-        self.alive = self.paused = self.stalled = self.pinged = False
-        self.sent = 0  # when something was sent last, in turns of the wheel
-        self.transport: asyncio.Transport | None = None
-        self.gone: asyncio.Future[None] | None = None  # its end, once we have said goodbye
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.alive = True
-
-    def data_received(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        view = memoryview(data)
-        try:
-            while self.alive:
-                packet, length = read(view)
-                self._link.arrived(self, packet)
-                if length == len(view):
-                    return
-                view = view[length:]
-        except IndexError:
-            self._rest = bytes(view)
-        except Exception as error:  # a protocol's callback reports its own exceptions: asyncio would only drop us
-            self.end(f"not MQTT 5: {error}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.gone is not None and not self.gone.done():
-            self.gone.set_result(None)
-        self.end(f"connection lost: {exc}" if exc else "the broker closed the connection")
-
-    def pause_writing(self) -> None:
-        self.paused = True
-
-    def resume_writing(self) -> None:
-        self.paused = False
-        self._link.wake_writer()
-
-    def send(self, data: bytes) -> None:
-        """Write, together with what else is said in this turn of the loop, if the connection still is."""
-        if not self.alive:
-            return
-        if not self._held:
-            self.wheel.hold(self)
-        self._held.append(data)
-        if len(self._held) >= _HELD:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is held, unless the connection is stalled."""
-        if self._held and self.alive and not self.stalled:
-            assert self.transport is not None
-            data = b"".join(self._held)
-            self._held.clear()
-            self.transport.write(data)
-            self.sent = self.wheel.turn
-
-    def end(self, reason: str) -> None:
-        """Cut the connection, once, and tell the link."""
-        if self.alive:
-            self.alive = False
-            assert self.transport is not None
-            self.transport.abort()
-            self._link.lost(self, reason)
 
 
 class LeanMqtt:
@@ -169,7 +76,7 @@ class LeanMqtt:
 
     def __init__(self, options: MqttOptions) -> None:
         self._options = options
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._inbox: deque[LeanDelivery] | None = None
         self._waiter: asyncio.Future[bool] | None = None  # True: to return with nothing
         self._answer: asyncio.Future[ConnAckPacket | SubAckPacket] | None = None
@@ -188,7 +95,7 @@ class LeanMqtt:
         """Connect; True when the broker resumed a session. Raises LinkError, PeerError."""
         self.abort()
         self._inbox, o = None, self._options
-        wire = _Wire(self)
+        wire = Wire(self)
         try:
             async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
                 await asyncio.get_running_loop().create_connection(
@@ -342,7 +249,7 @@ class LeanMqtt:
 
     # ---- what the wire tells
 
-    def arrived(self, wire: _Wire, packet: object) -> None:
+    def arrived(self, wire: Wire, packet: object) -> None:
         """A packet of the present connection."""
         if isinstance(packet, PublishPacket):
             if self._inbox is None:
@@ -367,7 +274,7 @@ class LeanMqtt:
         else:
             wire.end(f"the broker sent {type(packet).__name__}, which QoS 1 does not need")
 
-    def lost(self, wire: _Wire, reason: str) -> None:
+    def lost(self, wire: Wire, reason: str) -> None:
         """The connection has ended; whoever waits for anything learns it."""
         if wire is not self._wire:
             return
@@ -385,7 +292,7 @@ class LeanMqtt:
 
     # ---- within
 
-    async def _ask(self, wire: _Wire, data: bytes) -> ConnAckPacket | SubAckPacket:
+    async def _ask(self, wire: Wire, data: bytes) -> ConnAckPacket | SubAckPacket:
         self._answer = wire.wheel.loop.create_future()
         wire.send(data)
         try:
@@ -393,7 +300,7 @@ class LeanMqtt:
         finally:
             self._answer = None
 
-    def _require(self) -> _Wire:
+    def _require(self) -> Wire:
         wire = self._wire
         if wire is None or not wire.alive:
             raise LinkError(self._lost)
@@ -410,7 +317,7 @@ class LeanMqtt:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(empty)
 
-    def _ask_bell(self, wheel: _Wheel, at: float) -> None:
+    def _ask_bell(self, wheel: Wheel, at: float) -> None:
         self._bell_at = at
         wheel.ring(self._rang, at)
 
@@ -437,81 +344,3 @@ def _connect_packet(o: MqttOptions) -> bytes:
         keep_alive=o.keep_alive_s,
         session_expiry_interval=o.session_expiry_s,
     ).write()
-
-
-class _Wheel:
-    """What the wires of one loop share: one timer a second for all keep-alives and all that is waited for, one call a
-    turn of the loop for all that is said.
-
-    A wire is pinged when it has sent nothing for its interval, and cut when the ping was not answered by the next.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.turn = 0
-        self._due: dict[int, list[tuple[_Wire, int]]] = {}
-        self._rung: dict[int, list[tuple[Callable[[float], None], float]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._holding: list[_Wire] = []
-
-    def hold(self, wire: _Wire) -> None:
-        """Flush this wire at the end of the loop's turn."""
-        if not self._holding:
-            self.loop.call_soon(self._flush)
-        self._holding.append(wire)
-
-    def _flush(self) -> None:
-        holding, self._holding = self._holding, []
-        for wire in holding:
-            wire.flush()
-
-    def watch(self, wire: _Wire, interval_s: int) -> None:
-        """Keep this wire alive until it ends."""
-        self._due.setdefault(self.turn + interval_s, []).append((wire, interval_s))
-        self._run()
-
-    def ring(self, bell: Callable[[float], None], at: float) -> None:
-        """Call `bell(at)` at that time of the loop's, or earlier where that is long yet: who still waits then asks again.
-        Few do, and a timer of the loop's for each costs more than the rest of a wait."""
-        if at - self.loop.time() < _NEAR_S:
-            self.loop.call_at(at, bell, at)
-        else:
-            self._rung.setdefault(int(at) - 1, []).append((bell, at))
-            self._run()
-
-    def _run(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(1.0, self._turn)
-
-    def _turn(self) -> None:
-        self.turn += 1
-        now = self.loop.time()
-        for second in [second for second in self._rung if second <= now]:  # a turn may take longer than its second
-            for bell, at in self._rung.pop(second):
-                bell(at)
-        for wire, interval_s in self._due.pop(self.turn, ()):
-            if not wire.alive:
-                continue
-            if wire.pinged:
-                wire.end("keep-alive: the broker did not answer a ping")
-                continue
-            idle = self.turn - wire.sent
-            if idle >= interval_s and not wire.stalled:
-                wire.pinged = True
-                wire.send(_PING)
-                idle = 0
-            self._due.setdefault(self.turn + max(1, interval_s - idle), []).append((wire, interval_s))
-        self._timer = self.loop.call_later(1.0, self._turn) if self._due or self._rung else None
-
-
-_last: weakref.ref[_Wheel] | None = None
-
-
-def _wheel() -> _Wheel:
-    """The running loop's wheel."""
-    global _last
-    wheel = None if _last is None else _last()
-    if wheel is None or wheel.loop is not asyncio.get_running_loop():
-        wheel = _Wheel(asyncio.get_running_loop())
-        _last = weakref.ref(wheel)
-    return wheel
