@@ -205,7 +205,7 @@ def test_a_second_run_begins_anew_and_stop_ends_it_with_its_verdict(session):
 def test_the_command_that_repeats_a_run_says_what_the_start_form_did(session):
     repeat = session.run.manifest["repeat"]
     assert repeat.startswith("locust ")
-    assert repeat.endswith(" --users 1 -c 30 --seed 7")
+    assert re.search(r" --users 1 --scenario \S+/first/small\.yaml -c 30 --seed 7$", repeat)
 
 
 def test_the_slowest_are_those_that_have_been_open_for_longest(session):
