@@ -1,4 +1,12 @@
-"""Any link and a device's Harm make a link: what reaches the device, and what leaves it, is what the faults leave."""
+"""A device's road with faults: any link together with the device's Harm is a link again.
+
+Order of verdicts. First comes the road as a whole: where it is down, nobody connects; where it is dark, nothing passes,
+until the keep-alive tells or the road is bright again. What does pass is judged message by message: the dialect says
+what it means, and the first fault of the scenario that is there and concerned decides alone what becomes of it (`Fate`).
+Of one verdict, the copies are put in line first, then the message is held back, lost or handed over, and the connection
+is cut last. An HTTP exchange is judged once, by its request (`Trouble`): waited for, then answered in the server's place,
+or passed on and changed on its way back.
+"""
 
 from __future__ import annotations
 
