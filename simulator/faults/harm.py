@@ -9,8 +9,21 @@ from typing import Any, TypeVar
 
 import orjson
 
-from simulator.faults.packages import Rules, package_of, rules_of
-from simulator.faults.rules import Fate, Packet, Trouble
+from simulator.faults.packages import package_of, rule_of
+from simulator.faults.rules import (
+    Fate,
+    Nature,
+    OnExchange,
+    OnMessage,
+    OnRoad,
+    OnServer,
+    OtherClient,
+    Packet,
+    ReplayCommand,
+    Rule,
+    Strike,
+    Trouble,
+)
 from simulator.links.base import Delivery
 from simulator.model.events import Kind
 from simulator.model.io import Request
@@ -18,22 +31,19 @@ from simulator.model.scenario import Fault, Profile, Scenario
 from simulator.model.update import Phase
 from simulator.trace.recorder import Record
 
-_STRIKES = ("power-cut", "vanish")  # what the device itself has to act upon
-_CLIENTS = ("rival", "half-open")  # what another connection of the same client id does
 Saw = Callable[..., None]
 """Notes what a fault's own connection saw."""
 
-_Met = TypeVar("_Met")
-_Verdict = TypeVar("_Verdict", Fate, Trouble)
+_Kind = TypeVar("_Kind", bound=Rule)
 
 
 class _Active:
     """One fault on one device: whether it is there now, and how often it may still strike."""
 
-    __slots__ = ("fault", "left", "nth", "on", "rules")
+    __slots__ = ("fault", "left", "nth", "on", "rule")
 
-    def __init__(self, nth: int, fault: Fault, rules: Rules) -> None:
-        self.nth, self.fault, self.rules = nth, fault, rules
+    def __init__(self, nth: int, fault: Fault, rule: Rule) -> None:
+        self.nth, self.fault, self.rule = nth, fault, rule
         self.on = fault.from_the_start
         self.left = fault.times or package_of(fault, nth).times
 
@@ -50,92 +60,100 @@ class Harm:
         self.strike: Callable[[str], None] = lambda act: None
         self.other: Callable[[str, Saw], None] = lambda act, saw: None
         self.turned: Callable[[], None] = lambda: None
-        for one in active:
-            if one.rules.inborn:
-                self._note(one, {"nature": one.fault.fault})
-            if one.rules.session is not None:
-                self._note(one, one.rules.session._asdict())
+        for harm in active:
+            if isinstance(harm.rule, Nature):
+                self._note(harm, {"nature": harm.fault.fault})
+            elif isinstance(harm.rule, OnRoad) and harm.rule.session is not None:
+                self._note(harm, harm.rule.session._asdict())
+
+    def _all(self, kind: type[_Kind]) -> Iterator[_Kind]:
+        """The rules of this kind, whether their faults are there now or not."""
+        return (active.rule for active in self._active if isinstance(active.rule, kind))
+
+    def _now(self, kind: type[_Kind]) -> Iterator[tuple[_Active, _Kind]]:
+        """Each fault whose rule is of this kind, that is there now and may still strike; with its rule."""
+        for active in self._active:
+            rule = active.rule
+            if active.on and active.left != 0 and isinstance(rule, kind):
+                yield active, rule
 
     # ---- the device's nature
 
-    def _rules(self) -> Iterator[Rules]:
-        return (active.rules for active in self._active)
-
     def profile(self, profile: Profile) -> Profile:
         """The profile, as these faults make it."""
-        for rules in self._rules():
-            profile = rules.nature(profile) if rules.nature else profile
-            if rules.session is not None:
-                profile = profile.model_copy(update=rules.session._asdict())
+        for active in self._active:
+            rule = active.rule
+            if isinstance(rule, Nature) and rule.profile is not None:
+                profile = rule.profile(profile)
+            elif isinstance(rule, OnRoad) and rule.session is not None:
+                profile = profile.model_copy(update=rule.session._asdict())
         return profile
 
     @property
     def skew_s(self) -> float:
-        """How much its clock is ahead."""
-        return sum(rules.skew_s for rules in self._rules())
+        """How many seconds its clock is ahead."""
+        return sum(nature.skew_s for nature in self._all(Nature))
 
     @property
     def space_bytes(self) -> int | None:
         """Room for what it downloads; None for enough."""
-        return min((r.space_bytes for r in self._rules() if r.space_bytes is not None), default=None)
+        return min((n.space_bytes for n in self._all(Nature) if n.space_bytes is not None), default=None)
 
     @property
     def label(self) -> str:
         """What its images add to their version."""
-        return "".join(rules.label for rules in self._rules())
+        return "".join(nature.label for nature in self._all(Nature))
 
     @property
     def habits(self) -> frozenset[str]:
         """What it does as it should not."""
-        return frozenset(rules.habit for rules in self._rules() if rules.habit)
+        return frozenset(nature.habit for nature in self._all(Nature) if nature.habit)
 
     # ---- what befalls it now
 
     @property
     def road(self) -> str:
         """Whether its MQTT road is down or dark; empty when it is neither."""
-        return next((a.rules.road for a in self._active if a.on and a.rules.road and not a.rules.idle_s), "")
+        for active in self._active:
+            if active.on and isinstance(active.rule, OnRoad) and not active.rule.idle_s:
+                return active.rule.state
+        return ""
 
     @property
     def idle_s(self) -> float | None:
         """How long nothing may pass before the road darkens for a connection; None for as long as it likes."""
-        return min((a.rules.idle_s for a in self._active if a.on and a.rules.idle_s), default=None)
+        roads = (active.rule for active in self._active if active.on and isinstance(active.rule, OnRoad))
+        return min((road.idle_s for road in roads if road.idle_s), default=None)
 
     def darkens(self) -> bool:
         """Whether the road darkens, now that nothing has passed for that long."""
-        for active in self._active:
-            if active.on and active.rules.idle_s and active.left != 0:
-                self._spend(active, act="dark", idle_s=active.rules.idle_s)
+        for active, road in self._now(OnRoad):
+            if road.idle_s:
+                self._spend(active, act="dark", idle_s=road.idle_s)
                 return True
         return False
 
     def replays(self, command: Delivery) -> bool:
         """Whether this last command comes again, now that the device is connected again."""
-        for active in self._active:
-            if active.on and active.rules.replays and active.left != 0:
-                self._spend(active, message=command.topic, retained=True)
-                return True
+        for active, _ in self._now(ReplayCommand):
+            self._spend(active, message=command.topic, retained=True)
+            return True
         return False
 
     def message(self, packet: Packet) -> Fate | None:
-        """What becomes of this message."""
-        said = {"message": packet.meaning.name, "size": len(packet.payload)}
-        return self._struck(lambda rules: rules.message, packet, said)
+        """What becomes of this message: the fate by the first fault that is there and concerned."""
+        for active, rule in self._now(OnMessage):
+            if (fate := rule.apply(packet)) is not None:
+                self._spend(active, message=packet.meaning.name, size=len(packet.payload), **_changed(fate))
+                return fate
+        return None
 
     def exchange(self, request: Request) -> Trouble | None:
-        """What becomes of this request and its response."""
-        return self._struck(lambda rules: rules.exchange, request, {"request": request.method})
-
-    def _struck(
-        self, rule_of: Callable[[Rules], Callable[[_Met], _Verdict | None] | None], met: _Met, said: dict[str, Any]
-    ) -> _Verdict | None:
-        """The verdict of the first fault that is there and concerned."""
-        for active in self._active:
-            rule = rule_of(active.rules) if active.on and active.left != 0 else None
-            verdict = rule(met) if rule is not None else None
-            if verdict is not None:
-                self._spend(active, **said, **_said(verdict))
-                return verdict
+        """What becomes of this request and its response: the trouble by the first fault that is there and concerned."""
+        for active, rule in self._now(OnExchange):
+            if (trouble := rule.apply(request)) is not None:
+                self._spend(active, request=request.method, **_changed(trouble))
+                return trouble
         return None
 
     def at_phase(self, phase: Phase) -> str:
@@ -146,7 +164,8 @@ class Harm:
                 self._begin(active)
                 if active.fault.lasts is not None:
                     self._loop.call_later(active.fault.lasts, self.switch, active.nth, False)
-                struck = struck or (active.rules.act if active.rules.act in _STRIKES else "")
+                if not struck and isinstance(active.rule, Strike):
+                    struck = active.rule.act
         return struck
 
     def switch(self, nth: int, on: bool) -> None:
@@ -156,19 +175,21 @@ class Harm:
                 continue
             if on:
                 self._begin(active)
-                if active.rules.act in _STRIKES:
-                    self.strike(active.rules.act)
+                if isinstance(active.rule, Strike):
+                    self.strike(active.rule.act)
             else:
                 active.on = False
                 self.turned()
 
     def _begin(self, active: _Active) -> None:
         active.on = True
-        rules = active.rules
-        if rules.act or (rules.road and not rules.idle_s):
-            self._spend(active, act=rules.act or rules.road)
-        if rules.act in _CLIENTS:
-            self.other(rules.act, partial(self._saw, active))
+        rule = active.rule
+        if isinstance(rule, Strike | OtherClient):
+            self._spend(active, act=rule.act)
+        elif isinstance(rule, OnRoad) and not rule.idle_s:
+            self._spend(active, act=rule.state)
+        if isinstance(rule, OtherClient):
+            self.other(rule.act, partial(self._saw, active))
         self.turned()
 
     def _spend(self, active: _Active, **what: Any) -> None:
@@ -185,10 +206,10 @@ class Harm:
         self._record(Kind.FAULT, self.thing, status=status, phase=active.fault.fault, size=active.nth, detail=detail)
 
 
-def _said(verdict: Fate | Trouble) -> dict[str, Any]:
-    """What differs from leaving it alone."""
-    usual, said = type(verdict)()._asdict(), verdict._asdict()
-    changed = {name: value for name, value in said.items() if value != usual[name]}
+def _changed(verdict: Fate | Trouble) -> dict[str, Any]:
+    """What differs from leaving it alone, by field."""
+    usual = type(verdict)()._asdict()
+    changed = {name: value for name, value in verdict._asdict().items() if value != usual[name]}
     if "answer" in changed:
         changed["answer"] = changed["answer"].status
     if "without" in changed:
@@ -201,9 +222,11 @@ class Harms:
 
     def __init__(self, scenario: Scenario, record: Record) -> None:
         self._faults, self._record = scenario.faults, record
-        self._rules = [rules_of(fault, nth) for nth, fault in enumerate(scenario.faults)]
+        self._rules = [rule_of(fault, nth) for nth, fault in enumerate(scenario.faults)]
         nobody: frozenset[int] = frozenset()
-        self._harmed = [nobody if rules.server else scenario.harmed(nth) for nth, rules in enumerate(self._rules)]
+        self._harmed = [
+            nobody if isinstance(rule, OnServer) else scenario.harmed(nth) for nth, rule in enumerate(self._rules)
+        ]
         self._harms: list[Harm] = []
 
     def harm(self, ordinal: int, thing: str) -> Harm | None:

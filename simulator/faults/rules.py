@@ -1,12 +1,17 @@
-"""What a fault does with one message or one HTTP exchange: verdicts as data. Pure."""
+"""What a fault does, as data: one kind of rule for each thing that can be harmed. Pure.
+
+A rule for messages or for HTTP exchanges decides on each one that it meets, and answers with a verdict: a Fate or a
+Trouble. The link (wires.py) carries the verdict out, and the record says what it changed. The other kinds say what happens
+to the road, to the device, to its nature or to a server while the fault lasts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from simulator.dialects.meanings import Meaning
 from simulator.model.io import Request, Response
+from simulator.model.scenario import Profile
 
 
 class Packet(NamedTuple):
@@ -46,5 +51,72 @@ class Trouble(NamedTuple):
     flips_at: float | None = None
 
 
-MessageRule = Callable[[Packet], Fate | None]
-ExchangeRule = Callable[[Request], Trouble | None]
+class SessionTerms(NamedTuple):
+    """What a device asks of its session: to begin clean, and for how long (seconds) the broker shall keep it."""
+
+    clean_start: bool
+    session_expiry: float
+
+
+# ---- the kinds of rules: what a fault does while it lasts
+
+
+class OnMessage(NamedTuple):
+    """Messages on the device's road: `apply` gives a message's fate, or None for one that it lets pass."""
+
+    apply: Callable[[Packet], Fate | None]
+
+
+class OnExchange(NamedTuple):
+    """HTTP exchanges of the device: `apply` gives what becomes of one, or None for one that it lets pass."""
+
+    apply: Callable[[Request], Trouble | None]
+
+
+class OnRoad(NamedTuple):
+    """The road as a whole: "down" (no connection can be had) or "dark" (it seems to be there, but nothing passes). With
+    `idle_s` it darkens for a connection over which nothing has passed for so many seconds. `session` is how the device
+    connects, from the start."""
+
+    state: Literal["down", "dark"]
+    idle_s: float = 0.0
+    session: SessionTerms | None = None
+
+
+class ReplayCommand(NamedTuple):
+    """The last command comes again, retained, at each connection."""
+
+
+class Strike(NamedTuple):
+    """What befalls the device itself when the fault begins for it: its power fails, or it is switched off for good."""
+
+    act: Literal["power-cut", "vanish"]
+
+
+class OtherClient(NamedTuple):
+    """Another connection of the same client id: a "rival" takes the id, or the device comes back while the broker still
+    holds its old connection ("half-open")."""
+
+    act: Literal["rival", "half-open"]
+
+
+class Nature(NamedTuple):
+    """What the device is like, from the start to the end: another `profile`, a clock that is `skew_s` seconds ahead,
+    `space_bytes` for what it downloads (None: enough), an image whose own version carries `label`, a bad `habit`
+    (device/habits.py)."""
+
+    profile: Callable[[Profile], Profile] | None = None
+    skew_s: float = 0.0
+    space_bytes: int | None = None
+    label: str = ""
+    habit: str = ""
+
+
+class OnServer(NamedTuple):
+    """No device, but a server (one of KILLED) that is killed, and started again when the fault ends; or "rollout", which
+    an operator aborts."""
+
+    server: str
+
+
+Rule = OnMessage | OnExchange | OnRoad | ReplayCommand | Strike | OtherClient | Nature | OnServer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults.packages import PACKAGES, Rules
+from simulator.faults.packages import PACKAGES
+from simulator.faults.rules import Nature, OnRoad, OnServer, OtherClient, Rule, Strike
 from simulator.model.dice import draw
 from simulator.model.scenario import Fault, Scenario
 from simulator.model.update import Phase
@@ -27,25 +28,24 @@ def _drawn(seed: int, nth: int) -> Fault:
 
     harmless = [package for package in PACKAGES.values() if not package.breaks]
     package = harmless[int(roll("fault") * len(harmless))]
-    rules = package.make(**dict.fromkeys(package.settings, 1))
-    said: dict[str, Any] = {"fault": package.name, **_when(rules, roll)}
-    if not rules.server:
+    rule = package.make(**dict.fromkeys(package.settings, 1))
+    said: dict[str, Any] = {"fault": package.name, **_when(rule, roll)}
+    if not isinstance(rule, OnServer):
         said["share"] = round(0.05 + 0.45 * roll("share"), 2)
     return Fault.model_validate(said)
 
 
-def _when(rules: Rules, roll: Any) -> dict[str, Any]:
+def _when(rule: Rule, roll: Any) -> dict[str, Any]:
     """From the start, at a time or at a step, and for how long: what goes with this fault."""
-    if rules.inborn:
+    if isinstance(rule, Nature):
         return {}
     shortest, longest = _LASTS_S
-    lasts = (
-        {} if rules.act or rules.server == "rollout" else {"for": round(shortest + (longest - shortest) * roll("for"))}
-    )
-    if rules.server:
+    instant = isinstance(rule, Strike | OtherClient) or rule == OnServer("rollout")
+    lasts = {} if instant else {"for": round(shortest + (longest - shortest) * roll("for"))}
+    if isinstance(rule, OnServer):
         return {"at": round(_AT_S * roll("at"), 1), **lasts}
     if roll("step") < 0.5:
         return {"step": str(_STEPS[int(roll("which step") * len(_STEPS))]), **lasts}
-    if rules.act or rules.road or roll("later") < 0.5:
+    if isinstance(rule, Strike | OtherClient | OnRoad) or roll("later") < 0.5:
         return {"at": round(_AT_S * roll("at"), 1), **lasts}
     return {}

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import orjson
 
-from simulator.faults.packages import rules_of
+from simulator.faults.packages import rule_of
+from simulator.faults.rules import OnServer
 from simulator.faults.schedule import Timeline
 from simulator.model.events import KILLED, Kind
 from simulator.model.scenario import Fault
@@ -58,7 +59,8 @@ class Nemesis:
 
     def __init__(self, world: World, faults: Sequence[Fault], record: Record) -> None:
         self._world, self._faults, self._record = world, faults, record
-        self._servers = [rules_of(fault, nth).server for nth, fault in enumerate(faults)]
+        rules = [rule_of(fault, nth) for nth, fault in enumerate(faults)]
+        self._servers = [rule.server if isinstance(rule, OnServer) else "" for rule in rules]
         self._there = {nth for nth, fault in enumerate(faults) if fault.from_the_start}
         self._down: set[str] = set()
         self.over = asyncio.Event()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from simulator.checks.judge import named
-from simulator.faults.packages import rules_of
+from simulator.faults.packages import rule_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Fault, Scenario
@@ -39,7 +39,7 @@ def sensible(scenario: Scenario) -> None:
     database.named(scenario.target.database)
     store.kind_of(scenario.target.storage)
     for nth, fault in enumerate(scenario.faults):
-        rules_of(fault, nth)
+        rule_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
 
@@ -50,7 +50,7 @@ def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:
     more = [Fault(fault=name) for name in names]
     for fault in more:
         try:
-            rules_of(fault, 0)
+            rule_of(fault, 0)
         except ScenarioError as error:
             raise ScenarioError(f"--fault: {str(error).partition(': ')[2]}") from None
     return scenario.model_copy(update={"faults": (*scenario.faults, *more)})

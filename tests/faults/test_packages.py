@@ -6,7 +6,8 @@ import pytest
 
 from simulator.checks.judge import CHECKS
 from simulator.faults.harm import Harms
-from simulator.faults.packages import PACKAGES, Rules, package_of, rules_of
+from simulator.faults.packages import PACKAGES, package_of, rule_of
+from simulator.faults.rules import Nature, OnServer, OtherClient, Rule, Strike
 from simulator.links.clock import run_virtual
 from simulator.model.errors import ScenarioError
 from simulator.model.io import Purpose, Request
@@ -19,25 +20,25 @@ def fault(name, **more):
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_each_fault_does_something_and_breaks_only_checks_that_there_are(name):
-    rules = PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
-    assert rules != Rules()
-    when = {"at": "5s"} if rules.act or rules.server else {}
-    assert bool(rules.act) + bool(rules.server) + rules.inborn < 2
-    rules_of(fault(name, **when), 0)
+    rule = PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    assert isinstance(rule, Rule)
+    assert rule != Nature()
+    when = {"at": "5s"} if isinstance(rule, Strike | OtherClient | OnServer) else {}
+    rule_of(fault(name, **when), 0)
     assert set(PACKAGES[name].breaks) <= set(CHECKS)
     assert name.startswith("F")
     assert PACKAGES[name].text
 
 
 def test_settings_are_written_as_everywhere():
-    assert rules_of(fault("F7-clock-skew", **{"with": {"by": "1h30m"}}), 0).skew_s == 5400
-    assert rules_of(fault("F7-clock-skew", **{"with": {"by": "-15m"}}), 0).skew_s == -900
-    assert rules_of(fault("F13-disk-full", **{"with": {"space": "2KiB"}}), 0).space_bytes == 2048
-    trouble = rules_of(fault("F8-storage-refuses", **{"with": {"status": 429, "retry_after": "7s"}}), 0).exchange(
+    assert rule_of(fault("F7-clock-skew", **{"with": {"by": "1h30m"}}), 0).skew_s == 5400
+    assert rule_of(fault("F7-clock-skew", **{"with": {"by": "-15m"}}), 0).skew_s == -900
+    assert rule_of(fault("F13-disk-full", **{"with": {"space": "2KiB"}}), 0).space_bytes == 2048
+    trouble = rule_of(fault("F8-storage-refuses", **{"with": {"status": 429, "retry_after": "7s"}}), 0).apply(
         Request("GET", "u", purpose=Purpose.DOWNLOAD)
     )
     assert (trouble.answer.status, trouble.answer.header("retry-after")) == (429, "7")
-    poisoned = rules_of(fault("F22-poisoned-build", **{"with": {"odds": "25%"}}), 0).nature(Profile())
+    poisoned = rule_of(fault("F22-poisoned-build", **{"with": {"odds": "25%"}}), 0).profile(Profile())
     assert poisoned.mishaps["reboot"] == {"error": 0.25}
 
 
@@ -70,7 +71,7 @@ def test_settings_are_written_as_everywhere():
 )  # fmt: skip
 def test_what_may_not_be_asked_for_is_said_with_its_place(made, said):
     with pytest.raises(ScenarioError) as error:
-        rules_of(Fault.model_validate(made), 3)
+        rule_of(Fault.model_validate(made), 3)
     assert str(error.value).startswith(said)
 
 

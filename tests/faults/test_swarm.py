@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from simulator.faults.packages import PACKAGES, rules_of
+from simulator.faults.packages import PACKAGES, rule_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.scenario import Scenario
 
@@ -23,7 +23,7 @@ def test_every_harmless_fault_is_drawn_and_each_may_be_asked_for():
     names = Counter()
     for seed in range(200):
         for nth, fault in enumerate(drawn(seed).faults):
-            rules_of(fault, nth)
+            rule_of(fault, nth)
             names[fault.fault] += 1
     assert set(names) == {name for name, package in PACKAGES.items() if not package.breaks}
     assert max(names.values()) < 5 * min(names.values())

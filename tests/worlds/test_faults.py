@@ -15,6 +15,7 @@ from simulator.checks.judge import judge
 from simulator.checks.validity import validity
 from simulator.device.habits import HABITS
 from simulator.faults.packages import PACKAGES
+from simulator.faults.rules import Nature, OnServer, OtherClient, Strike
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied
 from simulator.model.events import Kind
@@ -36,7 +37,7 @@ def asked(name, **more):
         made |= {"step": "installing", "for": "2m"}
     elif name == "F24-blackhole":
         made |= {"at": 0, "for": "2m"}
-    elif PACKAGES[name].settings == {} and PACKAGES[name].make().act:
+    elif PACKAGES[name].settings == {} and isinstance(PACKAGES[name].make(), Strike | OtherClient):
         made |= {"step": "downloading"}
     return made
 
@@ -55,7 +56,7 @@ def ends(trace):
 
 
 HASTY = {"F5-herd", "F21-retry-storm"}
-SERVERS = {name for name, package in PACKAGES.items() if not package.settings and package.make().server}
+SERVERS = {name for name, package in PACKAGES.items() if not package.settings and isinstance(package.make(), OnServer)}
 
 
 COMPANY = {  # what brings a bad habit out, and how the executions of those that have it end
@@ -95,7 +96,8 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
 
 
 def test_each_habit_has_its_fault():
-    of_their_own = {package.make().habit for package in PACKAGES.values() if package.settings == {}} - {""}
+    made = [package.make() for package in PACKAGES.values() if package.settings == {}]
+    of_their_own = {rule.habit for rule in made if isinstance(rule, Nature)} - {""}
     by_setting = {PACKAGES["F5-herd"].make(gap=1, policy="reset-on-connect").habit}
     assert of_their_own | by_setting == set(HABITS)
 

@@ -31,7 +31,8 @@ from simulator.application.port import ArtifactFacts, NoSuch, RolloutState
 from simulator.application.remote import RemoteRollouts
 from simulator.application.rollout import WrongState
 from simulator.device.ramp import length
-from simulator.faults.packages import rules_of
+from simulator.faults.packages import rule_of
+from simulator.faults.rules import OnRoad, OnServer
 from simulator.links.asgi import serve
 from simulator.links.base import HttpOptions
 from simulator.links.http import LeanHttp
@@ -87,14 +88,17 @@ def prepare(scenario: Scenario, options: Options) -> list[str | None]:
 def _refuse_killing_what_is_not_ours(scenario: Scenario) -> None:
     own = dict.fromkeys(KILLED, scenario.target.kind == "reference") | {"broker": scenario.target.own_broker}
     for nth, fault in enumerate(scenario.faults):
-        server = rules_of(fault, nth).server
-        if not own.get(server, True):
-            raise ScenarioError(f"faults.{nth}: {fault.fault}: the {server} is not fleetsim's own, and is left alone")
+        rule = rule_of(fault, nth)
+        if isinstance(rule, OnServer) and not own.get(rule.server, True):
+            raise ScenarioError(
+                f"faults.{nth}: {fault.fault}: the {rule.server} is not fleetsim's own, and is left alone"
+            )
 
 
 def _refuse_stalling_what_cannot(scenario: Scenario, options: Options) -> None:
     for nth, fault in enumerate(scenario.faults):
-        if options.link == "library" and rules_of(fault, nth).road == "dark":
+        rule = rule_of(fault, nth)
+        if options.link == "library" and isinstance(rule, OnRoad) and rule.state == "dark":
             raise ScenarioError(f"faults.{nth}: {fault.fault}: the library link cannot stall; leave out --link library")
 
 

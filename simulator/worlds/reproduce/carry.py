@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from simulator.checks.judge import CHECKS, judge
-from simulator.faults.packages import rules_of
+from simulator.faults.packages import rule_of
+from simulator.faults.rules import Nature
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KINDS, Kind
 from simulator.model.scenario import Distribution, Scenario
@@ -181,9 +182,10 @@ class Carrying:
 
     def _actor(self, script: Script, turned: Any) -> Actor:
         scenario, ordinal = self._scenario, self._ordinal
-        skews = [rules_of(fault, n).skew_s for n, fault in enumerate(scenario.faults) if ordinal in scenario.harmed(n)]
+        rules = [rule_of(fault, n) for n, fault in enumerate(scenario.faults) if ordinal in scenario.harmed(n)]
+        skew_s = sum(rule.skew_s for rule in rules if isinstance(rule, Nature))
         content = setup.artifact_bytes(scenario)
-        circumstances = Circumstances(self.thing, self._url(), content, sum(skews))
+        circumstances = Circumstances(self.thing, self._url(), content, skew_s)
         return Actor(script, setup.replica_dialect(scenario.target), circumstances, turned)
 
     def _url(self) -> str:

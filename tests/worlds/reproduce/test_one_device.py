@@ -14,6 +14,7 @@ from simulator.device.agent import UpdateAgent
 from simulator.device.profile import Draws
 from simulator.dialects.atlas.device import AtlasDevice
 from simulator.faults.packages import PACKAGES
+from simulator.faults.rules import OnServer, OtherClient, Strike
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KILLED, Kind
@@ -56,12 +57,12 @@ def test_a_device_alone_is_the_same(way):
 
 
 def harmful(name):
-    fault, rules = {"fault": name}, PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
-    if rules.server in KILLED:
+    fault, rule = {"fault": name}, PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    if isinstance(rule, OnServer) and rule.server in KILLED:
         return fault | {"at": "1s", "for": "30s"}
     if name in ("F3-offline", "F24-blackhole"):
         return fault | {"step": "downloading", "for": "2m"}
-    if rules.act or rules.server:
+    if isinstance(rule, Strike | OtherClient | OnServer):
         return fault | {"at": "3s"}
     return fault
 
