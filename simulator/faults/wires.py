@@ -14,20 +14,20 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec.structs import replace
 
 from simulator.dialects.meanings import Meaning, Means
-from simulator.faults.harm import Harm, Saw
+from simulator.faults.clients import OtherClients
+from simulator.faults.harm import Harm
+from simulator.faults.road import Road
 from simulator.faults.rules import Fate, Packet, Trouble
 from simulator.links.base import Body, Delivery, HttpLink, MqttLink, whole
-from simulator.model.errors import LinkError, PeerError, TransferError
+from simulator.model.errors import LinkError, TransferError
 from simulator.model.io import Request, Response
 
 _CONNECT_S = 30.0  # how long a device waits for a CONNACK that never comes
-_RIVAL_S = 1.0  # how long the other client of the same id stays
 
 
 class _Copy:
@@ -44,13 +44,11 @@ class _Copy:
 
 
 class FaultyMqtt:
-    """An MqttLink with faults. `meaning` is the dialect's, `rival` another client of the same id,
-    `road` leads such a client over the device's own road. On a dark road its connection is stalled, which is noticed
-    after `patience_s`."""
+    """An MqttLink with faults. `meaning` is the dialect's, `rival` makes another client of the same id, `lead` puts such a
+    client on the device's own road. A stalled connection is noticed after `patience_s` seconds."""
 
     __slots__ = (
-        "_dark", "_forgotten", "_harm", "_held", "_idle", "_last", "_later", "_link", "_loop", "_meaning", "_others",
-        "_patience_s", "_rival", "_road", "_ticks", "_up", "_used", "_woken", "stalls",
+        "_harm", "_held", "_last", "_later", "_loop", "_meaning", "_others", "_road", "_ticks", "_woken", "stalls",
     )  # fmt: skip
 
     def __init__(
@@ -60,127 +58,25 @@ class FaultyMqtt:
         meaning: Callable[[str, bytes], Meaning],
         rival: Callable[[], MqttLink],
         patience_s: float,
-        road: Callable[[MqttLink], MqttLink] = lambda link: link,
+        lead: Callable[[MqttLink], MqttLink] = lambda link: link,
     ) -> None:
-        self._link, self._harm, self._meaning = link, harm, meaning
-        self._rival, self._road = rival, road
-        self._patience_s = patience_s
+        self._harm, self._meaning = harm, meaning
+        self._road = Road(link, harm, patience_s)
+        self._others = OtherClients(self._road, harm, meaning, rival, lead)
         self._loop = asyncio.get_running_loop()
         self.stalls = link.stalls
         self._later: list[tuple[float, int, Delivery]] = []  # by when they are delivered
         self._ticks = itertools.count()
+        self._held: set[asyncio.Task[None]] = set()  # what is said at a common moment
         self._last: Delivery | None = None  # the last command
         self._woken = False
-        self._dark: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None  # when the road may forget the connection
-        self._forgotten = False  # it has
-        self._up, self._used = False, 0.0  # whether there is a connection, and when anything passed over it last
-        self._held: set[asyncio.Task[None]] = set()  # what is said at a common moment
-        self._others: set[asyncio.Task[None]] = set()
-        harm.turned, harm.other = self._turned, self._other
-
-    # ---- the road as a whole
-
-    def _turned(self) -> None:
-        """A fault has begun or ended."""
-        road = self._harm.road
-        if road == "down":
-            self._link.abort()
-        if self._harm.idle_s is None:
-            self._forgotten = False
-        self._watch_idle()
-        self._mind_the_dark()
-
-    @property
-    def _is_dark(self) -> bool:
-        return self._forgotten or self._harm.road == "dark"
-
-    def _mind_the_dark(self) -> None:
-        """Stall the connection while the road is dark; the keep-alive tells after a while, unless it is bright again."""
-        dark = self._up and self._is_dark
-        if dark == (self._dark is not None):
-            return
-        if self._dark is not None:
-            self._dark.cancel()
-        self._dark = self._loop.call_later(self._patience_s, self._noticed) if dark else None
-        with contextlib.suppress(LinkError):  # the broker may have ended it, which whoever receives learns
-            self._link.stall(dark)
-
-    def _noticed(self) -> None:
-        self._dark = None
-        self._link.abort()
-
-    def _watch_idle(self) -> None:
-        """Darken for a connection over which nothing has passed for long enough; its pings pass, so that it never is
-        idle for longer than between two of them."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        idle_s = self._harm.idle_s
-        if idle_s is None or not self._up or self._forgotten or idle_s > self._patience_s / 2:
-            return
-        if self._loop.time() < self._used + idle_s:
-            self._idle = self._loop.call_at(self._used + idle_s, self._watch_idle)
-            return
-        self._forgotten = self._harm.darkens()
-        self._mind_the_dark()
 
     def _lose(self) -> None:
         """The connection is gone, and what a fault held back, either way."""
         self._later.clear()
         for task in self._held:
             task.cancel()
-        self._up = self._forgotten = False
-        if self._dark is not None:
-            self._dark.cancel()
-            self._dark = None
-
-    # ---- other connections of the same client id
-
-    def _other(self, act: str, saw: Saw) -> None:
-        if act == "rival":
-            self._keep(self._compete(saw))
-        elif self._up:
-            left, self._link = self._link, self._road(self._rival())
-            if self._dark is not None:
-                self._loop.call_later(self._patience_s, left.abort)  # it stays stalled until then
-            left.wake()  # whoever receives learns that this connection is no more
-            self._keep(self._left_open(left, saw))
-
-    def _keep(self, story: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(story)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
-
-    async def _compete(self, saw: Saw) -> None:
-        """Take the id, and stay a while, unless it is taken back."""
-        rival = self._rival()
-        try:
-            await rival.connect()
-        except (LinkError, PeerError):
-            saw(rival="failed")
-            return
-        saw(rival="connected")
-        until = self._loop.time() + _RIVAL_S
-        try:
-            while await rival.receive(until) is not None:
-                pass
-        except LinkError:
-            pass
-        finally:
-            rival.abort()
-        saw(rival="gone")
-
-    async def _left_open(self, left: MqttLink, saw: Saw) -> None:
-        """Stay, until the broker closes; what still comes is for nobody, and not acknowledged."""
-        try:
-            while True:
-                if (delivery := await left.receive()) is not None:
-                    saw(**{"half-open": "heard", "message": self._meaning(delivery.topic, delivery.payload).name})
-        except LinkError:
-            saw(**{"half-open": "closed"})
-        finally:
-            left.abort()
+        self._road.lost()
 
     # ---- connections
 
@@ -192,32 +88,30 @@ class FaultyMqtt:
         if self._harm.road == "dark":
             await asyncio.sleep(_CONNECT_S)
             raise LinkError("no answer")
-        resumed = await self._link.connect()
-        self._up, self._used = True, self._loop.time()
-        self._watch_idle()
-        self._mind_the_dark()
+        resumed = await self._road.link.connect()
+        self._road.connected()
         if self._last is not None and self._harm.replays(self._last):
             self._add(_Copy(self._last, retain=True), 0.0)
         return resumed
 
     async def subscribe(self, filters: Sequence[str], *, qos: int = 1, no_local: bool = False) -> None:
         """Subscribe."""
-        await self._link.subscribe(filters, qos=qos, no_local=no_local)
+        await self._road.link.subscribe(filters, qos=qos, no_local=no_local)
 
     # ---- messages
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, unless it is lost on the way."""
-        self._used = self._loop.time()
+        self._road.used = self._loop.time()
         fate = self._harm.message(Packet(False, self._meaning(topic, payload), payload))
         if fate is not None and fate.gathered_s:
             task = self._loop.create_task(self._say_at_once(fate, topic, payload, qos, retain))
             self._held.add(task)
             task.add_done_callback(self._held.discard)
         elif fate is None or not fate.lost:
-            await self._link.publish(topic, payload, qos=qos, retain=retain)
+            await self._road.link.publish(topic, payload, qos=qos, retain=retain)
         if fate is not None and fate.cut:
-            self._link.abort()
+            self._road.link.abort()
 
     async def _say_at_once(self, fate: Fate, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         """At the moment at which all others say theirs; the clock is the same for all processes of a host."""
@@ -226,17 +120,17 @@ class FaultyMqtt:
             if after_s:
                 await asyncio.sleep(after_s)
             with contextlib.suppress(LinkError):
-                await self._link.publish(topic, payload, qos=qos, retain=retain)
+                await self._road.link.publish(topic, payload, qos=qos, retain=retain)
 
     @property
     def unacknowledged(self) -> int:
         """Of those that were not lost."""
-        return self._link.unacknowledged
+        return self._road.link.unacknowledged
 
     @property
     def refused(self) -> int:
         """Of those that were not lost."""
-        return self._link.refused
+        return self._road.link.refused
 
     async def receive(self, until: float | None = None) -> Delivery | None:
         """The next message that is left, or that a fault has delayed or doubled."""
@@ -250,12 +144,12 @@ class FaultyMqtt:
                 wait = due if until is None or due < until else until
             if until is not None and now >= until:
                 return None
-            delivery = await self._link.receive(wait)
+            delivery = await self._road.link.receive(wait)
             if delivery is None and self._woken:
                 return None
             if delivery is None:
                 continue
-            self._used = self._loop.time()
+            self._road.used = self._loop.time()
             if (left := self._meets(delivery)) is not None:
                 return left
 
@@ -276,7 +170,7 @@ class FaultyMqtt:
         if fate.lost:
             delivery.ack()
         if fate.cut:
-            self._link.abort()
+            self._road.link.abort()
         return left
 
     def _add(self, delivery: Delivery, after_s: float) -> None:
@@ -287,25 +181,25 @@ class FaultyMqtt:
     def wake(self) -> None:
         """Let the `receive` that waits return None."""
         self._woken = True
-        self._link.wake()
+        self._road.link.wake()
 
     def abort(self) -> None:
         """Cut the connection."""
         self._lose()
-        self._link.abort()
+        self._road.link.abort()
 
     def stall(self, on: bool) -> None:
         """Go silent."""
-        self._link.stall(on)
+        self._road.link.stall(on)
 
     async def close(self) -> None:
         """DISCONNECT, if that passes."""
-        passes = not self._harm.road and not self._forgotten
+        passes = self._road.passes
         self._lose()
         if not passes:
-            self._link.abort()
+            self._road.link.abort()
         else:
-            await self._link.close()
+            await self._road.link.close()
 
 
 class FaultyHttp:

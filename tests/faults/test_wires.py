@@ -242,7 +242,7 @@ def test_what_was_said_on_a_dark_road_arrives_when_it_is_bright_again_before_the
 
 def test_the_broker_gives_up_whom_it_does_not_hear_and_keeps_what_comes_for_it():
     async def story(s):
-        s.mqtt._patience_s = 300.0  # a device that is slow to notice
+        s.mqtt._road.patience_s = 300.0  # a device that is slow to notice
         s.nemesis.switch(0, True)
         await asyncio.sleep(89)
         online = s.broker.core.describe()["connected"]
