@@ -41,23 +41,23 @@ def schema(
     """Print the JSON Schema of scenario files, of summary.json or comparison.json, the fields of sweep.json, or the
     trace's columns and event kinds."""
     if of == "scenario":
-        from simulator.worlds.setup import scenario_schema
+        from simulator.worlds.shipped import scenario_schema
 
-        schema_ = scenario_schema()
+        described = scenario_schema()
     elif of in ("summary", "comparison"):
         from reports.schemas import SCHEMAS
 
-        schema_ = SCHEMAS[of]
+        described = SCHEMAS[of]
     elif of == "trace":
         from simulator.model.events import COLUMNS, KINDS, SCHEMA_VERSION
 
         kinds = {name: meaning._asdict() for name, meaning in KINDS.items()}
-        schema_ = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
+        described = {"version": SCHEMA_VERSION, "columns": COLUMNS, "kinds": kinds}
     elif of == "sweep":
         from reports.sweep.fields import FIELDS
         from simulator.worlds.campaigns import sweep as sweeping
 
-        schema_ = {"version": sweeping.SCHEMA_VERSION, "fields": FIELDS}
+        described = {"version": sweeping.SCHEMA_VERSION, "fields": FIELDS}
     else:
         raise ScenarioError(f"no schema of {of!r}; there are scenario, summary, comparison, sweep, trace")
-    print(json.dumps(schema_, indent=2))
+    print(json.dumps(described, indent=2))

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from simulator.broker.access import thing_password
 from simulator.dialects import registry
@@ -44,13 +43,6 @@ def dialect_of(target: Target) -> registry.Dialect:
     if target.bind_address and not dialect.can.addresses:
         raise ScenarioError(f"target.bind_address: in dialect {target.dialect} a device does not report its address")
     return dialect
-
-
-def scenario_schema() -> dict[str, Any]:
-    """The JSON Schema of scenario files, with the names of the dialects that there are, which the model does not know."""
-    schema: dict[str, Any] = Scenario.model_json_schema(by_alias=True)
-    schema["$defs"]["Target"]["properties"]["dialect"]["enum"] = list(registry.DIALECTS)
-    return schema
 
 
 def topics(target: Target) -> Topics:

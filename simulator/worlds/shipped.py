@@ -1,11 +1,14 @@
-"""Scenario files: a path, or the name of a shipped one."""
+"""Scenario files: a path, or the name of a shipped one; and what may stand in them."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
+from simulator.dialects.registry import DIALECTS
 from simulator.model.errors import ScenarioError
+from simulator.model.scenario import Scenario
 
 SHIPPED = Path(__file__).resolve().parents[2] / "scenarios"
 GROUPS = {"field": "bugs known from the field, each named after its public thread"}
@@ -27,3 +30,10 @@ def find(name: str) -> Path:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"give a file, or one of {', '.join(known)}"
     raise ScenarioError(f"no such scenario: {name!r}; {hint}")
+
+
+def scenario_schema() -> dict[str, Any]:
+    """The JSON Schema of scenario files, with the names of the dialects that there are, which the model does not know."""
+    schema: dict[str, Any] = Scenario.model_json_schema(by_alias=True)
+    schema["$defs"]["Target"]["properties"]["dialect"]["enum"] = list(DIALECTS)
+    return schema

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from simulator.broker.packets import ConnAck, Connect, Disconnect, Filter, Packet, PubAck, Publish, SubAck, Subscribe
-from simulator.model.io import Request, Response
+from simulator.model.io import Purpose, Request, Response
 
 SAYS, ANSWERED, HEARS = "says", "answered", "hears"
 """What the device said; what came of it at once, within the same call; what came by itself."""
@@ -118,9 +118,10 @@ def to_json(entry: TapeEntry, artifact: bytes) -> list[Any]:
         fields[1] = [astuple(wanted) for wanted in event.filters]
     elif isinstance(event, Exchange):
         request, answer = event.request, event.answer
-        fields = [request.method, request.url, request.headers, answer]
+        spelled: Any = answer
         if isinstance(answer, Response):
-            fields[-1] = [answer.status, answer.headers, _body(answer.body, artifact)]
+            spelled = [answer.status, answer.headers, _body(answer.body, artifact)]
+        fields = [request.method, request.url, request.headers, spelled, request.purpose]
     return [*when, word_of(event), *fields]
 
 
@@ -136,10 +137,13 @@ def from_json(row: list[Any], artifact: bytes) -> TapeEntry:
     elif kind == "SubAck":
         event = SubAck(fields[0], tuple(fields[1]))
     elif kind == "Exchange":
-        method, url, headers, answer = fields
+        method, url, headers, answer, *purpose = fields
         if isinstance(answer, list):
             answer = Response(answer[0], _pairs(answer[1]), _bytes(answer[2], artifact))
-        event = Exchange(Request(method, url, _pairs(headers)), answer)
+        # the tapes of older versions have no purpose: then all exchanges were downloads
+        event = Exchange(
+            Request(method, url, _pairs(headers), purpose=Purpose(*purpose or (Purpose.DOWNLOAD,))), answer
+        )
     else:
         event = _EVENTS[kind](*fields)
     return TapeEntry(t_us, way, client, behind, event)

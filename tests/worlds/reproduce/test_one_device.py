@@ -119,7 +119,8 @@ def test_a_tape_is_readable_and_holds_neither_password_nor_artifact(run):
     assert len(file.splitlines()) == len(kinds) + 2
     assert tape["entries"][0][5:8] == ["device-3", "device-3", None]
     (exchange,) = (row for row in tape["entries"] if row[4] == "Exchange")
-    assert exchange[-1][2] == [0, 4096]
+    assert exchange[8][2] == [0, 4096]
+    assert exchange[9] == "download"
 
 
 def test_only_what_the_device_itself_recorded_counts(run):
