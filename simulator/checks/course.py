@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,31 +20,71 @@ FAILURES = (State.FAILED, State.TIMED_OUT, State.REJECTED, State.UNKNOWN)
 _ENDED = [CODE[state] for state in STATES if state.ended]
 
 
+class Waves(NamedTuple):
+    """The waves of a rollout; one that has none is one wave. `of_target`: the wave of each target, from 0. `opened`: each
+    wave's row in the trace, its length where it never opened."""
+
+    specs: tuple[Wave, ...]
+    of_target: Codes
+    sizes: Codes
+    opened: Codes
+
+
+class _Groups(NamedTuple):
+    """Events side by side by their targets: the places in that order, and which continue the target before."""
+
+    order: Codes
+    continues: Mask
+
+
 class Course:
     """One value for each target (from 0, in the order of their turns), or for each event of an execution (by row).
 
-    `thing`, `wave`: of each target. `rows`, `t_us`, `of` (its target), `state`, `prior` (the target's event before, -1
-    for none): of each event; an offer sent of which no execution tells is an event too.
-    `retried`: ended, and the rollout owes the target another turn. `settled`: ended for good.
-    `opened`: each wave's row in the trace, its length where it never opened.
+    `thing`: of each target. `rows`, `of` (its target), `state`, `prior` (the target's event before, -1 for none): of each
+    event; an offer sent of which no execution tells is an event too. `retried`: ended, and the rollout owes the target
+    another turn. `moves`: the events of the rollout itself.
     """
 
     def __init__(self, trace: Trace, spec: RolloutSpec) -> None:
         self.trace, self.spec = trace, spec
         targets = trace.once(Targets)
-        ours = targets.rollout == trace.code("job", spec.name)
-        self.thing = targets.thing[ours]
-        self.size = len(self.thing)
-        self.waves = spec.waves or (Wave(share=1.0),)
-        ends = _wave_ends(self.waves, self.size)
-        self.wave = np.searchsorted(ends, np.arange(self.size), side="right")
-        self.wave_sizes = np.diff(ends, prepend=0)
+        mine = targets.rollout == trace.code("job", spec.name)
+        self.thing = targets.thing[mine]
         self.moves = trace.kind(Kind.ROLLOUT).where("job", spec.name)
-        waves = self.moved("wave")[: len(self.waves)]
-        self.opened = np.append(waves, np.full(len(self.waves) - len(waves), len(trace)))
-        self._take(targets, np.append(np.where(ours, np.cumsum(ours) - 1, -1), -1))
-        self.retried = self._owed(self._barred(targets, ours))
-        self.settled = np.isin(self.state, _ENDED) & ~self.retried
+        self.waves = self._waves()
+        self._take(targets, np.append(np.where(mine, np.cumsum(mine) - 1, -1), -1))
+        self.retried = self._owed(self._barred(targets, mine))
+
+    def _waves(self) -> Waves:
+        specs = self.spec.waves or (Wave(share=1.0),)
+        ends = _wave_ends(specs, self.size)
+        opened = self.moved("wave")[: len(specs)]
+        return Waves(
+            specs,
+            np.searchsorted(ends, np.arange(self.size), side="right"),
+            np.diff(ends, prepend=0),
+            np.append(opened, np.full(len(specs) - len(opened), len(self.trace))),
+        )
+
+    @property
+    def size(self) -> int:
+        """How many targets there are."""
+        return len(self.thing)
+
+    @property
+    def t_us(self) -> Codes:
+        """When each event was recorded."""
+        return np.asarray(self.trace.column("t_us")[self.rows])
+
+    @property
+    def offered(self) -> Mask:
+        """Which events are offers."""
+        return self.moved_to(State.IN_PROGRESS)
+
+    @property
+    def settled(self) -> Mask:
+        """Which events ended an execution for good."""
+        return np.isin(self.state, _ENDED) & ~self.retried
 
     def _take(self, targets: Targets, number: Codes) -> None:
         """The events of our executions, with the offers that no execution tells of."""
@@ -60,18 +101,16 @@ class Course:
         order = np.argsort(rows)
         order = order[(of[order] >= 0) & (state[order] >= 0)]
         self.rows, self.of, self.state = rows[order], of[order], state[order]
-        self.t_us = trace.column("t_us")[self.rows]
-        self.offered = self.moved_to(State.IN_PROGRESS)
-        self._grouped = np.argsort(self.of, kind="stable")
-        self._same = np.diff(self.of[self._grouped], prepend=-1) == 0
+        grouped = np.argsort(self.of, kind="stable")
+        self._groups = _, continues = _Groups(grouped, np.diff(self.of[grouped], prepend=-1) == 0)
         self.prior = np.full(len(self.rows), -1)
-        self.prior[self._grouped[self._same]] = self._grouped[:-1][self._same[1:]]
+        self.prior[grouped[continues]] = grouped[:-1][continues[1:]]
 
-    def _barred(self, targets: Targets, ours: Mask) -> Codes:
+    def _barred(self, targets: Targets, mine: Mask) -> Codes:
         """For each target the row of a newer rollout's first offer to its thing: nothing is tried again from then."""
         sent = self.trace.kind(Kind.OFFER).where("status", "sent")
         place, number = (np.full(len(self.trace.words("thing")) + 1, -1) for _ in range(2))
-        place[self.thing], number[self.thing] = np.flatnonzero(ours), np.arange(self.size)
+        place[self.thing], number[self.thing] = np.flatnonzero(mine), np.arange(self.size)
         newer = (targets.of(sent) > place[sent["thing"]]) & (place[sent["thing"]] >= 0)
         first = np.full(self.size, len(self.trace))
         np.minimum.at(first, number[sent["thing"][newer]], sent.rows[newer])
@@ -90,11 +129,12 @@ class Course:
 
     def _so_far(self, mask: Mask) -> Codes:
         """For each event how many of its target's events up to it are in the mask."""
-        total = np.cumsum(mask[self._grouped])
-        before = np.where(self._same, 0, total - mask[self._grouped])
-        found = np.empty(len(mask), np.int64)
-        found[self._grouped] = total - np.maximum.accumulate(before)
-        return found
+        grouped, continues = self._groups
+        total = np.cumsum(mask[grouped])
+        before = np.where(continues, 0, total - mask[grouped])
+        so_far = np.empty(len(mask), np.int64)
+        so_far[grouped] = total - np.maximum.accumulate(before)
+        return so_far
 
     # ---- what happened when
 
@@ -102,7 +142,7 @@ class Course:
         """The rows in which the rollout moved so."""
         return self.moves.where("status", *status).rows
 
-    def told(self, row: int) -> str:
+    def reason(self, row: int) -> str:
         """The reason that stands in this row."""
         return str(self.trace.row(row).get("detail", ""))
 
@@ -112,7 +152,7 @@ class Course:
 
     def by_operator(self, row: int) -> bool:
         """Whether an operator asked for what this row tells."""
-        return self.told(row) == "by an operator"
+        return self.reason(row) == "by an operator"
 
     def paused_at(self, row: int) -> bool:
         """Whether the rollout was paused before this row."""
@@ -130,8 +170,8 @@ class Course:
 
     def under_way(self) -> Codes:
         """How many executions were offered and had not ended, after each event."""
-        held = np.append(self.offered, False)[self.prior]
-        return np.cumsum(self.offered.astype(np.int64) - held)
+        offered = self.offered
+        return np.cumsum(offered.astype(np.int64) - np.append(offered, False)[self.prior])
 
     def latest(self, row: int) -> Codes:
         """For each target its last event before this row; -1 for none."""

@@ -33,7 +33,7 @@ class Ends:
 
 def ends_of(course: Course, wave: int | None = None) -> Ends:
     """The rollout's ends, or one wave's."""
-    which = course.settled if wave is None else course.settled & (course.wave[course.of] == wave)
+    which = course.settled if wave is None else course.settled & (course.waves.of_target[course.of] == wave)
     return Ends(course.rows[which], course.state[which])
 
 
@@ -70,7 +70,7 @@ def must_abort(course: Course) -> int | None:
     ends, found = ends_of(course), []
     for criterion in course.spec.abort_config.criteria_list:
         found += ends.rows[criterion_holds(criterion, ends, course.size)][:1].tolist()
-    for number, wave in enumerate(course.waves):
+    for number, wave in enumerate(course.waves.specs):
         if wave.error_action == "abort":
             found += _wave_aborts(course, number, wave)
     return min(found, default=None)
@@ -78,13 +78,13 @@ def must_abort(course: Course) -> int | None:
 
 def _wave_aborts(course: Course, number: int, wave: Wave) -> list[int]:
     """The rows at which a wave's errors reach their threshold, or the wave is over without success."""
-    ends, size = ends_of(course, number), int(course.wave_sizes[number])
+    ends, size = ends_of(course, number), int(course.waves.sizes[number])
     all_rows = ends_of(course).rows
     last = int(all_rows[course.size - 1]) if len(all_rows) >= course.size else len(course.trace)  # then it ends
     found: list[int] = ends.rows[errors_hold(wave, ends, size) & (ends.rows < last)][:1].tolist()
-    if size and len(ends.rows) >= size and number + 1 < len(course.waves):
+    if size and len(ends.rows) >= size and number + 1 < len(course.waves.specs):
         over = int(ends.rows[size - 1])
-        if over < min(last, course.opened[number + 1]) and not success_holds(wave, ends, size):
+        if over < min(last, course.waves.opened[number + 1]) and not success_holds(wave, ends, size):
             found += _once_running(course, over)
     return found
 
@@ -99,7 +99,7 @@ def _once_running(course: Course, row: int) -> list[int]:
 
 def held_back(course: Course, number: int, row: int) -> bool:
     """Whether at this row a wave's errors hold, or it is over without success."""
-    wave, size = course.waves[number], int(course.wave_sizes[number])
+    wave, size = course.waves.specs[number], int(course.waves.sizes[number])
     ends = ends_of(course, number).before(row)
     errors = errors_hold(wave, ends, size)
     return bool(errors[-1:].any()) or (len(ends.rows) >= size and not success_holds(wave, ends, size))
@@ -107,6 +107,6 @@ def held_back(course: Course, number: int, row: int) -> bool:
 
 def gate_open(course: Course, number: int, row: int) -> bool:
     """Whether at this row a wave's success threshold holds and its error threshold does not."""
-    wave, size = course.waves[number], int(course.wave_sizes[number])
+    wave, size = course.waves.specs[number], int(course.waves.sizes[number])
     ends = ends_of(course, number).before(row)
     return success_holds(wave, ends, size) and not errors_hold(wave, ends, size)[-1:].any()

@@ -28,10 +28,12 @@ def idle(course: Course, bound_us: int) -> Codes:
 def _slots(course: Course) -> tuple[Codes, Mask, Mask]:
     """The rows in which something changes; whether after each a target waits that may be offered; which are offers."""
     under_way, waiting = course.under_way(), course.was_waiting()
-    opening = course.opened < len(course.trace)
+    opening = course.waves.opened < len(course.trace)
     moves, running = _running(course)
-    joined = np.maximum(course.rows, course.opened[course.wave[course.of]])  # none counts before its wave is open
-    rows = np.concatenate([course.rows, joined, course.opened[opening], moves])
+    joined = np.maximum(
+        course.rows, course.waves.opened[course.waves.of_target[course.of]]
+    )  # none counts before its wave is open
+    rows = np.concatenate([course.rows, joined, course.waves.opened[opening], moves])
     busy = np.diff(under_way, prepend=0)
     queue = course.retried.astype(np.int64) - waiting
     none = np.zeros(len(rows), np.int64)
@@ -39,7 +41,7 @@ def _slots(course: Course) -> tuple[Codes, Mask, Mask]:
     count = len(course.rows)
     held[:count] = busy
     line[count : 2 * count] = queue
-    line[2 * count : 2 * count + int(opening.sum())] = course.wave_sizes[opening]
+    line[2 * count : 2 * count + int(opening.sum())] = course.waves.sizes[opening]
     going[len(rows) - len(moves) :] = running
     order = np.argsort(rows, kind="stable")
     order = order[rows[order] < len(course.trace)]

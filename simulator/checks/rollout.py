@@ -87,7 +87,7 @@ def abort(trace: Trace, scenario: Scenario) -> Finding:
 def _why_aborted(course: Course, aborted: int | None) -> str:
     spec = course.spec
     if aborted is not None:
-        return f"aborted: {course.told(aborted)}"
+        return f"aborted: {course.reason(aborted)}"
     if spec.abort_config.criteria_list or any(wave.error_action == "abort" for wave in spec.waves):
         return "no criterion held"
     return "no criterion is set"
@@ -123,28 +123,30 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown(why)
     if not scenario.rollout.waves:
         return draft.passed("the rollout has no waves")
-    for number in range(1, len(course.waves)):
+    for number in range(1, len(course.waves.specs)):
         start = _start(course, number)
         if start < len(trace) and not gate_open(course, number - 1, start) and not _excused(course, number - 1, start):
             draft.offend(np.array([start]))
-    opened = int((course.opened < len(trace)).sum())
-    if opened < len(course.waves) and (why := course.broken_off()):
+    opened = int((course.waves.opened < len(trace)).sum())
+    if opened < len(course.waves.specs) and (why := course.broken_off()):
         draft.doubt(why)
     return draft.decide(
-        f"{opened} of {len(course.waves)} waves started", "wave", "started before the gate of the wave before was open"
+        f"{opened} of {len(course.waves.specs)} waves started",
+        "wave",
+        "started before the gate of the wave before was open",
     )
 
 
 def _start(course: Course, number: int) -> int:
     """The row in which a wave starts, or its first target is offered to; the trace's length for never."""
-    offers = course.rows[course.offered & (course.wave[course.of] == number)]
-    return min(int(row) for row in (course.opened[number], *offers[:1]))
+    offers = course.rows[course.offered & (course.waves.of_target[course.of] == number)]
+    return min(int(row) for row in (course.waves.opened[number], *offers[:1]))
 
 
 def _excused(course: Course, number: int, row: int) -> bool:
     """Whether this wave's own gate had paused the rollout before that row, and an operator resumed it."""
     pauses, resumes = (course.moved(status) for status in ("pause", "resume"))
-    pauses = pauses[(pauses > course.opened[number]) & (pauses < row)]
+    pauses = pauses[(pauses > course.waves.opened[number]) & (pauses < row)]
     return any(
         ((resumes > pause) & (resumes < row)).any()
         and not course.by_operator(pause)
@@ -232,12 +234,12 @@ def ends(trace: Trace, scenario: Scenario) -> Finding:
     left, over = course.open_ends(), course.moved("end")
     if len(over):
         draft.offend(np.full(len(left), over[0]), course.thing[left])
-        return draft.decide(course.told(int(over[0])) or "it ended", "target", "had not ended when the rollout did")
+        return draft.decide(course.reason(int(over[0])) or "it ended", "target", "had not ended when the rollout did")
     if course.broken_off():
         return draft.unknown(course.broken_off())
     if course.paused_at(len(trace)):
         pause = course.moved("pause")[-1:]
-        if why := course.told(int(pause[0])):
+        if why := course.reason(int(pause[0])):
             return draft.passed(f"paused: {why}")
         draft.offend(pause)
     return _unended(draft, course, left)
@@ -275,4 +277,4 @@ def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
 def _heads(course: Course, row: int) -> Codes:
     """The first of those that waited after this row, in an open wave."""
     waiting = course.waiting(row + 1)
-    return np.asarray(course.thing[waiting[course.opened[course.wave[waiting]] <= row][:1]])
+    return np.asarray(course.thing[waiting[course.waves.opened[course.waves.of_target[waiting]] <= row][:1]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, streak, taken
@@ -47,6 +49,18 @@ def terminal(trace: Trace, scenario: Scenario) -> Finding:
     return draft.decide(f"{many(stays.learned, 'update')}, none stuck", "update", "stayed in one phase for too long")
 
 
+class _Story(NamedTuple):
+    """What tells where devices' updates stand: the events of a thing side by side, with, for each, whether it is a piece of
+    a `download`, the place of the last event of its connection (`link`), the phase after it (`state`), and the place of the
+    event since which that lasts (`since`)."""
+
+    events: View
+    download: Mask
+    link: Codes
+    state: Codes
+    since: Codes
+
+
 class Stays:
     """Where each device's update stood, and for how long: one value for each event that moves it on.
 
@@ -57,18 +71,16 @@ class Stays:
 
     def __init__(self, trace: Trace, scenario: Scenario) -> None:
         self._trace, self._profiles = trace, trace.once(Profiles, scenario)
-        self._story = story = _story(trace)
-        kind, thing, t_us = story["kind"], story["thing"], story["t_us"]
-        joined = follows(story, "thing")
-        self._piece = kind == trace.code("kind", Kind.DOWNLOAD)
-        self._link = carried(joined, trace.among("kind", kind, (Kind.CONNECT, Kind.LOST, Kind.BOOT)))
-        self._state, self._since = self._states(joined)
-        self._marks = marks = np.flatnonzero(
-            self._piece | trace.among("kind", kind, (Kind.PHASE, Kind.DELTA, Kind.BOOT))
-        )
-        self.rows, self.thing, state = story.rows[marks], thing[marks], self._state[marks]
+        events = _story(trace)
+        kind, thing, t_us = events["kind"], events["thing"], events["t_us"]
+        joined = follows(events, "thing")
+        download = kind == trace.code("kind", Kind.DOWNLOAD)
+        link = carried(joined, trace.among("kind", kind, (Kind.CONNECT, Kind.LOST, Kind.BOOT)))
+        self._story = story = _Story(events, download, link, *self._states(events, joined))
+        self._marks = marks = np.flatnonzero(download | trace.among("kind", kind, (Kind.PHASE, Kind.DELTA, Kind.BOOT)))
+        self.rows, self.thing, state = events.rows[marks], thing[marks], story.state[marks]
         follow = np.append(joined[1:], False)[: len(joined)]
-        up = follow & (taken(kind, self._link) == trace.code("kind", Kind.CONNECT))
+        up = follow & (taken(kind, link) == trace.code("kind", Kind.CONNECT))
         spent = np.append(0, np.cumsum(np.where(up, np.append(np.diff(t_us), 0), 0)))
         last = _last_of(joined)[marks]
         newest = np.append(self.thing[1:] != self.thing[:-1], True)[: len(marks)]
@@ -78,9 +90,9 @@ class Stays:
         self.open = newest & (state != _IDLE)
         self.learned = int((kind == trace.code("kind", Kind.DELTA)).sum())
 
-    def _states(self, joined: Mask) -> tuple[Codes, Codes]:
+    def _states(self, story: View, joined: Mask) -> tuple[Codes, Codes]:
         """For each event of the story the phase after it, and the place of the event since which it lasts."""
-        trace, story = self._trace, self._story
+        trace = self._trace
         kind, status = story["kind"], story["status"]
         turns = np.flatnonzero(trace.among("kind", kind, (Kind.PHASE, Kind.DELTA)))
         learns = kind[turns] == trace.code("kind", Kind.DELTA)
@@ -111,28 +123,28 @@ class Stays:
 
     def _asked_us(self, marks: Codes) -> Codes:
         """How much longer it may be, for the storage has asked for it."""
-        found, pieces = np.zeros(len(marks), np.int64), self._piece[marks]
-        found[pieces] = asked_us(self._trace, View(self._trace, self.rows[pieces]))
-        return found
+        longer_us, pieces = np.zeros(len(marks), np.int64), self._story.download[marks]
+        longer_us[pieces] = asked_us(self._trace, View(self._trace, self.rows[pieces]))
+        return longer_us
 
     # ---- what is wrong
 
     def too_long(self) -> Codes:
         """The rows since which a phase lasts longer than the profile explains, and nothing else does either."""
         late = np.flatnonzero(self.connected_us > self.most_us)
-        ends = View(self._trace, self._story.rows[self._until[late]])
+        ends = View(self._trace, self._story.events.rows[self._until[late]])
         hindrances = _hindrances(self._trace)
         waits = taken(hindrances.rows, ends.latest(hindrances, "thing"))
         return np.asarray(self.rows[late[waits < self.rows[late]]])
 
     def insistent(self) -> Codes:
         """The rows of requests that go beyond the failures in a row that a download may have."""
-        trace, story = self._trace, self._story
-        away = taken(story["status"], self._link) == trace.code("status", "offline")
-        downloading = self._state == trace.code("status", Phase.DOWNLOADING)
-        at = np.flatnonzero(self._piece & downloading & ~away)
+        trace, (story, download, link, state, since) = self._trace, self._story
+        away = taken(story["status"], link) == trace.code("status", "offline")
+        downloading = state == trace.code("status", Phase.DOWNLOADING)
+        at = np.flatnonzero(download & downloading & ~away)
         pieces = View(trace, story.rows[at])
-        stay, brought = self._since[at], trace.among("status", pieces["status"], ("200", "206"))
+        stay, brought = since[at], trace.among("status", pieces["status"], ("200", "206"))
         end = np.where(brought, places(trace, pieces)[0] + pieces["size"], 0)
         span = np.int64(end.max(initial=0) + 1)
         reached = np.maximum.accumulate(stay * span + end)
@@ -144,11 +156,11 @@ class Stays:
     def busy(self) -> Codes:
         """By the code of a thing: the job with which it was busy when it retired, if that still had time left; else -2."""
         retired = self._trace.kind(Kind.RETIRED)
-        midst, found = np.zeros(len(self._trace.words("thing")), bool), np.full(len(self._trace.words("thing")), -2)
+        midst, jobs = np.zeros(len(self._trace.words("thing")), bool), np.full(len(self._trace.words("thing")), -2)
         midst[retired["thing"]] = retired["status"] != self._trace.code("status", Phase.IDLE)
         left = self.open & (self.connected_us <= self.most_us) & midst[self.thing]
-        found[self.thing[left]] = self._story["job"][self._since[self._marks[left]]]
-        return found
+        jobs[self.thing[left]] = self._story.events["job"][self._story.since[self._marks[left]]]
+        return jobs
 
 
 def _story(trace: Trace) -> View:

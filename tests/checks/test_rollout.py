@@ -267,7 +267,7 @@ def test_waves_are_cut_as_their_shares_add_up():
     shares = [0.05, 0.25, 0.7]
     spec = Scenario.model_validate({"rollout": {"waves": [{"share": s} for s in shares]}}).rollout
     course = Course(trace(*begun(30)), spec)
-    assert np.bincount(course.wave).tolist() == [2, 7, 21]
+    assert np.bincount(course.waves.of_target).tolist() == [2, 7, 21]
 
 
 def test_a_newer_rollout_takes_the_turns_of_an_older_one():
