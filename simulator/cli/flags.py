@@ -62,11 +62,16 @@ def laid_over(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def options_of(flags: Mapping[str, Any]) -> Options:
     """How these flags set up a live run; what is not given is as by default. Raises ScenarioError."""
-    from simulator.worlds.live.options import Options
+    from simulator.worlds.live.options import Options, Ports
+    from simulator.worlds.live.protocol import TlsOptions
 
     if (link := flags.get("link", "lean")) not in ("lean", "library"):
         raise ScenarioError(f"--link {link}: there are lean, library")
-    return Options(**{field.name: flags[field.name] for field in fields(Options) if flags.get(field.name)})
+    own = {field.name: flags[field.name] for field in fields(Options) if flags.get(field.name)}
+    tls = {name: flags[name] for name in ("cafile", "cert", "key", "insecure") if flags.get(name)}
+    servers = ("broker", "backend", "storage", "application")
+    ports = {name: flags[f"{name}_port"] for name in servers if f"{name}_port" in flags}
+    return Options(**own, tls=TlsOptions(**tls), ports=Ports(**ports))
 
 
 def loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operators: int | None = None) -> Scenario:

@@ -70,7 +70,7 @@ class Kind:
     FAULT: Final = "fault"
 
 
-class Meaning(NamedTuple):
+class KindMeaning(NamedTuple):
     """What an event of one kind says; `fields` maps each column it fills to what stands there."""
 
     by: str
@@ -89,16 +89,16 @@ KILLED: dict[str, tuple[str, ...]] = {
 _JOB = "the execution's id"
 _TOKEN = "the request's client token"
 
-KINDS: dict[str, Meaning] = {
-    Kind.RUN: Meaning(
+KINDS: dict[str, KindMeaning] = {
+    Kind.RUN: KindMeaning(
         "conductor",
         "The run began or ended.",
         {"status": "begin or end", "detail": "JSON: seed, devices, world; at the end: complete or why not"},
     ),
-    Kind.STAGE: Meaning(
+    Kind.STAGE: KindMeaning(
         "conductor", "A stage of the run began: ramp, rollout, heal, settle, judge.", {"phase": "the stage"}
     ),
-    Kind.HEALTH: Meaning(
+    Kind.HEALTH: KindMeaning(
         "conductor or shard",
         "The load generator's own health over the last interval.",
         {
@@ -107,12 +107,12 @@ KINDS: dict[str, Meaning] = {
             "or a shard's attempts to connect, are due and not sent"
         },
     ),
-    Kind.CLOCK: Meaning(
+    Kind.CLOCK: KindMeaning(
         "conductor",
         "A part on another host records by that host's clock, less what it is ahead.",
         {"span_us": "by how much that may be wrong", "detail": "JSON: process, host, offset_us: ahead by so much"},
     ),
-    Kind.BOOT: Meaning(
+    Kind.BOOT: KindMeaning(
         "device",
         "The device started.",
         {
@@ -122,7 +122,7 @@ KINDS: dict[str, Meaning] = {
             "span_us": "reboot time; of a cold start, its lateness against the ramp",
         },
     ),
-    Kind.CONNECT: Meaning(
+    Kind.CONNECT: KindMeaning(
         "device",
         "The device is connected, or an attempt failed.",
         {
@@ -132,12 +132,12 @@ KINDS: dict[str, Meaning] = {
             "detail": "why it failed",
         },
     ),
-    Kind.LOST: Meaning(
+    Kind.LOST: KindMeaning(
         "device",
         "The connection ended.",
         {"status": "reboot, offline, lost, power-cut, vanish or closed", "detail": "why"},
     ),
-    Kind.DELTA: Meaning(
+    Kind.DELTA: KindMeaning(
         "device",
         "The device learned a desired state that differs from what it runs.",
         {
@@ -151,7 +151,7 @@ KINDS: dict[str, Meaning] = {
             "detail": "delta or get: how it learned it",
         },
     ),
-    Kind.PHASE: Meaning(
+    Kind.PHASE: KindMeaning(
         "device",
         "The update moved to another phase.",
         {
@@ -161,7 +161,7 @@ KINDS: dict[str, Meaning] = {
             "span_us": "time spent in the phase left",
         },
     ),
-    Kind.DOWNLOAD: Meaning(
+    Kind.DOWNLOAD: KindMeaning(
         "device",
         "One HTTP request of a download ended.",
         {
@@ -172,7 +172,7 @@ KINDS: dict[str, Meaning] = {
             "detail": "JSON: offset, etag; error: why it was not enough; retry_after_s: for how long it was busy",
         },
     ),
-    Kind.COMMIT: Meaning(
+    Kind.COMMIT: KindMeaning(
         "device",
         "The inactive slot was written whole and marked to be tried at the next boot.",
         {
@@ -183,17 +183,17 @@ KINDS: dict[str, Meaning] = {
             "detail": "the hash announced",
         },
     ),
-    Kind.CONFIRM: Meaning(
+    Kind.CONFIRM: KindMeaning(
         "device",
         "The new slot booted, passed its self-test, and is active from now on.",
         {"job": _JOB, "version": "the version now running", "digest": "hash of the active slot"},
     ),
-    Kind.ROLLBACK: Meaning(
+    Kind.ROLLBACK: KindMeaning(
         "device",
         "The old slot runs again.",
         {"job": _JOB, "version": "the version running again", "digest": "hash of the active slot", "detail": "why"},
     ),
-    Kind.REPORT: Meaning(
+    Kind.REPORT: KindMeaning(
         "device",
         "A report was sent. `digest` is the ground truth: what the device runs at this moment, whatever it says.",
         {
@@ -208,7 +208,7 @@ KINDS: dict[str, Meaning] = {
             "token": f"{_TOKEN}; the same each time it is sent",
         },
     ),
-    Kind.ANSWER: Meaning(
+    Kind.ANSWER: KindMeaning(
         "device or application",
         "An answer of the replica reached the device, or the device gave up waiting. To the application: one more, to "
         "an offer that had its answer.",
@@ -221,7 +221,7 @@ KINDS: dict[str, Meaning] = {
             "token": _TOKEN,
         },
     ),
-    Kind.MISHAP: Meaning(
+    Kind.MISHAP: KindMeaning(
         "device",
         "The device's profile, or a marker in the software, made a stage go wrong.",
         {
@@ -231,12 +231,12 @@ KINDS: dict[str, Meaning] = {
             "detail": "the marker, where it was one",
         },
     ),
-    Kind.RETIRED: Meaning(
+    Kind.RETIRED: KindMeaning(
         "device",
         "The device was switched off for good: the run is over.",
         {"version": "what it runs", "digest": "hash of the active slot", "status": "the phase it was in"},
     ),
-    Kind.ROLLOUT: Meaning(
+    Kind.ROLLOUT: KindMeaning(
         "application",
         "The rollout moved on.",
         {
@@ -248,12 +248,12 @@ KINDS: dict[str, Meaning] = {
             "detail": "the reason",
         },
     ),
-    Kind.TARGET: Meaning(
+    Kind.TARGET: KindMeaning(
         "application",
         "This thing is a target of the rollout.",
         {"job": "the rollout's name", "version": "the version it shall run", "digest": "its hash", "detail": "cohort"},
     ),
-    Kind.OFFER: Meaning(
+    Kind.OFFER: KindMeaning(
         "application",
         "A desired state was published, answered or given up.",
         {
@@ -267,7 +267,7 @@ KINDS: dict[str, Meaning] = {
             "token": f"{_TOKEN}; none where a report alone told that it was accepted",
         },
     ),
-    Kind.EXECUTION: Meaning(
+    Kind.EXECUTION: KindMeaning(
         "application",
         "An execution changed its state.",
         {
@@ -279,7 +279,7 @@ KINDS: dict[str, Meaning] = {
             "detail": "the reason",
         },
     ),
-    Kind.COUNTERS: Meaning(
+    Kind.COUNTERS: KindMeaning(
         "application",
         "The application's own counts at this moment.",
         {
@@ -289,7 +289,7 @@ KINDS: dict[str, Meaning] = {
             "detail": "JSON: state -> count",
         },
     ),
-    Kind.PROBE: Meaning(
+    Kind.PROBE: KindMeaning(
         "application",
         "Somebody who is no device asked the replica, about a thing of its own, what must be refused or what must be "
         "honoured; or heard an answer.",
@@ -302,12 +302,12 @@ KINDS: dict[str, Meaning] = {
             "token": _TOKEN,
         },
     ),
-    Kind.LOADED: Meaning(
+    Kind.LOADED: KindMeaning(
         "replica",
         "The replica started and found this document in its database.",
         {"doc": "the document's version", "job": _JOB, "version": "the software version desired"},
     ),
-    Kind.ACCEPTED: Meaning(
+    Kind.ACCEPTED: KindMeaning(
         "replica",
         "The replica committed an update and answered accepted.",
         {
@@ -320,27 +320,27 @@ KINDS: dict[str, Meaning] = {
             "token": _TOKEN,
         },
     ),
-    Kind.REJECTED: Meaning(
+    Kind.REJECTED: KindMeaning(
         "replica",
         "The replica refused a request.",
         {"status": "the code", "detail": "the message", "token": _TOKEN},
     ),
-    Kind.SENT_DELTA: Meaning(
+    Kind.SENT_DELTA: KindMeaning(
         "replica",
         "The replica published a delta.",
         {"doc": "the document's version", "job": _JOB, "version": "the version desired"},
     ),
-    Kind.ACKNOWLEDGED: Meaning(
+    Kind.ACKNOWLEDGED: KindMeaning(
         "replica",
         "What became of the deltas that the replica published since the last such event; at most one a second.",
         {"status": "all: each has its PUBACK; lost: some may never have reached the broker, or it refused them"},
     ),
-    Kind.CREDENTIAL: Meaning(
+    Kind.CREDENTIAL: KindMeaning(
         "replica",
         "A temporary credential was asked for.",
         {"job": _JOB, "status": "granted or the code of the refusal"},
     ),
-    Kind.SERVED: Meaning(
+    Kind.SERVED: KindMeaning(
         "storage",
         "The storage answered a request for an artifact.",
         {
@@ -351,7 +351,7 @@ KINDS: dict[str, Meaning] = {
             "detail": "the artifact, and the reason of a refusal",
         },
     ),
-    Kind.FAULT: Meaning(
+    Kind.FAULT: KindMeaning(
         "conductor or device",
         "A fault began or ended; or it befell a device: then what it changed stands here, and what its own connections of"
         " the same client id saw.",
@@ -364,7 +364,7 @@ KINDS: dict[str, Meaning] = {
             " failed or gone; half-open heard (and which message) or closed",
         },
     ),
-    Kind.BROKER: Meaning(
+    Kind.BROKER: KindMeaning(
         "conductor", "The broker's own counts at the end.", {"detail": "JSON: name, version, dropped messages"}
     ),
 }

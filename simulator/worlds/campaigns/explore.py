@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,21 @@ SCHEMA_VERSION = 1
 _SAVE_S = 5.0  # what was found is kept this often
 
 
+@dataclass(slots=True)
+class _Group:
+    """Failures of one check in one phase: the `example` is the fastest of them, `summary` what the check said of it."""
+
+    example: CorpusEntry
+    summary: str
+    count: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the summary."""
+        entry = self.example
+        return {"check": entry.check, "phase": entry.phase, "count": self.count, "seconds": entry.seconds,
+                "command": entry.command, "summary": self.summary}  # fmt: skip
+
+
 class Exploration:
     """What was found so far; `word` is the scenario as the user named it."""
 
@@ -34,8 +49,7 @@ class Exploration:
         self._scenario, self._word, self._corpus, self._line = scenario, word, corpus, line
         self._began = self._saved = time.monotonic()
         self._took_s = 0.0
-        self._groups: Counter[tuple[str, str]] = Counter()
-        self._examples: dict[tuple[str, str], tuple[CorpusEntry, str]] = {}
+        self._groups: dict[tuple[str, str], _Group] = {}
         self._unsure: list[Result] = []
         self._mended: list[CorpusEntry] = []
         self.done = self.failed = 0
@@ -45,19 +59,19 @@ class Exploration:
         """One seed was run."""
         self.done += 1
         self.failed += bool(result.failures)
-        found = [self._entry(result, failure.check, failure.phase) for failure in result.failures]
-        for entry, failure in zip(found, result.failures, strict=True):
-            group = entry.check, entry.phase
-            self._groups[group] += 1
-            if group not in self._examples or entry.seconds < self._examples[group][0].seconds:
-                self._examples[group] = entry, failure.summary
+        entries = [self._entry(result, failure.check, failure.phase) for failure in result.failures]
+        for entry, failure in zip(entries, result.failures, strict=True):
+            group = self._groups.setdefault((entry.check, entry.phase), _Group(entry, failure.summary))
+            group.count += 1
+            if entry.seconds < group.example.seconds:
+                group.example, group.summary = entry, failure.summary
         if result.unsure:
             self._unsure.append(result)
         else:
-            self._mended += self._corpus.learn(self._scenario.name, result.seed, found)
+            self._mended += self._corpus.learn(self._scenario.name, result.seed, entries)
         self._took_s = time.monotonic() - self._began
         self._line.show(self._took_s, self.done, self.failed)
-        if found and time.monotonic() - self._saved > _SAVE_S:
+        if entries and time.monotonic() - self._saved > _SAVE_S:
             self._corpus.write()
             self._saved = time.monotonic()
 
@@ -84,16 +98,11 @@ class Exploration:
             "seeds": self.done,
             "failed": self.failed,
             "seconds": round(self._took_s, 3),
-            "groups": [self._group(group, count) for group, count in self._groups.most_common()],
+            "groups": [group.as_dict() for group in sorted(self._groups.values(), key=lambda group: -group.count)],
             "unsure": unsure,
             "mended": [entry.command for entry in self._mended],
             "corpus": str(self._corpus.path),
         }
-
-    def _group(self, group: tuple[str, str], count: int) -> dict[str, Any]:
-        entry, summary = self._examples[group]
-        return {"check": entry.check, "phase": entry.phase, "count": count, "seconds": entry.seconds,
-                "command": entry.command, "summary": summary}  # fmt: skip
 
 
 def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Path, *, quiet: bool) -> Exploration:

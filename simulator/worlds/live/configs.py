@@ -22,7 +22,6 @@ from simulator.worlds.live.protocol import (
     ReplicaConfig,
     ShardConfig,
     StorageConfig,
-    TlsOptions,
 )
 
 RECORDERS = {"application": 1, "replica": 2, "broker": 3, "null": 3, "storage": 4}
@@ -67,7 +66,7 @@ class Configs:
             "run": secrets.token_hex(4),  # unlike any other run's on its broker, one of the same instant too
             "token": options.token,
             "steps": steps,
-            "tls": TlsOptions(**options.tls()),
+            "tls": options.tls,
         }
 
     def trace(self, name: str) -> str:
@@ -84,15 +83,15 @@ class Configs:
         """That of a server, which listens again where it listened before."""
         common, options = self._common(name, RECORDERS[name]), self._options
         if name == "broker":
-            return BrokerConfig(port=self.at.broker.port or options.broker_port, **common)
+            return BrokerConfig(port=self.at.broker.port or options.ports.broker, **common)
         if name == "storage":
-            port = urlsplit(self.at.storage).port or options.storage_port
+            port = urlsplit(self.at.storage).port or options.ports.storage
             return StorageConfig(http_port=port, artifacts=str(self.artifacts), **common)
         if name == "replica":
-            port = urlsplit(self.at.backend).port or options.backend_port
+            port = urlsplit(self.at.backend).port or options.ports.backend
             common |= {"database": str(self._database), "artifacts": str(self.artifacts)}
             return ReplicaConfig(http_port=port, storage=self.at.storage, **common)
-        return ApplicationConfig(http_port=options.application_port, **common)
+        return ApplicationConfig(http_port=options.ports.application, **common)
 
     def shard(self, name: str, index: int, count: int, sources: list[str | None]) -> ShardConfig:
         """That of one of `count` shards of the fleet; its devices bind these addresses."""

@@ -9,16 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from simulator.links.urls import local, parts_of, refuse_unmeant
 from simulator.model.errors import LinkError, ScenarioError
+from simulator.worlds.live.protocol import TlsOptions
 
 LOOPBACK = "127.0.0.1"
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
+class Ports(Struct):
+    """On which ports our servers listen; 0 lets the system choose. The backend's is the replica's API."""
+
+    broker: int = 0
+    backend: int = 0
+    storage: int = 0
+    application: int = 0
+
+
 @dataclass(slots=True)
 class Options:
-    """How a live run is set up, beside its scenario. Port 0 lets the system choose."""
+    """How a live run is set up, beside its scenario."""
 
     link: str = "lean"
     processes: int = 1
@@ -27,15 +39,9 @@ class Options:
     apart: bool = False  # shards may be on hosts of their own, which have source addresses of their own
     allow_remote: list[str] = field(default_factory=list)
     bind: str = LOOPBACK  # an address of this host: our servers listen there, and devices find them there
-    broker_port: int = 0
-    backend_port: int = 0
-    storage_port: int = 0
-    application_port: int = 0
+    ports: Ports = field(default_factory=lambda: Ports())
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    cafile: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    insecure: bool = False
+    tls: TlsOptions = field(default_factory=lambda: TlsOptions())
     metrics: str | None = None
     carried: dict[str, str] = field(default_factory=dict)  # server -> the address of the worker that carries it
 
@@ -48,10 +54,6 @@ class Options:
     def host(self, name: str) -> str:
         """Where this server of ours listens."""
         return self.carried.get(name, self.bind)
-
-    def tls(self) -> dict[str, Any]:
-        """What the parts need for TLS."""
-        return {"cafile": self.cafile, "cert": self.cert, "key": self.key, "insecure": self.insecure}
 
 
 def refuse_remote(key: str, host: str, options: Options) -> None:

@@ -28,7 +28,7 @@ def mosquitto_for(scenario: Scenario, options: Options, directory: Path) -> Mosq
     return Mosquitto(
         directory,
         host=options.bind,
-        port=options.broker_port,
+        port=options.ports.broker,
         run_key=setup.run_key(scenario),
         things=scenario.fleet.names(),
         services=setup.services(scenario),

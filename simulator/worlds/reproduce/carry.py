@@ -33,7 +33,7 @@ _SHARD = 10  # of the fleet's first recorder
 _COURSE = ("kind", "job", "status", "phase", "version", "digest")
 
 
-class Course(NamedTuple):
+class PlayedBack(NamedTuple):
     """How far a device's events are the recorded ones, apart from when they came: `alike` of its `events` are, at most
     `apart_us` apart; `parts` shows the first that is not, and what stands there instead."""
 
@@ -51,7 +51,7 @@ class Carried(NamedTuple):
     thing: str
     again: tuple[Finding, ...]
     not_again: tuple[tuple[Finding, str], ...]
-    course: Course | None
+    course: PlayedBack | None
     recorded_exit_code: int
 
     @property
@@ -156,7 +156,7 @@ class Carrying:
         others = np.flatnonzero(own.column("kind") != own.code("kind", Kind.FAULT))
         return int(others[0]) if len(others) else 0
 
-    def play(self, decided: list[Finding]) -> tuple[tuple[Finding, ...], list[tuple[Finding, str]], Course]:
+    def play(self, decided: list[Finding]) -> tuple[tuple[Finding, ...], list[tuple[Finding, str]], PlayedBack]:
         """Which failures come again in virtual time, which not and why, and how the device fared."""
         script = self._script()
         others = partial(self._actor, script)
@@ -203,7 +203,7 @@ class Carrying:
         return self._scenario.model_copy(update={"profiles": {**self._scenario.profiles, name: still}})
 
 
-def _course(recorded: pa.Table, played: pa.Table) -> Course:
+def _course(recorded: pa.Table, played: pa.Table) -> PlayedBack:
     """How far two courses are the same: in what the device heard, in what befell it, and in what it did, each by itself,
     for one overtakes another by less than a live run's timers can tell."""
     alike, apart_us, partings = 0, 0, []
@@ -215,7 +215,7 @@ def _course(recorded: pa.Table, played: pa.Table) -> Course:
         apart_us = max([apart_us, *(abs(a["t_us"] - b["t_us"]) for a, b in pairs)])
         if there := [strand[at] for strand in (one, other) if len(strand) > at]:
             partings.append((min(event["t_us"] for event in there), (_said(one, at), _said(other, at))))
-    return Course(sum(map(len, recorded_strands)), alike, apart_us, min(partings)[1] if partings else None)
+    return PlayedBack(sum(map(len, recorded_strands)), alike, apart_us, min(partings)[1] if partings else None)
 
 
 def _strands(trace: Trace) -> list[list[dict[str, Any]]]:
