@@ -110,8 +110,8 @@ def note(axes: Any, x: float, y: float, text: str, transform: Any = None, **look
     """A few words just to the right of a place; `transform` says what of it is a share of the axes. They may reach out
     of the picture, and take no room from it."""
     at = axes.transData if transform is None else transform
-    said = axes.annotate(text, (x, y), xycoords=at, xytext=(3, 0), textcoords="offset points", fontsize=8, **look)
-    said.set_in_layout(False)
+    label = axes.annotate(text, (x, y), xycoords=at, xytext=(3, 0), textcoords="offset points", fontsize=8, **look)
+    label.set_in_layout(False)
 
 
 def printable(text: str) -> str:

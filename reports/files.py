@@ -43,11 +43,11 @@ def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
 
 def write_comparison(path: Path, sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
     """Write a comparison's files into a directory; what comparison.json holds."""
-    found = compare(sides, allowed)
-    write_json(path / "comparison.json", found)
-    (path / "comparison.md").write_text(comparison_text.of_comparison(found), encoding="utf-8", errors="replace")
-    comparison_page.write_page(path / "comparison.html", sides, found)
-    return found
+    comparison = compare(sides, allowed)
+    write_json(path / "comparison.json", comparison)
+    (path / "comparison.md").write_text(comparison_text.of_comparison(comparison), encoding="utf-8", errors="replace")
+    comparison_page.write_page(path / "comparison.html", sides, comparison)
+    return comparison
 
 
 def write_devices(path: Path, trace: Trace) -> None:
@@ -62,13 +62,13 @@ def write_devices(path: Path, trace: Trace) -> None:
     whose = targets.of_jobs(downloads)
     got = np.bincount(whose[whose >= 0], downloads["size"].clip(min=0)[whose >= 0], minlength=size)
     states, details = trace.words("status"), trace.words("detail")
-    said = np.where(targets.last >= 0, trace.column("detail")[targets.last], -1) if size else targets.last
+    reasons = np.where(targets.last >= 0, trace.column("detail")[targets.last], -1) if size else targets.last
     columns = (
         targets.view.texts("thing"),
         targets.view.texts("job"),
         targets.view.texts("detail"),
         [states[code] if code >= 0 else State.QUEUED.value for code in targets.state.tolist()],
-        [details[code] if code >= 0 else "" for code in said.tolist()],
+        [details[code] if code >= 0 else "" for code in reasons.tolist()],
         _told(offered - began_s(trace, targets)),
         _told(trace.once(converged_s, targets)),
         np.bincount(of[begun], minlength=size).tolist(),
@@ -97,20 +97,20 @@ def write_junit(path: Path, summary: dict[str, Any]) -> None:
     suite = Xml.Element("testsuite", {"name": name, "tests": str(len(cases)), **counts, "skipped": "0", "time": took})
     if summary["began"]:
         suite.set("timestamp", _xml(summary["began"][:19]))  # Jenkins takes two suites of one name and time for one
-    told = Xml.SubElement(suite, "properties")
+    properties = Xml.SubElement(suite, "properties")
     for key in ("seed", "world", "version", "repeat"):
-        Xml.SubElement(told, "property", name=key, value=_xml(str(summary[key])))
+        Xml.SubElement(properties, "property", name=key, value=_xml(str(summary[key])))
     suite.extend(cases)
     Xml.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _case(suite: str, check: str, verdict: str, said: str, evidence: list[str], took_s: float = 0.0) -> Xml.Element:
+def _case(suite: str, check: str, verdict: str, message: str, evidence: list[str], took_s: float = 0.0) -> Xml.Element:
     """One test case. GitLab shows the text alone, Jenkins the message above the text: the message stands in both."""
     case = Xml.Element("testcase", classname=suite, name=_xml(check), time=f"{took_s:.3f}")
     if verdict != Verdict.PASS:
         kind = "failure" if verdict == Verdict.FAIL else "error"
-        found = Xml.SubElement(case, kind, message=_xml(said), type=verdict)
-        found.text = _xml("\n".join([said or verdict, *evidence]))
+        element = Xml.SubElement(case, kind, message=_xml(message), type=verdict)
+        element.text = _xml("\n".join([message or verdict, *evidence]))
     return case
 
 

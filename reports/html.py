@@ -64,9 +64,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
     )
 
 
-def facts(said: Iterable[tuple[str, str]]) -> str:
+def facts(rows: Iterable[tuple[str, str]]) -> str:
     """The few numbers that most readers want: (value, what it is)."""
-    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in said) + "</div>"
+    return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in rows) + "</div>"
 
 
 def setting(rows: Iterable[tuple[str, str]], scenario: Mapping[str, Any]) -> str:

@@ -90,8 +90,8 @@ def _curves(trace: Trace) -> Curves:
 def compare(sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
     """The whole of comparison.json: each run after the first against the first; at most RUNS_MOST runs."""
     names = string.ascii_uppercase[: len(sides)]
-    found = [_against(sides[0], other, name, allowed) for name, other in zip(names[1:], sides[1:], strict=True)]
-    verdict = next(v for v in _DECIDES if any(one["verdict"] == v for one in found))
+    comparisons = [_against(sides[0], other, name, allowed) for name, other in zip(names[1:], sides[1:], strict=True)]
+    verdict = next(v for v in _DECIDES if any(one["verdict"] == v for one in comparisons))
     return {
         "schema": SCHEMA_VERSION,
         "verdict": verdict.value,
@@ -102,7 +102,7 @@ def compare(sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "drawings": resampling.DRAWINGS,
         "runs": [_run(name, one) for name, one in zip(names, sides, strict=True)],
-        "comparisons": found,
+        "comparisons": comparisons,
     }
 
 
@@ -166,11 +166,11 @@ def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Comp
     """What made it so, in sentences."""
     if verdict is ComparisonVerdict.REGRESSION:
         return [one["why"] for one in (*checks, *rows) if one["change"] == Change.WORSE]
-    said = [f"cannot tell: {one['why']}" for one in (*checks, *rows) if one["change"] == Change.UNSURE]
+    reasons = [f"cannot tell: {one['why']}" for one in (*checks, *rows) if one["change"] == Change.UNSURE]
     return (
-        [*said, "there are too few targets to tell"]
+        [*reasons, "there are too few targets to tell"]
         if verdict is ComparisonVerdict.UNKNOWN and _too_few(rows)
-        else said
+        else reasons
     )
 
 
@@ -180,16 +180,16 @@ def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Comp
 def _checks(base: Side, other: Side) -> list[dict[str, Any]]:
     """The checks and thresholds whose verdict changed, or that only one of the runs was judged by."""
     before, after = ({f["check"]: f for f in one.summary["findings"]} for one in (base, other))
-    found = []
+    changes = []
     for check in {**before, **after}:
-        had, has = (said[check]["verdict"] if check in said else None for said in (before, after))
+        had, has = (findings[check]["verdict"] if check in findings else None for findings in (before, after))
         if had == has and (check in base.failed) == (check in other.failed):
             continue
         change = _changed(check, had, has, base, other)
         summary = after[check]["summary"] if check in after else "not judged"
         why = f"{check}: {has or 'not judged'}, was {had or 'not judged'}: {summary}"
-        found.append({"check": check, "baseline": had, "run": has, "change": change.value, "why": why})
-    return found
+        changes.append({"check": check, "baseline": had, "run": has, "change": change.value, "why": why})
+    return changes
 
 
 def _changed(check: str, had: str | None, has: str | None, base: Side, other: Side) -> Change:
@@ -203,30 +203,30 @@ def _changed(check: str, had: str | None, has: str | None, base: Side, other: Si
 # ---- figures
 
 
-def _row(found: Difference, allowed: Tolerances, *, decided: bool) -> dict[str, Any]:
+def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[str, Any]:
     """A figure as comparison.json has it; what is decided by runs that do not count is nothing."""
-    change = found.judged(allowed)
+    change = difference.judged(allowed)
     if not decided and change not in (Change.FEW, Change.ABSENT):
         change = Change.UNSURE
     row: dict[str, Any] = {
-        "figure": found.name,
-        "unit": found.figure.unit,
-        "less_is_worse": found.figure.less_is_worse,
-        "baseline": _finite(found.baseline),
-        "run": _finite(found.run),
-        "difference": _finite(found.change),
-        "low": _finite(found.low),
-        "high": _finite(found.high),
-        "allowed": found.allowed(allowed),
-        "values": found.values,
-        "needed": found.figure.least,
+        "figure": difference.name,
+        "unit": difference.figure.unit,
+        "less_is_worse": difference.figure.less_is_worse,
+        "baseline": _finite(difference.baseline),
+        "run": _finite(difference.run),
+        "difference": _finite(difference.change),
+        "low": _finite(difference.low),
+        "high": _finite(difference.high),
+        "allowed": difference.allowed(allowed),
+        "values": difference.values,
+        "needed": difference.figure.least,
         "change": change.value,
     }
-    said = {
-        Change.FEW: f"{found.values:,} values; it needs {found.figure.least:,}",
+    fields = {
+        Change.FEW: f"{difference.values:,} values; it needs {difference.figure.least:,}",
         Change.ABSENT: "one of the runs has none",
     }.get(change, f"{told(row, 'run')}, was {told(row, 'baseline')}: {changed(row)}, allowed {bound(row)}")
-    return row | {"why": f"{found.name}: {said}"}
+    return row | {"why": f"{difference.name}: {fields}"}
 
 
 def _finite(value: float) -> float | None:
@@ -274,13 +274,13 @@ def _warnings(base: Side, other: Side) -> list[str]:
     if base.path.resolve() == other.path.resolve():
         return ["it is the same run"]
     one, two = (_facts(side) for side in (base, other))
-    said = [f"another {what}: {one[what]}, here {two[what]}" for what in one if one[what] != two[what]]
+    warnings = [f"another {what}: {one[what]}, here {two[what]}" for what in one if one[what] != two[what]]
     keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _SAID]
     blocks = list(dict.fromkeys(".".join(key.split(".")[1:3]) for key in keys))
     if blocks and one["scenario"] == two["scenario"]:
         more = f" and {len(blocks) - _BLOCKS_MOST} more" if len(blocks) > _BLOCKS_MOST else ""
-        said.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
-    return said
+        warnings.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
+    return warnings
 
 
 def _facts(side: Side) -> dict[str, str]:
@@ -297,7 +297,7 @@ def _facts(side: Side) -> dict[str, str]:
 
 def _settings(base: Side, other: Side) -> list[tuple[str, str, str]]:
     """(setting, of the baseline, of the other run) where these differ; empty: not set."""
-    return [found for key in _OF_MANIFEST for found in _apart(key, base.manifest.get(key), other.manifest.get(key))]
+    return [setting for key in _OF_MANIFEST for setting in _apart(key, base.manifest.get(key), other.manifest.get(key))]
 
 
 def _apart(key: str, one: Any, two: Any) -> Iterator[tuple[str, str, str]]:

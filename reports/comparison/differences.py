@@ -115,7 +115,7 @@ def _change(figure: Figure, one: Seconds, two: Seconds) -> Seconds:
 
 def _interval(drawn: Seconds) -> tuple[float, float]:
     """Within which all but the outermost drawings lie; nan where there are hardly any."""
-    told = np.sort(drawn[~np.isnan(drawn)])
-    if len(told) < DRAWINGS / 2:
+    known = np.sort(drawn[~np.isnan(drawn)])
+    if len(known) < DRAWINGS / 2:
         return np.nan, np.nan
-    return float(told[_CUT]), float(told[-_CUT - 1])
+    return float(known[_CUT]), float(known[-_CUT - 1])

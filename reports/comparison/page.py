@@ -20,39 +20,41 @@ _CHANGE_CLASSES = {Change.WORSE: "bad", Change.BETTER: "ok", Change.SAME: "ok"}
 _QUANTILES = ("med", "p95", "p99")
 
 
-def write_page(path: Path, sides: Sequence[Side], found: dict[str, Any]) -> None:
+def write_page(path: Path, sides: Sequence[Side], comparison: dict[str, Any]) -> None:
     """Write the page."""
-    runs = found["runs"]
+    runs = comparison["runs"]
     curves = {run["name"]: side.curves for run, side in zip(runs, sides, strict=True)}
     parts = [
-        _head(found),
+        _head(comparison),
         _runs(runs),
-        *(_against(one) for one in found["comparisons"]),
-        f"<h2>How to read it</h2>{_reading(found)}",
+        *(_against(one) for one in comparison["comparisons"]),
+        f"<h2>How to read it</h2>{_reading(comparison)}",
         "<h2>Convergence</h2>" + comparison_charts.convergence(curves) + _shares(runs),
         _outcomes(runs),
         "<h2>Latency by phase</h2>" + comparison_charts.distributions(curves) + _phases(runs),
         "<h2>Throughput</h2>" + comparison_charts.throughput(curves) + _throughput(runs),
         _efforts(runs),
-        *(_settings(one) for one in found["comparisons"]),
+        *(_settings(one) for one in comparison["comparisons"]),
         _repeat(runs),
     ]
-    html.write_page(path, f"{found['verdict']}: {', '.join(headings(found))}", parts)
+    html.write_page(path, f"{comparison['verdict']}: {', '.join(headings(comparison))}", parts)
 
 
-def _head(found: dict[str, Any]) -> str:
+def _head(comparison: dict[str, Any]) -> str:
     """What it comes to, and why."""
-    verdict = ComparisonVerdict(found["verdict"])
+    verdict = ComparisonVerdict(comparison["verdict"])
     items = []
-    for one in found["comparisons"]:
-        lines = [f"<b>Beware:</b> {escape(said)}" for said in one["warnings"]]
-        lines += [escape(said) for said in one["why"]]
+    for one in comparison["comparisons"]:
+        lines = [f"<b>Beware:</b> {escape(warning)}" for warning in one["warnings"]]
+        lines += [escape(reason) for reason in one["why"]]
         lines = lines or ["No figure is worse than the tolerance allows, and no check fails that did not before."]
-        said = "".join(f"<li>{line}</li>" for line in lines)
+        listed = "".join(f"<li>{line}</li>" for line in lines)
         items.append(
-            f"<p>{escape(heading(one))}</p><ul>{said}</ul>" if len(found["comparisons"]) > 1 else f"<ul>{said}</ul>"
+            f"<p>{escape(heading(one))}</p><ul>{listed}</ul>"
+            if len(comparison["comparisons"]) > 1
+            else f"<ul>{listed}</ul>"
         )
-    title = f"{MARKS[verdict]} {verdict}: {escape(', '.join(headings(found)))}"
+    title = f"{MARKS[verdict]} {verdict}: {escape(', '.join(headings(comparison)))}"
     return f'<header class="{_CLASSES[verdict]}"><h1>{title}</h1>{"".join(items)}</header>'
 
 
@@ -106,20 +108,20 @@ def _checks(one: dict[str, Any]) -> str:
     return html.table(("", "check that changed its verdict", "A", one["run"], "finding"), rows, "words")
 
 
-def _reading(found: dict[str, Any]) -> str:
+def _reading(comparison: dict[str, Any]) -> str:
     """What the intervals and tolerances mean."""
-    paired = [one["run"] for one in found["comparisons"] if one["paired"]]
-    said = [
-        f"A figure is a regression if its whole interval is worse than A's by more than {found['tolerance']:.1%}, or by "
-        f"more than {found['tolerance_failed'] * 100:.1f} points of the share that did not succeed; where the interval "
+    paired = [one["run"] for one in comparison["comparisons"] if one["paired"]]
+    sentences = [
+        f"A figure is a regression if its whole interval is worse than A's by more than {comparison['tolerance']:.1%}, or by "
+        f"more than {comparison['tolerance_failed'] * 100:.1f} points of the share that did not succeed; where the interval "
         f"straddles that, nobody can tell. Times that differ by less than {LEAST_S * 1e3:g} ms do not differ.",
-        sureness(found),
+        sureness(comparison),
         "What happened to no target of either run has an interval of no width.",
         "A quantile of which fewer than 10 values lie on either side is shown and not judged.",
     ]
     if paired:
-        said.append(f"A and {', '.join(paired)} have the same targets: they are drawn in pairs.")
-    return "".join(f"<p>{escape(line)}</p>" for line in said)
+        sentences.append(f"A and {', '.join(paired)} have the same targets: they are drawn in pairs.")
+    return "".join(f"<p>{escape(line)}</p>" for line in sentences)
 
 
 # ---- the runs beside each other
@@ -155,8 +157,8 @@ def _phases(runs: list[dict[str, Any]]) -> str:
     heads = ("phase", *(f"{run['name']}, {quantile}" for quantile in _QUANTILES for run in runs))
     rows = []
     for name in _all(runs, "phases_s"):
-        found = [run["phases_s"].get(name) for run in runs]
-        rows.append((name, *(seconds(q[quantile]) if q else "-" for quantile in _QUANTILES for q in found)))
+        phases = [run["phases_s"].get(name) for run in runs]
+        rows.append((name, *(seconds(q[quantile]) if q else "-" for quantile in _QUANTILES for q in phases)))
     return html.table(heads, rows) if rows else ""
 
 
@@ -182,8 +184,8 @@ def _spread(runs: list[dict[str, Any]]) -> str:
 
 def _efforts(runs: list[dict[str, Any]]) -> str:
     def times(run: dict[str, Any], what: str) -> str:
-        found = run["effort"].get(what, {}).get("times")
-        return "-" if found is None else f"{found:.3f}"
+        times_done = run["effort"].get(what, {}).get("times")
+        return "-" if times_done is None else f"{times_done:.3f}"
 
     def each(run: dict[str, Any], what: str) -> str:
         done = run["outcomes"].get(State.SUCCEEDED.value, 0)

@@ -28,14 +28,14 @@ def drawings(a: Sample, b: Sample) -> tuple[Figures, Figures]:
     chosen = _few(rng, len(a))
     a, b = a.only(chosen), b.only(chosen if together else _few(rng, len(b)))
     rows = max(1, _CELLS // max(len(a), len(b), 1))
-    found: tuple[list[Figures], list[Figures]] = ([], [])
+    drawn: tuple[list[Figures], list[Figures]] = ([], [])
     for start in range(0, DRAWINGS, rows):
         size = min(rows, DRAWINGS - start)
         ours = _drawn(rng, a, size)
         theirs = ours if together else _drawn(rng, b, size)
-        for figured, sample, weights in zip(found, (a, b), (ours, theirs), strict=True):
+        for figured, sample, weights in zip(drawn, (a, b), (ours, theirs), strict=True):
             figured.append(figures(sample, weights))
-    one, two = ({name: np.concatenate([part[name] for part in parts]) for name in FIGURES} for parts in found)
+    one, two = ({name: np.concatenate([part[name] for part in parts]) for name in FIGURES} for parts in drawn)
     return one, two
 
 

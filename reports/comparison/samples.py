@@ -166,19 +166,19 @@ def figures(sample: Sample, weights: Weights | None = None) -> Figures:
     if weights is None:
         weights = np.ones((1, len(sample)), np.int64)
     converged, heard = _Drawn(sample.converged, weights), _Drawn(sample.heard, weights)
-    found = [converged.at(-(-converged.total * percent // 100) - 1) for percent in _REACHED]
+    reached = [converged.at(-(-converged.total * percent // 100) - 1) for percent in _REACHED]
     for values in (sample.whole_update, sample.offer_to_delta):
         drawn = _Drawn(values, weights)
-        found += [drawn.quantile(percent) for percent in _LATENCIES]
+        reached += [drawn.quantile(percent) for percent in _LATENCIES]
     whole = weights.sum(axis=1)
     succeeded, messages, downloaded, installed = (weights @ getattr(sample, name) for name in _COUNTS)
-    found += [
+    reached += [
         _each(whole - succeeded, whole),
         _slope(heard),
         _each(messages, succeeded),
         _each(downloaded, installed),
     ]
-    return dict(zip(FIGURES, found, strict=True))
+    return dict(zip(FIGURES, reached, strict=True))
 
 
 def _each(count: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Seconds:

@@ -16,43 +16,43 @@ _WIDTH = 100
 _HEADS = ("baseline", "run", "change (interval)", "allowed", "verdict")
 
 
-def as_text(found: dict[str, Any], page: str) -> str:
+def as_text(comparison: dict[str, Any], page: str) -> str:
     """The comparison, for a terminal."""
-    lines = [f"{found['verdict']}  {'; '.join(headings(found))}", ""]
-    for run in found["runs"]:
+    lines = [f"{comparison['verdict']}  {'; '.join(headings(comparison))}", ""]
+    for run in comparison["runs"]:
         lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
-    for one in found["comparisons"]:
+    for one in comparison["comparisons"]:
         lines += ["", f"  {heading(one)}"]
-        lines += [f"    ! beware, {said}" for said in one["warnings"]]
-        lines += [f"    {said}" for said in one["why"]]
+        lines += [f"    ! beware, {warning}" for warning in one["warnings"]]
+        lines += [f"    {reason}" for reason in one["why"]]
         cells = [("", *_HEADS), *(_cells(row) for row in one["figures"])]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         for row, (name, *numbers, change) in zip([None, *one["figures"]], cells, strict=True):
             mark = CHANGE_MARKS.get(Change(row["change"]), " ") if row else " "
-            said = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
-            lines.append(f"  {mark} {name:<{widths[0]}}  {said}  {change}".rstrip())
+            columns = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
+            lines.append(f"  {mark} {name:<{widths[0]}}  {columns}  {change}".rstrip())
         lines += [f"  {CHANGE_MARKS[Change(check['change'])]} {check['why']}" for check in one["checks"]]
-    closing = textwrap.wrap(sureness(found), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    closing = textwrap.wrap(sureness(comparison), _WIDTH, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([*lines, "", *closing, "", f"  page    {page}"])
 
 
-def of_comparison(found: dict[str, Any]) -> str:
+def of_comparison(comparison: dict[str, Any]) -> str:
     """The whole of comparison.md."""
-    mark = MARKS[ComparisonVerdict(found["verdict"])]
-    lines = [f"## {mark} {found['verdict']}: {markdown.plain('; '.join(headings(found)))}", ""]
+    mark = MARKS[ComparisonVerdict(comparison["verdict"])]
+    lines = [f"## {mark} {comparison['verdict']}: {markdown.plain('; '.join(headings(comparison)))}", ""]
     rows = [
         (run["name"], run["verdict"], run["scenario"], str(run["seed"]), spelled(run), run["path"])
-        for run in found["runs"]
+        for run in comparison["runs"]
     ]
     lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
-    for one in found["comparisons"]:
+    for one in comparison["comparisons"]:
         lines += ["", f"### {MARKS[ComparisonVerdict(one['verdict'])]} {heading(one)}", ""]
-        lines += [f"- **Beware**: {markdown.plain(said)}" for said in one["warnings"]]
-        lines += [f"- {markdown.plain(said)}" for said in one["why"]]
+        lines += [f"- **Beware**: {markdown.plain(warning)}" for warning in one["warnings"]]
+        lines += [f"- {markdown.plain(reason)}" for reason in one["why"]]
         lines += ["", *markdown.table(("figure", "baseline", one["run"], *_HEADS[2:]), map(_marked, one["figures"]))]
         checks = [(CHANGE_MARKS[Change(check["change"])], check["why"]) for check in one["checks"]]
         lines += ["", *markdown.table(("", "check"), checks)] if checks else []
-    return "\n".join([*lines, "", markdown.plain(sureness(found)), ""])
+    return "\n".join([*lines, "", markdown.plain(sureness(comparison)), ""])
 
 
 def heading(one: dict[str, Any]) -> str:
@@ -60,16 +60,16 @@ def heading(one: dict[str, Any]) -> str:
     return f"{one['run']} against A: {one['verdict']}"
 
 
-def headings(found: dict[str, Any]) -> list[str]:
+def headings(comparison: dict[str, Any]) -> list[str]:
     """The scenarios that were run, each once."""
-    return list(dict.fromkeys(run["scenario"] for run in found["runs"]))
+    return list(dict.fromkeys(run["scenario"] for run in comparison["runs"]))
 
 
-def sureness(found: dict[str, Any]) -> str:
+def sureness(row: dict[str, Any]) -> str:
     """What the intervals say."""
     return (
-        f"Where nothing differs, at most {1 - found['confidence']:.0%} of comparisons call anything a regression: "
-        f"all intervals hold together with {found['confidence']:.0%} (bootstrap, {found['drawings']:,} drawings of the "
+        f"Where nothing differs, at most {1 - row['confidence']:.0%} of comparisons call anything a regression: "
+        f"all intervals hold together with {row['confidence']:.0%} (bootstrap, {row['drawings']:,} drawings of the "
         "targets). They cover what varies from target to target, not what varies from one run on a busy machine to the next."
     )
 

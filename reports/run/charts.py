@@ -63,19 +63,19 @@ class Charts:
 
     def by_wave(self) -> str:
         """The same for each wave, where there are several."""
-        found = waves(self._trace, self._targets)
-        return self._converged(found, "wave", lambda axes: None) if len(found) > 1 else ""
+        parts = waves(self._trace, self._targets)
+        return self._converged(parts, "wave", lambda axes: None) if len(parts) > 1 else ""
 
     def _converged(self, parts: dict[str, Mask], noun: str, more: Callable[[Any], None]) -> str:
         if not len(self._targets):
             return ""
 
         def paint(axes: Any) -> None:
-            for nth, (name, ours) in enumerate(parts.items()):
-                x, y = curve(self._times[ours], self._end_s)
-                label = printable(f"{name or 'all'} ({int(ours.sum()):,})")
+            for nth, (name, mask) in enumerate(parts.items()):
+                x, y = curve(self._times[mask], self._end_s)
+                label = printable(f"{name or 'all'} ({int(mask.sum()):,})")
                 axes.step(x / self._size, y, where="post", gid=f"{noun}-{nth}", label=label, **style(nth))
-                if never := int(np.isnan(self._times[ours]).sum()):  # Kaplan and Meier's mark of those left
+                if never := int(np.isnan(self._times[mask]).sum()):  # Kaplan and Meier's mark of those left
                     axes.plot(x[-1:] / self._size, y[-1:], "+", color=COLOURS[nth % 7], markersize=9, clip_on=False)
                     axes.annotate(
                         f"{never:,} not", (x[-1] / self._size, y[-1]), (-6, 0), textcoords="offset points",
@@ -88,15 +88,15 @@ class Charts:
             more(axes)
 
         never = int(np.isnan(self._times).sum())
-        said = f"; {never:,} of {len(self._times):,} had not when the record ends" if never else ""
+        never_text = f"; {never:,} of {len(self._times):,} had not when the record ends" if never else ""
         whose = f"of each {noun}'s" if len(parts) > 1 else "of the"
-        return drawn([paint], f"Share {whose} targets that converged{said}")
+        return drawn([paint], f"Share {whose} targets that converged{never_text}")
 
     def _shade(self, axes: Any) -> None:
         """The windows of faults that began while the rollout ran, as far as they are in the picture."""
         last, size = axes.get_xlim()[1], self._size
-        found = faults(self._trace, self._targets)
-        turns = [(f["fault"], f["begin_s"], f["end_s"]) for f in found if f["begin_s"] is not None]
+        harm = faults(self._trace, self._targets)
+        turns = [(f["fault"], f["begin_s"], f["end_s"]) for f in harm if f["begin_s"] is not None]
         timed = [turn for turn in turns if 0 < turn[1] / size < last]
         for nth, (name, begin, end) in enumerate(timed):
             until = last if end is None else min(end / size, last)
@@ -137,41 +137,43 @@ class Charts:
 
     def latency(self) -> str:
         """How long some steps took, by when they ended: each, or some of them where they are many, and quantiles."""
-        found = {name: spans for name, spans in self._durations().items() if name in _OVER_TIME}
-        paints = [partial(self._took, name=name, found=spans) for name, spans in found.items()]
-        return drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if found else ""
+        shown = {name: spans for name, spans in self._durations().items() if name in _OVER_TIME}
+        paints = [partial(self._took, name=name, steps=spans) for name, spans in shown.items()]
+        return drawn(paints, "How long steps took, over the time at which they ended", height=2.2) if shown else ""
 
-    def _took(self, axes: Any, name: str, found: Spans) -> None:
-        at = (found.at_s - self._zero_s) / self._size
+    def _took(self, axes: Any, name: str, steps: Spans) -> None:
+        at = (steps.at_s - self._zero_s) / self._size
         kept = few(len(at), _DOTS)
         label = "each" if len(kept) == len(at) else f"{len(kept):,} of {len(at):,}"
-        axes.plot(at[kept], found.took_s[kept], ".", color=COLOURS[0], alpha=0.5, markersize=4, label=label)
-        for nth, (share, x, y) in enumerate(self._quantiles(found)):
+        axes.plot(at[kept], steps.took_s[kept], ".", color=COLOURS[0], alpha=0.5, markersize=4, label=label)
+        for nth, (share, x, y) in enumerate(self._quantiles(steps)):
             axes.plot(x, y, label=share, **style(nth + 1, turn=nth))
         self._on_time(axes, f"{name} [s]")
         if axes.lines:
             axes.legend(loc="best", fontsize=8)
 
-    def _quantiles(self, found: Spans) -> list[tuple[str, Seconds, Seconds]]:
+    def _quantiles(self, steps: Spans) -> list[tuple[str, Seconds, Seconds]]:
         """Median, 95th and 99th percentile over spans of time, where these hold enough to tell."""
         spans = flow.bins(self._end_s, 12)
-        which = ((found.at_s - self._zero_s) // spans.width_s).astype(int)
-        groups = [(n, found.took_s[which == n]) for n in np.unique(which).tolist()]
-        told = [(n, took) for n, took in groups if len(took) >= 10]
-        if len(told) < 2:
+        which = ((steps.at_s - self._zero_s) // spans.width_s).astype(int)
+        groups = [(n, steps.took_s[which == n]) for n in np.unique(which).tolist()]
+        enough = [(n, took) for n, took in groups if len(took) >= 10]
+        if len(enough) < 2:
             return []
-        x = np.array([(n + 0.5) * spans.width_s / self._size for n, _ in told])
-        return [(f"p{share}", x, np.array([np.percentile(took, share) for _, took in told])) for share in (50, 95, 99)]
+        x = np.array([(n + 0.5) * spans.width_s / self._size for n, _ in enough])
+        return [
+            (f"p{share}", x, np.array([np.percentile(took, share) for _, took in enough])) for share in (50, 95, 99)
+        ]
 
     def distributions(self) -> str:
         """For each step, which share of the times it took was at most so long; on a logarithmic axis."""
-        found = {name: spans.took_s for name, spans in self._durations().items()}
-        found = {name: np.sort(took[took > 0]) for name, took in found.items() if (took > 0).any()}
-        if not found:
+        took_s = {name: spans.took_s for name, spans in self._durations().items()}
+        took_s = {name: np.sort(took[took > 0]) for name, took in took_s.items() if (took > 0).any()}
+        if not took_s:
             return ""
 
         def paint(axes: Any) -> None:
-            for name, took in found.items():
+            for name, took in took_s.items():
                 kept, nth = few(len(took), 300), _STEPS.index(name)
                 axes.step(
                     took[kept], 100 * (kept + 1) / len(took), where="post", label=name, **style(nth, turn=nth // 3)
@@ -185,20 +187,20 @@ class Charts:
 
     def waterfall(self) -> str:
         """Where the time of the median and of the 99th percentile's update went."""
-        found = self._trace.once(effort.waterfall)
-        if not found:
+        courses = self._trace.once(effort.waterfall)
+        if not courses:
             return ""
-        there = {name for course in found.values() for name in course.parts_s}
+        there = {name for course in courses.values() for name in course.parts_s}
         looks = {name: bar(nth) for nth, name in enumerate(_PARTS) if name in there}
 
         def paint(axes: Any) -> None:
-            for row, course in enumerate(found.values()):
+            for row, course in enumerate(courses.values()):
                 left = 0.0
                 for name, look in looks.items():
                     seconds = course.parts_s.get(name, 0.0)
                     axes.barh(row, seconds, left=left, height=0.6, **look)
                     left += seconds
-            axes.set_yticks(range(len(found)), [f"{which}\n{printable(c.thing)}" for which, c in found.items()])
+            axes.set_yticks(range(len(courses)), [f"{which}\n{printable(c.thing)}" for which, c in courses.items()])
             axes.invert_yaxis()
             axes.set_xlabel("seconds since the offer was due")
             plain(axes)
@@ -210,8 +212,8 @@ class Charts:
 
     def health(self, lag_allowed_s: float | None) -> str:
         """Each process's lag and CPU over time; above the limit of lag the run is invalid."""
-        told = self._health()
-        lag, cpu, memory = (_series(told, fact) for fact in (_worst_lag_ms, _cpu_percent, _memory_mb))
+        reports = self._health()
+        lag, cpu, memory = (_series(reports, fact) for fact in (_worst_lag_ms, _cpu_percent, _memory_mb))
         if not cpu:
             return ""
         late = flow.lateness(self._trace)
@@ -223,8 +225,8 @@ class Charts:
             if lag_allowed_s is not None:
                 top = max(lag_allowed_s * 1e3, axes.get_ylim()[1]) * 1.2
                 axes.axhspan(lag_allowed_s * 1e3, top, color="#D55E00", alpha=0.12, linewidth=0)
-                said = "INVALID if the p99 of a shard, the application or the schedule lies up here"
-                note(axes, 0.98, lag_allowed_s * 1e3, said, axes.get_yaxis_transform(), ha="right", va="bottom")
+                text = "INVALID if the p99 of a shard, the application or the schedule lies up here"
+                note(axes, 0.98, lag_allowed_s * 1e3, text, axes.get_yaxis_transform(), ha="right", va="bottom")
                 axes.set_ylim(0, top)
             axes.set_ylabel("lag, worst of\na second [ms]")
             plain(axes)
@@ -258,13 +260,13 @@ class Charts:
         plain(axes)
 
 
-def _series(told: list[tuple[float, dict[str, Any]]], fact: Callable[[dict[str, Any]], float | None]) -> Series:
+def _series(reports: list[tuple[float, dict[str, Any]]], fact: Callable[[dict[str, Any]], float | None]) -> Series:
     """Process -> when, and how much of this fact."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for at, facts in told:
+    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for at, facts in reports:
         if (value := fact(facts)) is not None:
-            found[facts["process"]].append((at, value))
-    return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in found.items()}
+            series[facts["process"]].append((at, value))
+    return {name: (np.array(points)[:, 0], np.array(points)[:, 1]) for name, points in series.items()}
 
 
 def _worst_lag_ms(facts: dict[str, Any]) -> float | None:

@@ -68,14 +68,14 @@ def efforts(trace: Trace) -> dict[str, Effort]:
     report of an end, requests for each artifact that was downloaded, bytes for each byte that was installed."""
     connects, offers = trace.kind(Kind.CONNECT), trace.kind(Kind.OFFER)
     ends, pieces = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE"), trace.kind(Kind.DOWNLOAD)
-    found = {
+    counts = {
         "attempts to connect": Effort(len(connects), len(connects.where("status", "new", "resumed"))),
         "offers sent": Effort(len(offers.where("status", "sent", "resent")), len(offers.where("status", "sent"))),
         "ends reported": Effort(len(ends), _jobs(ends)),
         "download requests": Effort(len(pieces), _jobs(pieces)),
         "bytes downloaded": Effort(_bytes(pieces), _bytes(trace.kind(Kind.COMMIT))),
     }
-    return {what: effort for what, effort in found.items() if effort.done}
+    return {what: effort for what, effort in counts.items() if effort.done}
 
 
 def messages(trace: Trace) -> dict[str, int]:

@@ -31,8 +31,8 @@ def failures(trace: Trace, targets: Targets) -> list[Failure]:
     """The targets that ended otherwise than SUCCEEDED, or have not ended; the most frequent first."""
     failed = np.flatnonzero(~targets.ended_as(State.SUCCEEDED))
     of_cohort = np.empty(len(targets), object)
-    for name, ours in cohorts(trace, targets).items():
-        of_cohort[ours] = name
+    for name, mask in cohorts(trace, targets).items():
+        of_cohort[mask] = name
     words, details = trace.words("status"), trace.words("detail")
     last, phase = targets.last[failed], _phases(trace)
     reason = np.where(last >= 0, trace.column("detail")[last], -1)

@@ -35,7 +35,7 @@ def steps(trace: Trace) -> dict[str, Seconds]:
         trace.kind(Kind.OFFER).where("status", "sent"),
         trace.kind(Kind.ANSWER).where("status", "accepted"),
     )
-    found = {
+    at_s = {
         "offers due": offers["t_us"] - offers["span_us"].clip(min=0),
         "offers sent": offers["t_us"],
         "deltas heard": trace.kind(Kind.DELTA)["t_us"],
@@ -43,7 +43,7 @@ def steps(trace: Trace) -> dict[str, Seconds]:
         "reports sent": trace.kind(Kind.REPORT)["t_us"],
         "ends accepted": answers["t_us"][answers["job"] >= 0],
     }
-    return {name: np.asarray(at / 1e6) for name, at in found.items()}
+    return {name: np.asarray(at / 1e6) for name, at in at_s.items()}
 
 
 def rate(at: Seconds, spans: TimeBins, weights: Seconds | None = None) -> Seconds:
@@ -88,7 +88,7 @@ def fan_out(trace: Trace, targets: Targets) -> dict[str, dict[str, float | int |
     """Rollout -> how its desired state spread: seconds from its begin to the first, the median and the last device that
     heard of it, how many did, and the slope between the tenth and the ninetieth percent of these, in devices a second."""
     after = trace.once(heard_s, targets)
-    return {name: _spread(after[ours]) for name, ours in targets.rollouts().items()}
+    return {name: _spread(after[mask]) for name, mask in targets.rollouts().items()}
 
 
 def heard_s(trace: Trace, targets: Targets) -> Seconds:
@@ -128,11 +128,11 @@ def slope(at: Seconds) -> float | None:
 
 def throughput(trace: Trace, since_s: float) -> dict[str, dict[str, float]]:
     """Step -> how many there were since then, and the most in one second; bytes downloaded likewise."""
-    found = {}
+    peaks = {}
     at_bytes, size = bytes_of(trace)
     for name, at, weights in [*((n, at, None) for n, at in steps(trace).items()), ("bytes downloaded", at_bytes, size)]:
         later = (at >= since_s) | name.startswith("offers")  # one may have been due a moment before the record says so
         seconds = (at[later] - since_s).clip(min=0).astype(np.int64)
         counts = np.bincount(seconds, None if weights is None else weights[later]) if len(seconds) else np.zeros(1)
-        found[name] = {"total": float(counts.sum()), "peak_per_s": float(counts.max())}
-    return found
+        peaks[name] = {"total": float(counts.sum()), "peak_per_s": float(counts.max())}
+    return peaks

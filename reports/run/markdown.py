@@ -42,9 +42,9 @@ def _times(summary: dict[str, Any]) -> list[str]:
     shares, lines = summary["converged_s"], []
     if summary["targets"]:
         lines += table(("converged", *shares), [("after", *(seconds(at) for at in shares.values()))])
-    found = {name: summary["phases_s"][name] for name in _PHASES if name in summary["phases_s"]}
-    if found:
-        rows = [(name, f"{q['count']:,}", *(seconds(q[h]) for h in _QUANTILES)) for name, q in found.items()]
+    phases = {name: summary["phases_s"][name] for name in _PHASES if name in summary["phases_s"]}
+    if phases:
+        rows = [(name, f"{q['count']:,}", *(seconds(q[h]) for h in _QUANTILES)) for name, q in phases.items()]
         lines += ["", *table(("step", "count", *_QUANTILES), rows)]
     return [*lines, ""]
 

@@ -58,12 +58,12 @@ def _head(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
     """The verdict, and why it is not PASS."""
     verdict = summary["verdict"]
     description = manifest.get("scenario", {}).get("description", "")
-    said = reasons(summary)
-    said += [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "FAIL"]
-    if not said and verdict != "PASS":
-        said = [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] != "PASS"]
-    why = "".join(f"<li>{escape(line)}</li>" for line in said)
-    listed = f"<ul>{why}</ul>" if said else "<p>Every check and threshold passed.</p>"
+    sentences = reasons(summary)
+    sentences += [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "FAIL"]
+    if not sentences and verdict != "PASS":
+        sentences = [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] != "PASS"]
+    why = "".join(f"<li>{escape(line)}</li>" for line in sentences)
+    listed = f"<ul>{why}</ul>" if sentences else "<p>Every check and threshold passed.</p>"
     mark = MARKS[Verdict(verdict)]
     return (
         f'<header class="{verdict}"><h1>{mark} {verdict}: {escape(summary["scenario"])}</h1>'
@@ -89,11 +89,11 @@ def _facts(summary: dict[str, Any]) -> str:
 def _checks(summary: dict[str, Any]) -> str:
     rows = []
     for f in summary["findings"]:
-        said = f"<div>{escape(f['title'])}</div><div>{escape(f['summary'])}</div>"
+        sentence = f"<div>{escape(f['title'])}</div><div>{escape(f['summary'])}</div>"
         if f["evidence"]:
-            said += f"<pre>{escape(chr(10).join(f['evidence']))}</pre>"
+            sentence += f"<pre>{escape(chr(10).join(f['evidence']))}</pre>"
         verdict = Verdict(f["verdict"])
-        rows.append((html.mark(MARKS[verdict], html.CLASSES.get(verdict, "doubt")), f["check"], html.Raw(said)))
+        rows.append((html.mark(MARKS[verdict], html.CLASSES.get(verdict, "doubt")), f["check"], html.Raw(sentence)))
     return "<h2>Checks and thresholds</h2>" + html.table(("", "check", "promise and finding"), rows, "marked checks")
 
 
@@ -146,14 +146,14 @@ def _few(parts: dict[str, Any]) -> dict[str, Any]:
 
 def _failures(summary: dict[str, Any]) -> str:
     """Why targets did not succeed, the most frequent reasons first."""
-    found = summary["failures"]
-    if not found:
+    failures = summary["failures"]
+    if not failures:
         return ""
     rows = [
         (f["state"].lower().replace("_", " "), f["phase"], f["reason"], f["cohort"], f"{f['targets']:,}")
-        for f in found[:_REASONS]
+        for f in failures[:_REASONS]
     ]
-    left = sum(f["targets"] for f in found[_REASONS:])
+    left = sum(f["targets"] for f in failures[_REASONS:])
     rows += [("others", "", "", "", f"{left:,}")] if left else []
     return "<h2>What did not succeed, and why</h2>" + html.table(
         ("state", "last phase", "reason", "cohort", "targets"), rows
@@ -199,14 +199,14 @@ def _effort(summary: dict[str, Any], charts: Charts) -> str:
         size = html.amount if what.startswith("bytes") else html.count
         times = "-" if one["times"] is None else f"{one['times']:.3f}"
         rows.append((what, size(one["done"]), size(one["needed"]), times))
-    said = [(what, f"{count:,}", _each(count, summary)) for what, count in summary["messages"].items()]
+    messages = [(what, f"{count:,}", _each(count, summary)) for what, count in summary["messages"].items()]
     total = sum(summary["messages"].values())
-    said.append(("all", f"{total:,}", _each(total, summary)))
+    messages.append(("all", f"{total:,}", _each(total, summary)))
     return (
         "<h2>Where time and bytes went</h2>"
         + charts.waterfall()
         + html.table(("what was done", "in all", "needed", "for each needed"), rows)
-        + html.table(("messages of the devices", "in all", "for each update that succeeded"), said)
+        + html.table(("messages of the devices", "in all", "for each update that succeeded"), messages)
     )
 
 
@@ -221,12 +221,14 @@ def _limits(summary: dict[str, Any], charts: Charts) -> str:
         (html.mark("✓", "ok") if limit["held"] else html.mark("!", "doubt"), *limited(limit))
         for limit in summary["limits"]
     ]
-    held = "the load generator kept its schedule" if not summary["invalid"] else "the load generator was the bottleneck"
+    verdict = (
+        "the load generator kept its schedule" if not summary["invalid"] else "the load generator was the bottleneck"
+    )
     if not rows:
         return "<h2>Validity</h2><p>Nothing was measured of the load generator.</p>"
     lag = next((limit["allowed"] for limit in summary["limits"] if limit["name"].startswith("loop lag")), None)
     table = html.table(("", "what", "measured", "allowed"), rows, "marked")
-    return f"<h2>Validity: {held}</h2>{table}{charts.health(lag)}"
+    return f"<h2>Validity: {verdict}</h2>{table}{charts.health(lag)}"
 
 
 def _stories(trace: Trace) -> str:
@@ -247,12 +249,12 @@ def _stories(trace: Trace) -> str:
 def _slow(trace: Trace) -> str:
     """The targets that took longest, and in a small run one update as it went."""
     targets = trace.once(Targets)
-    found = slowest(trace, targets, _SLOWEST)
-    if not len(found):
+    slow = slowest(trace, targets, _SLOWEST)
+    if not len(slow):
         return ""
     took = trace.once(converged_s, targets)
-    stories = [_story(trace, targets, at, f"converged after {seconds(float(took[at]))}") for at in found.tolist()]
-    text = f"<h2>The slowest of those that converged ({len(found)}), each with its last events</h2>" + "".join(stories)
+    stories = [_story(trace, targets, at, f"converged after {seconds(float(took[at]))}") for at in slow.tolist()]
+    text = f"<h2>The slowest of those that converged ({len(slow)}), each with its last events</h2>" + "".join(stories)
     course = trace.once(waterfall).get("median") if len(targets) <= _SMALL else None
     drawn = sequence(trace, course.job) if course is not None else ""
     if course is not None and drawn:
@@ -260,10 +262,10 @@ def _slow(trace: Trace) -> str:
     return text
 
 
-def _story(trace: Trace, targets: Targets, at: int, said: str) -> str:
+def _story(trace: Trace, targets: Targets, at: int, heading: str) -> str:
     thing = trace.words("thing")[targets.thing[at]]
     lines = "\n".join(describe(trace.row(row)) for row in trace.thing(thing).rows[-_LINES:].tolist())
-    return f"<details><summary>{escape(thing)}: {escape(said)}</summary><pre>{escape(lines)}</pre></details>"
+    return f"<details><summary>{escape(thing)}: {escape(heading)}</summary><pre>{escape(lines)}</pre></details>"
 
 
 def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -282,11 +284,11 @@ def _setting(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
     return "<h2>How it was run</h2>" + html.setting(rows, manifest.get("scenario", {}))
 
 
-def broker(said: dict[str, Any]) -> str:
+def broker(facts: dict[str, Any]) -> str:
     """The broker in words: its name, its version, and what it counted."""
     counts = ", ".join(
         f"{name.replace('_', ' ')} {count:,}" if isinstance(count, int) else f"{name.replace('_', ' ')} {count}"
-        for name, count in said.items()
+        for name, count in facts.items()
         if name not in ("name", "version")
     )
-    return f"{named(said)} ({counts})" if counts else named(said)
+    return f"{named(facts)} ({counts})" if counts else named(facts)

@@ -69,13 +69,13 @@ def _row(nth: int, line: Arrow, zero_us: int) -> str:
 
 def _lines(trace: Trace, job: str) -> Iterator[Arrow]:
     """The job's events, and those of its device in between that name no job."""
-    ours = trace.execution(job)
-    if not len(ours):
+    events = trace.execution(job)
+    if not len(events):
         return
-    thing = next(iter(ours.distinct("thing")), "")
+    thing = next(iter(events.distinct("thing")), "")
     between = trace.thing(thing).where("kind", Kind.BOOT, Kind.CONNECT, Kind.LOST, Kind.FAULT)
-    first, last = int(ours.rows[0]), int(ours.rows[-1])
-    rows = np.union1d(ours.rows, between.rows[(between.rows > first) & (between.rows < last)])
+    first, last = int(events.rows[0]), int(events.rows[-1])
+    rows = np.union1d(events.rows, between.rows[(between.rows > first) & (between.rows < last)])
     for row in rows.tolist():
         event = trace.row(row)
         line = _line(event)
@@ -106,9 +106,9 @@ def _line(event: dict[str, Any]) -> Arrow | None:
     if kind == Kind.MISHAP:
         return Arrow(at, "device", "device", f"{event.get('phase', '')}: {status}", harm=True)
     if kind in (Kind.PHASE, Kind.BOOT, Kind.CONNECT, Kind.LOST):
-        said = {Kind.PHASE: status, Kind.BOOT: f"boots {version}", Kind.CONNECT: f"connects: {status}"}
-        return Arrow(at, "device", "device", said.get(kind, f"connection ends: {status}"))
+        labels = {Kind.PHASE: status, Kind.BOOT: f"boots {version}", Kind.CONNECT: f"connects: {status}"}
+        return Arrow(at, "device", "device", labels.get(kind, f"connection ends: {status}"))
     if kind in (Kind.COMMIT, Kind.CONFIRM, Kind.ROLLBACK):
-        said = {Kind.COMMIT: "slot written", Kind.CONFIRM: f"runs {version}", Kind.ROLLBACK: f"back to {version}"}
-        return Arrow(at, "device", "device", said[kind])
+        labels = {Kind.COMMIT: "slot written", Kind.CONFIRM: f"runs {version}", Kind.ROLLBACK: f"back to {version}"}
+        return Arrow(at, "device", "device", labels[kind])
     return None

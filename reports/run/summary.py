@@ -49,9 +49,9 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "outcomes": targets.outcomes(),
         "stuck": int(np.isnan(times).sum()),
         "converged_s": to_share(times),
-        "rollouts": {name: _part(targets, times, ours) for name, ours in targets.rollouts().items()},
-        "cohorts": {name: _part(targets, times, ours) for name, ours in cohorts(trace, targets).items()},
-        "waves": {name: _part(targets, times, ours) for name, ours in waves(trace, targets).items()},
+        "rollouts": {name: _part(targets, times, mask) for name, mask in targets.rollouts().items()},
+        "cohorts": {name: _part(targets, times, mask) for name, mask in cohorts(trace, targets).items()},
+        "waves": {name: _part(targets, times, mask) for name, mask in waves(trace, targets).items()},
         "failures": [failure._asdict() for failure in failures(trace, targets)[:_FAILURES]],
         "faults": faults(trace, targets),
         "rolled_out_s": _rolled_out_s(trace, targets),
@@ -81,43 +81,43 @@ def _rolled_out_s(trace: Trace, targets: Targets) -> float:
 def _clocks(trace: Trace) -> list[dict[str, Any]]:
     """The processes on other hosts: by how many seconds their clock was ahead, and how exactly that is known."""
     compared = trace.kind(Kind.CLOCK)
-    told = zip(compared.texts("detail"), compared["span_us"].tolist(), strict=True)
-    found = [(json.loads(detail), error_us) for detail, error_us in told]
+    pairs = zip(compared.texts("detail"), compared["span_us"].tolist(), strict=True)
+    comparisons = [(json.loads(detail), error_us) for detail, error_us in pairs]
     return [
         {
-            "process": said["process"],
-            "host": said["host"],
-            "offset_s": said["offset_us"] / 1e6,
+            "process": facts["process"],
+            "host": facts["host"],
+            "offset_s": facts["offset_us"] / 1e6,
             "error_s": error_us / 1e6,
         }
-        for said, error_us in found
+        for facts, error_us in comparisons
     ]
 
 
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
     """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
     to when, in seconds since the first rollout began; None for a time that never came."""
-    turns, found, zero = trace.kind(Kind.FAULT), [], zero_s(trace, targets)
+    turns, rows, zero = trace.kind(Kind.FAULT), [], zero_s(trace, targets)
     for nth in np.unique(turns["size"]).tolist():
-        ours = turns.only(turns["size"] == nth)
-        did = ours.where("status", "did")
-        begin, end = (ours.where("status", turn)["t_us"] / 1e6 - zero for turn in ("begin", "end"))
-        told = [json.loads(detail) for detail in ours.where("status", "begin").texts("detail") if detail]
-        found.append(
+        turns_of = turns.only(turns["size"] == nth)
+        did = turns_of.where("status", "did")
+        begin, end = (turns_of.where("status", turn)["t_us"] / 1e6 - zero for turn in ("begin", "end"))
+        details = [json.loads(detail) for detail in turns_of.where("status", "begin").texts("detail") if detail]
+        rows.append(
             {
-                "fault": ours.texts("phase")[0],
-                "on": told[0]["server"] if told else "",
+                "fault": turns_of.texts("phase")[0],
+                "on": details[0]["server"] if details else "",
                 "devices": len(np.unique(did["thing"])),
                 "strikes": len(did),
                 "begin_s": float(begin[0]) if len(begin) else None,
                 "end_s": float(end[-1]) if len(end) else None,
             }
         )
-    return found
+    return rows
 
 
-def _part(targets: Targets, times: Seconds, ours: Mask) -> dict[str, Any]:
-    return {"targets": int(ours.sum()), "outcomes": targets.outcomes(ours), "converged_s": to_share(times[ours])}
+def _part(targets: Targets, times: Seconds, mask: Mask) -> dict[str, Any]:
+    return {"targets": int(mask.sum()), "outcomes": targets.outcomes(mask), "converged_s": to_share(times[mask])}
 
 
 def _finding(trace: Trace, finding: Finding) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[s
         (len(np.setdiff1d(started, retired)), f"of {len(started):,} devices' records break off"),
         (unended, f"of {len(targets):,} targets had not ended"),
     )
-    said = [f"{count:,} {what}" for count, what in counts if count > 0]
+    sentences = [f"{count:,} {what}" for count, what in counts if count > 0]
     over = set(trace.kind(Kind.ROLLOUT).where("status", "end").texts("job"))
-    said += [f"{name} had not ended" for name in targets.rollouts() if name not in over]
-    return said if len(targets) else [*said, "no rollout had begun"]
+    sentences += [f"{name} had not ended" for name in targets.rollouts() if name not in over]
+    return sentences if len(targets) else [*sentences, "no rollout had begun"]
 
 
 def as_text(summary: dict[str, Any], report: str) -> str:

@@ -64,13 +64,13 @@ class Spans(NamedTuple):
 def durations(trace: Trace, targets: Targets) -> dict[str, Spans]:
     """What took how long. What an offer begins is counted from when the offer was due, so that a stall is not hidden."""
     phases = trace.kind(Kind.PHASE)
-    found = {
+    by_step = {
         "connect": _spans(trace.kind(Kind.CONNECT).where("status", "new", "resumed")),
         "offer to delta": _from_due(trace, heard_of_offer(trace)),
         **{name: _spans(phases.where("phase", name)) for name in PHASES},
         "whole update": _from_due(trace, trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED")),
     }
-    return {name: spans for name, spans in found.items() if len(spans.at_s)}
+    return {name: spans for name, spans in by_step.items() if len(spans.at_s)}
 
 
 def heard_of_offer(trace: Trace) -> View:
@@ -115,11 +115,11 @@ def waves(trace: Trace, targets: Targets) -> dict[str, Mask]:
     """Wave -> which targets are of it, in order; a rollout takes its targets in the order given. Of several rollouts
     each wave bears its rollout's name; what no wave took is of none."""
     moves, rollouts = trace.kind(Kind.ROLLOUT).where("status", "wave"), targets.rollouts()
-    found: dict[str, Mask] = {}
-    for name, ours in rollouts.items():
+    masks: dict[str, Mask] = {}
+    for name, mask in rollouts.items():
         opened = moves.where("job", name)
         ends = np.cumsum(opened["size"])
-        nth = np.where(ours, np.searchsorted(ends, np.cumsum(ours) - 1, "right"), -1)
+        nth = np.where(mask, np.searchsorted(ends, np.cumsum(mask) - 1, "right"), -1)
         prefix = f"{name}: " if len(rollouts) > 1 else ""
-        found |= {f"{prefix}{said}": nth == at for at, said in enumerate(opened.texts("detail"))}
-    return found
+        masks |= {f"{prefix}{label}": nth == at for at, label in enumerate(opened.texts("detail"))}
+    return masks

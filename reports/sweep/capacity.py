@@ -49,11 +49,11 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
 
 def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
     """(load, the median of its points' values) in order; without points that have none."""
-    found: dict[float, list[float]] = defaultdict(list)
+    by_load: dict[float, list[float]] = defaultdict(list)
     for one in points:
         if (value := one[name]) is not None:
-            found[one["load"]].append(value)
-    return sorted(found), [float(np.median(found[load])) for load in sorted(found)]
+            by_load[one["load"]].append(value)
+    return sorted(by_load), [float(np.median(by_load[load])) for load in sorted(by_load)]
 
 
 def throughput(sweep: dict[str, Any]) -> str:
@@ -76,26 +76,26 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
         return _kept_up(loads, rates)
     if len(loads) < 3:
         return None, f"cannot tell: of the loads {len(loads)} count, and it takes 3"
-    found, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the last point"
-    if found is None:
+    knee, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the last point"
+    if knee is None:
         grows = "throughput still grows in proportion"
         return None, f"none up to {loads[-1]:,.0f} devices: {grows} (no load lies a tenth {line})"
     where = (
         "already at the lowest load that was measured"
-        if found == loads[0]
+        if knee == loads[0]
         else "from there on each further device brings less"
     )
     return (
-        found,
-        f"at {found:,.0f} devices, {rates[loads.index(found)]:,.1f} updates a second: {where} (the load farthest {line})",
+        knee,
+        f"at {knee:,.0f} devices, {rates[loads.index(knee)]:,.1f} updates a second: {where} (the load farthest {line})",
     )
 
 
 def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]:
     how = f"achieved: at least {scaling.KEPT_UP:.0%} of what was offered"
-    found = scaling.last_kept_up(loads, rates)
-    if found is not None:
-        return found, f"{found:g}/s is the last rate that was achieved ({how})"
+    last = scaling.last_kept_up(loads, rates)
+    if last is not None:
+        return last, f"{last:g}/s is the last rate that was achieved ({how})"
     if not loads:
         return None, "cannot tell: no rate counts that was held long enough"
     if rates[0] < scaling.KEPT_UP * loads[0]:
@@ -118,8 +118,8 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
         return scaling.fit([p["load"] for p in counting], [p["updates_per_s"] for p in counting])
     if len(loads) < scaling.LEAST_LOADS:
         return scaling.too_few(len(loads))
-    told = [p for p in counting if p["under_way"] and p["held_per_s"]]
-    return scaling.fit([p["under_way"] for p in told], [p["held_per_s"] for p in told])
+    usable = [p for p in counting if p["under_way"] and p["held_per_s"]]
+    return scaling.fit([p["under_way"] for p in usable], [p["held_per_s"] for p in usable])
 
 
 def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
@@ -161,11 +161,11 @@ def _beyond(law: Fit | str, sweep: dict[str, Any], loads: list[float]) -> str:
     if law.reach <= law.last:
         return f"{ends}; cannot tell what lies beyond: the interval is wider than a factor of three at once"
     there = law.at(law.reach)
-    said = f"{ends}; by the law alone {told(there)} updates a second at {law.reach:,.0f} {noun}"
+    sentence = f"{ends}; by the law alone {told(there)} updates a second at {law.reach:,.0f} {noun}"
     if law.peak is not None:
         where = "within what was measured" if law.peak.value <= law.last else "extrapolated"
-        return f"{said}; the most at {told(law.peak)} {noun}, {where}"
-    return f"{said}; where throughput would peak cannot be told"
+        return f"{sentence}; the most at {told(law.peak)} {noun}, {where}"
+    return f"{sentence}; where throughput would peak cannot be told"
 
 
 def _notes(sweep: dict[str, Any]) -> list[str]:
@@ -212,7 +212,7 @@ def _not_held(sweep: dict[str, Any]) -> list[str]:
 
 def as_text(sweep: dict[str, Any], where: str) -> str:
     """The end of a sweep."""
-    found, axis = sweep["analysis"], sweep["axis"]
+    analysis, axis = sweep["analysis"], sweep["axis"]
     heads = ("load", "verdict", "deltas/s", "updates/s", "offer to delta", "whole update", "busiest process")
     lines = [f"  {heads[0]:>13}  {heads[1]:<8}{heads[2]:>10}{heads[3]:>10}{heads[4]:>19}{heads[5]:>19}  {heads[6]}"]
     for p in sorted(sweep["points"], key=lambda p: (p["load"], p["nth"])):
@@ -225,8 +225,8 @@ def as_text(sweep: dict[str, Any], where: str) -> str:
     lines.append("")
     lines += [f"  {p['verdict']} at {spelled(p['load'], axis)}: {p['why']}" for p in sweep["points"] if p["why"]]
     for name in ("knee", "law", "beyond", "saturated"):
-        lines.append(f"  {name:<10} {found[f'{name}_said']}")
-    lines += [f"  note       {note}" for note in found["notes"]]
+        lines.append(f"  {name:<10} {analysis[f'{name}_said']}")
+    lines += [f"  note       {note}" for note in analysis["notes"]]
     if sweep["ended"]:
         lines += [f"  ended      {sweep['ended']}", f"  go on      {sweep['command']}"]
     return "\n".join([*lines, f"  report     {where}"])
@@ -245,17 +245,17 @@ def busiest(one: dict[str, Any]) -> str:
     return f"{name} {one['cpu'][name]['mean']:.0%}, {one['cpu'][name]['most']:.0%} at most"
 
 
-def median_p99(found: dict[str, float] | None) -> str:
+def median_p99(quantiles: dict[str, float] | None) -> str:
     """A latency's two quantiles."""
-    return f"{seconds(found['median'])} / {seconds(found['p99'])}" if found else "-"
+    return f"{seconds(quantiles['median'])} / {seconds(quantiles['p99'])}" if quantiles else "-"
 
 
 def headline(sweep: dict[str, Any]) -> str:
     """The most that was measured."""
-    found = sweep["analysis"]
-    if found["most_per_s"] is None:
+    analysis = sweep["analysis"]
+    if analysis["most_per_s"] is None:
         return "Nothing was measured that counts."
     least = min((p["whole_update_s"]["p99"] for p in sweep["points"]
-                 if p["counts"] and p["load"] == found["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
+                 if p["counts"] and p["load"] == analysis["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
     slow = f", 99% of them within {seconds(least)}" if least is not None else ""
-    return f"At most {found['most_per_s']:,.1f} updates a second, at {spelled(found['most_at'], sweep['axis'])}{slow}."
+    return f"At most {analysis['most_per_s']:,.1f} updates a second, at {spelled(analysis['most_at'], sweep['axis'])}{slow}."

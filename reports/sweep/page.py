@@ -58,29 +58,29 @@ def write_sweep(path: Path, sweep: dict[str, Any]) -> None:
 
 def _head(title: str, sweep: dict[str, Any]) -> str:
     """What was found, and what of it cannot be told."""
-    found = sweep["analysis"]
-    said = [headline(sweep)]
+    analysis = sweep["analysis"]
+    sentences = [headline(sweep)]
     if sweep["ended"]:
-        said.append(f"The sweep ended early, {sweep['ended']}. To go on: {sweep['command']}")
+        sentences.append(f"The sweep ended early, {sweep['ended']}. To go on: {sweep['command']}")
     names = {"knee": "Knee", "beyond": "Beyond", "saturated": "Saturated"}
-    said += [f"{name}: {found[f'{key}_said']}." for key, name in names.items()]
-    lines = "".join(f"<li>{escape(line)}</li>" for line in [*said, *found["notes"]])
+    sentences += [f"{name}: {analysis[f'{key}_said']}." for key, name in names.items()]
+    lines = "".join(f"<li>{escape(line)}</li>" for line in [*sentences, *analysis["notes"]])
     description = escape(sweep["scenario"].get("description", ""))
     kind = _ANY.get(sweep["exit_code"], "UNKNOWN")
     return f'<header class="{kind}"><h1>{escape(title)}</h1><p>{description}</p><ul>{lines}</ul></header>'
 
 
 def _facts(sweep: dict[str, Any]) -> str:
-    found, axis, points = sweep["analysis"], sweep["axis"], sweep["points"]
-    most = found["most_per_s"]
+    analysis, axis, points = sweep["analysis"], sweep["axis"], sweep["points"]
+    most = analysis["most_per_s"]
     heard = [p["deltas_per_s"] for p in points if p["counts"] and p["deltas_per_s"] is not None]
     last = max((p["load"] for p in points if p["counts"]), default=None)
     shown = (
         (number(most), "updates a second, at most"),
-        ("-" if most is None else spelled(found["most_at"], axis), "at which that was"),
+        ("-" if most is None else spelled(analysis["most_at"], axis), "at which that was"),
         (number(max(heard, default=None)), "deltas a second, at most"),
         ("-" if last is None else spelled(last, axis), "where measurement ends"),
-        (f"{found['counting']} of {len(points)}", "runs count"),
+        (f"{analysis['counting']} of {len(points)}", "runs count"),
     )
     return facts(shown)
 
@@ -169,20 +169,20 @@ def _dots(axes: Any, sweep: dict[str, Any], x: str, y: str) -> None:
          {"marker": "o", "markeredgecolor": _INVALID, "color": "none"}),
     )  # fmt: skip
     for label, of, look in looks:
-        if ours := [p for p in shown if of(p)]:
-            axes.plot([p[x] for p in ours], [p[y] for p in ours], linestyle="", label=label, zorder=3, **look)
+        if points := [p for p in shown if of(p)]:
+            axes.plot([p[x] for p in points], [p[y] for p in points], linestyle="", label=label, zorder=3, **look)
 
 
 def _latency(axes: Any, sweep: dict[str, Any], key: str) -> None:
     for which, line, cross in (("median", "-", "x"), ("p99", "--", "+")):
-        told = [p | {key: p[key][which]} for p in sweep["points"] if p[key]]
-        counting = [p for p in told if p["counts"]]
+        shown = [p | {key: p[key][which]} for p in sweep["points"] if p[key]]
+        counting = [p for p in shown if p["counts"]]
         axes.plot(*medians(counting, key), linestyle=line, color=COLOURS[0], label=which)
         for of, look in ((True, {"marker": "o", "color": COLOURS[0]}), (False, {"marker": cross, "color": _INVALID})):
-            ours = [p for p in told if p["counts"] is of]
+            points = [p for p in shown if p["counts"] is of]
             label = None if of else f"{which}, does not count"
-            if ours:
-                axes.plot([p["load"] for p in ours], [p[key] for p in ours], linestyle="", label=label, **look)
+            if points:
+                axes.plot([p["load"] for p in points], [p[key] for p in points], linestyle="", label=label, **look)
     _logarithmic(axes)
     _finish(axes, sweep, f"{STEPS[key]} [s]")
 
@@ -201,10 +201,10 @@ def _used(axes: Any, sweep: dict[str, Any], shares: dict[str, str], label: str) 
     """Shares of a core, a line style for each, of each process."""
     for nth, name in enumerate(sorted({name for p in sweep["points"] for name in p["cpu"]})):
         for which, line in shares.items():
-            told = [p | {"used": 100 * (p["cpu"][name][which] or 0)} for p in sweep["points"] if name in p["cpu"]]
+            shown = [p | {"used": 100 * (p["cpu"][name][which] or 0)} for p in sweep["points"] if name in p["cpu"]]
             part = "" if part_of(name) == name else f": {part_of(name)}"
             named = printable(f"{name}{part}") if line == "-" else None
-            axes.plot(*medians(told, "used"), label=named, marker=".", **style(nth) | {"linestyle": line})
+            axes.plot(*medians(shown, "used"), label=named, marker=".", **style(nth) | {"linestyle": line})
     axes.axhline(100, color="#777777", linewidth=0.8)
     _finish(axes, sweep, label)
 
@@ -247,10 +247,10 @@ def _verdict(point: dict[str, Any]) -> Raw:
 
 def _law(sweep: dict[str, Any]) -> str:
     """The law's parameters, or why there are none."""
-    found = sweep["analysis"]
-    law = found["law"]
+    analysis = sweep["analysis"]
+    law = analysis["law"]
     if law is None:
-        return f"<h2>The law of scaling</h2><p>{escape(found['law_said'].capitalize())}.</p>"
+        return f"<h2>The law of scaling</h2><p>{escape(analysis['law_said'].capitalize())}.</p>"
     rows = [
         ("λ, updates a second at a load of one", told(Estimate(**law["lambda"]))),
         ("σ, the share that is done one at a time", told(Estimate(**law["sigma"]))),
@@ -262,7 +262,7 @@ def _law(sweep: dict[str, Any]) -> str:
     return (
         f"<h2>The law of scaling</h2><p>{_LAW}{by}</p>"
         + table(("parameter", "value (interval that holds it with 90%)"), rows)
-        + f"<p>{escape(found['beyond_said'].capitalize())}.</p>"
+        + f"<p>{escape(analysis['beyond_said'].capitalize())}.</p>"
     )
 
 

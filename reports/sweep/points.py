@@ -25,11 +25,11 @@ _HELD_S, _HELD = 1.0, 30  # nor do fewer updates, or a shorter time, tell whethe
 def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
     """What a sweep keeps of one run, from its record and its summary.json."""
     ended = since_due(run.trace, run.trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))[1]
-    ends, held = np.sort(ended.at_s), _held(ended)
+    ends, span = np.sort(ended.at_s), _held(ended)
     cpu, together = _cpu(run.trace, ends)
     broken = [f["check"] for f in numbers["findings"] if f["safety"] and f["verdict"] == "FAIL"]
     unsure = [f["check"] for f in numbers["findings"] if f["verdict"] == "UNKNOWN"]
-    said = [*broken, *reasons(numbers)] or unsure
+    why = [*broken, *reasons(numbers)] or unsure
     updates = _since_begin(run.trace, ends)
     counts = not broken and updates is not None and numbers["verdict"] in ("PASS", "FAIL")
     return {
@@ -38,15 +38,15 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
         "safe": not broken,
         "invalid": numbers["invalid"],
         "counts": counts,
-        "why": "" if counts else "; ".join(said) or "too few updates succeeded to tell a rate",
+        "why": "" if counts else "; ".join(why) or "too few updates succeeded to tell a rate",
         "broker": named(run.manifest.get("broker", {})),
         "targets": numbers["targets"],
         "succeeded": numbers["outcomes"].get("SUCCEEDED", 0),
         "deltas_per_s": _fan_out(numbers),
         "updates_per_s": updates,
         "steady_per_s": flow.slope(ends),
-        "held_per_s": _among(ends, *held) / (held[1] - held[0]) if held else None,
-        "under_way": _under_way(run.trace, *(held or flow.middle(ends))) if len(ends) else None,
+        "held_per_s": _among(ends, *span) / (span[1] - span[0]) if span else None,
+        "under_way": _under_way(run.trace, *(span or flow.middle(ends))) if len(ends) else None,
         **{key: _quantiles(numbers["phases_s"].get(step)) for key, step in STEPS.items()},
         "cpu": cpu,
         "cpu_all": together,
@@ -61,8 +61,8 @@ def _fan_out(numbers: dict[str, Any]) -> float | None:
     return None
 
 
-def _quantiles(found: dict[str, float] | None) -> dict[str, float] | None:
-    return {"median": found["med"], "p99": found["p99"]} if found else None
+def _quantiles(quantiles: dict[str, float] | None) -> dict[str, float] | None:
+    return {"median": quantiles["med"], "p99": quantiles["p99"]} if quantiles else None
 
 
 def _since_begin(trace: Trace, ends: Seconds) -> float | None:
@@ -93,8 +93,8 @@ def _under_way(trace: Trace, low: float, high: float) -> float:
     """The mean number of executions under way meanwhile."""
     at, count = flow.under_way(trace)
     edges = np.concatenate([[low], at[(at > low) & (at < high)], [high]])
-    held = count[np.searchsorted(at, edges[:-1], "right") - 1]
-    return float(np.average(held, weights=np.diff(edges))) if high > low else float(held[0])
+    level = count[np.searchsorted(at, edges[:-1], "right") - 1]
+    return float(np.average(level, weights=np.diff(edges))) if high > low else float(level[0])
 
 
 def _cpu(trace: Trace, ends: Seconds) -> tuple[dict[str, dict[str, float | None]], dict[str, float] | None]:

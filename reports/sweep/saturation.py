@@ -27,10 +27,10 @@ def saturated(sweep: dict[str, Any], counting: list[dict[str, Any]], knee: float
         return (["generator"] if generator else []), generator or "cannot tell: no point counts"
     last = max(p["load"] for p in counting)
     there = [p for p in counting if p["load"] == last]
-    found = [*_paced(sweep, there), *_processes(there), *_machine(sweep, there)]
-    said = "; and ".join(why for _, why in found) or _nothing(sweep, there, knee is not None and knee < last)
-    text = f"at {spelled(last, sweep['axis'])}: {said}"
-    return list(dict.fromkeys(part for part, _ in found)), f"{text}; {generator}" if generator else text
+    causes = [*_paced(sweep, there), *_processes(there), *_machine(sweep, there)]
+    sentence = "; and ".join(why for _, why in causes) or _nothing(sweep, there, knee is not None and knee < last)
+    text = f"at {spelled(last, sweep['axis'])}: {sentence}"
+    return list(dict.fromkeys(part for part, _ in causes)), f"{text}; {generator}" if generator else text
 
 
 def _paced(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -42,16 +42,16 @@ def _paced(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str
 
 def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Those that ran, or were ready to, nearly all the time: one thread does no more."""
-    found = []
+    busy = []
     for process in sorted({name for p in there for name in p["cpu"]}):
         shares = [p["cpu"][process] for p in there if process in p["cpu"]]
         mean, most, waited = (float(np.median([s[of] or 0.0 for s in shares])) for of in ("mean", "most", "waited"))
         if mean + waited >= _BUSY or most >= _BUSY_MOST:
             ready = f", and {waited:.0%} of the time none was free for it" if waited >= _WAITED else ""
-            found.append(
+            busy.append(
                 (part_of(process), f"{process} ({mean:.0%} of a core, {most:.0%} in its busiest second{ready})")
             )
-    return found
+    return busy
 
 
 def _machine(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -84,8 +84,8 @@ def _most(there: list[dict[str, Any]]) -> float:
 
 def crowd(sweep: dict[str, Any]) -> float:
     """Cores that other programs kept busy before the runs, at worst; 0 where it was too little to speak of."""
-    found = max((p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None), default=0.0)
-    return float(found) if found > _OTHERS * sweep["cores"] else 0.0
+    busiest = max((p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None), default=0.0)
+    return float(busiest) if busiest > _OTHERS * sweep["cores"] else 0.0
 
 
 def _generator(sweep: dict[str, Any]) -> str:

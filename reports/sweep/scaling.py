@@ -64,8 +64,10 @@ class Fit:
         """The load with the most throughput, √((1-σ)/κ); None where the points do not tell that there is one as near
         as the law is drawn."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self._told(lambda parts: np.nan_to_num(np.sqrt(parts[..., 0] / parts[..., 2]), nan=0, posinf=1e300))
-        return found if found.high <= BEYOND * self.last and found.tells else None
+            estimate = self._told(
+                lambda parts: np.nan_to_num(np.sqrt(parts[..., 0] / parts[..., 2]), nan=0, posinf=1e300)
+            )
+        return estimate if estimate.high <= BEYOND * self.last and estimate.tells else None
 
     def at(self, load: float) -> Estimate:
         """The throughput at a load."""
@@ -75,8 +77,8 @@ class Fit:
     def reach(self) -> float:
         """Up to which load, at most BEYOND times the last, the law says anything."""
         loads = np.linspace(self.last, BEYOND * self.last, 41)
-        told = [load for load in loads.tolist() if self.at(load).tells]
-        return max(told, default=self.last)
+        certain = [load for load in loads.tolist() if self.at(load).tells]
+        return max(certain, default=self.last)
 
     def _told(self, of: Callable[[Numbers], Any]) -> Estimate:
         value, (low, high) = float(of(self._parts)), np.quantile(of(self._draws), [0.05, 0.95]).tolist()
@@ -101,14 +103,14 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
     scatters = np.sqrt(left / dice.chisquare(freedom, _DRAWS))
     noise = np.exp(scatters[:, None].clip(max=2) * dice.standard_normal((_DRAWS, len(n))))
     draws = np.array([_solved(terms, drawn * row) for row in noise])
-    found = Fit(parts, draws, float(np.sqrt(left / freedom)), float(n.max()))
+    fitted = Fit(parts, draws, float(np.sqrt(left / freedom)), float(n.max()))
     for load in np.unique(n)[::-1].tolist():
-        if not (there := found.at(load)).tells:
+        if not (there := fitted.at(load)).tells:
             return (
                 f"the points lie too far from the law, or are too few, to say anything: at a load of {load:,.0f} it "
                 f"gives anything from {there.low:,.3g} to {there.high:,.3g} a second"
             )
-    return found
+    return fitted
 
 
 def too_few(loads: int) -> str:

@@ -238,8 +238,8 @@ class Broker:
         for client_id, option in self._index.find(packet.topic):
             if option.no_local and client_id == sender:
                 continue
-            held = reached.get(client_id)
-            reached[client_id] = option if held is None else _both(held, option)
+            best = reached.get(client_id)
+            reached[client_id] = option if best is None else _both(best, option)
         for client_id, option in reached.items():
             qos = option.qos if option.qos < packet.qos else packet.qos
             retain = packet.retain and option.retain_as_published

@@ -59,26 +59,26 @@ class Index:
                 node = node.setdefault(level, {})
             node.setdefault(None, {})[key] = value
             return
-        held = self._exact.get(pattern)
-        if held is None or (type(held) is tuple and held[0] == key):
+        subscribers = self._exact.get(pattern)
+        if subscribers is None or (type(subscribers) is tuple and subscribers[0] == key):
             self._exact[pattern] = (key, value)
-        elif type(held) is tuple:
-            self._exact[pattern] = {held[0]: held[1], key: value}
+        elif type(subscribers) is tuple:
+            self._exact[pattern] = {subscribers[0]: subscribers[1], key: value}
         else:
-            held[key] = value
+            subscribers[key] = value
 
     def remove(self, pattern: str, key: str) -> None:
         """Take a subscription back; nothing happens where there is none."""
         if "+" in pattern or "#" in pattern:
             self._prune(self._tree, pattern.split("/"), key)
             return
-        held = self._exact.get(pattern)
-        if type(held) is tuple:
-            if held[0] == key:
+        subscribers = self._exact.get(pattern)
+        if type(subscribers) is tuple:
+            if subscribers[0] == key:
                 del self._exact[pattern]
-        elif held is not None:
-            held.pop(key, None)
-            if not held:
+        elif subscribers is not None:
+            subscribers.pop(key, None)
+            if not subscribers:
                 del self._exact[pattern]
 
     def _prune(self, node: dict[str | None, Any], levels: list[str], key: str) -> None:
@@ -93,8 +93,8 @@ class Index:
 
     def find(self, topic: str) -> list[tuple[str, Any]]:
         """(key, value) of every subscription that matches; a key with several filters comes several times."""
-        held = self._exact.get(topic)
-        matching = [held] if type(held) is tuple else list(held.items()) if held else []
+        subscribers = self._exact.get(topic)
+        matching = [subscribers] if type(subscribers) is tuple else list(subscribers.items()) if subscribers else []
         nodes = [self._tree] if self._tree else []
         hidden = topic.startswith("$")  # from wildcards at the first level
         for level in topic.split("/") if nodes else ():

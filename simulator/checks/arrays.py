@@ -62,13 +62,13 @@ def taken(values: npt.NDArray[Any], places: Codes, missing: int = -1) -> npt.NDA
 
 def rebound(values: Codes, joined: Mask) -> Mask:
     """Which values differ from the first one that their group tells."""
-    told = values >= 0
-    first = carried(joined, told & (_seen(joined, told) == 1))
-    return np.asarray(told & (first >= 0) & (values != taken(values, first)))
+    known = values >= 0
+    first = carried(joined, known & (_seen(joined, known) == 1))
+    return np.asarray(known & (first >= 0) & (values != taken(values, first)))
 
 
-def _seen(joined: Mask, told: Mask) -> Codes:
+def _seen(joined: Mask, known: Mask) -> Codes:
     """For each place how many up to it, in its group, are told."""
-    total = np.cumsum(told)
+    total = np.cumsum(known)
     begin = np.maximum.accumulate(np.where(joined, 0, np.arange(len(joined)))) if len(joined) else total
     return np.asarray(total - np.append(0, total)[begin])

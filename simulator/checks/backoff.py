@@ -29,11 +29,11 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     once, and the last two to count anew; so is the end of an offline window to download.
     """
     draft = Draft("L9-backoff", "devices wait before they try again", trace, safety=False)
-    said = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
-    if not len(said):
+    attempts = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
+    if not len(attempts):
         return draft.unknown("the trace holds nothing of the devices")
     profiles = trace.once(Profiles, scenario)
-    strange = np.unique(said["thing"][~profiles.known(said["thing"])])
+    strange = np.unique(attempts["thing"][~profiles.known(attempts["thing"])])
     if len(strange):
         draft.doubt(f"the scenario names no profile of {many(len(strange), 'device')}")
     again = _resends(draft, trace, profiles) + _connects(draft, trace, profiles) + _downloads(draft, trace, profiles)

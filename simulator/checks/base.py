@@ -83,8 +83,8 @@ class Draft:
             summary = (
                 f"{summary}; first at {first['t_us'] / 1e6:.6f} s: {first['kind']} {first.get('status', '')}".strip()
             )
-        found = tuple((things or [])[:_NAMED]), tuple((events or [])[:_NAMED])
-        return Finding(self._check, self._title, verdict, summary, self._safety, *found)
+        shown = tuple((things or [])[:_NAMED]), tuple((events or [])[:_NAMED])
+        return Finding(self._check, self._title, verdict, summary, self._safety, *shown)
 
 
 def _named(things: list[str]) -> str:
@@ -102,16 +102,16 @@ def torn(trace: Trace) -> npt.NDArray[np.bool_]:
 def reach(trace: Trace, *kinds: str) -> int:
     """The row to which the record of those reaches who recorded such events: a server's own, where it was a process of
     its own; -1 where nobody did."""
-    told = trace.kind(*REPLICA, *STORAGE, Kind.HEALTH)
-    ours = told.rows[np.isin(told["shard"], trace.kind(*kinds)["shard"])]
-    return int(ours[-1]) if len(ours) else -1
+    events = trace.kind(*REPLICA, *STORAGE, Kind.HEALTH)
+    rows = events.rows[np.isin(events["shard"], trace.kind(*kinds)["shard"])]
+    return int(rows[-1]) if len(rows) else -1
 
 
 def mentioned(events: View) -> npt.NDArray[np.bool_]:
     """By the code of a thing: whether any of these events is of it."""
-    found = np.zeros(len(events.trace.words("thing")), bool)
-    found[events["thing"]] = True
-    return found
+    named = np.zeros(len(events.trace.words("thing")), bool)
+    named[events["thing"]] = True
+    return named
 
 
 def link_events(trace: Trace, *more: str) -> View:

@@ -156,8 +156,8 @@ class Course:
 
     def paused_at(self, row: int) -> bool:
         """Whether the rollout was paused before this row."""
-        held = self.moves.where("status", "pause", "resume")
-        before = held.only(held.rows < row)
+        pauses = self.moves.where("status", "pause", "resume")
+        before = pauses.only(pauses.rows < row)
         return len(before) > 0 and before["status"][-1] == self.trace.code("status", "pause")
 
     def time_us(self, row: int) -> int:

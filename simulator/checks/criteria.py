@@ -67,13 +67,13 @@ def success_holds(wave: Wave, ends: Ends, size: int) -> bool:
 
 def must_abort(course: Course) -> int | None:
     """The first row after which the rollout has to abort; None where no criterion ever held."""
-    ends, found = ends_of(course), []
+    ends, rows = ends_of(course), []
     for criterion in course.spec.abort_config.criteria_list:
-        found += ends.rows[criterion_holds(criterion, ends, course.size)][:1].tolist()
+        rows += ends.rows[criterion_holds(criterion, ends, course.size)][:1].tolist()
     for number, wave in enumerate(course.waves.specs):
         if wave.error_action == "abort":
-            found += _wave_aborts(course, number, wave)
-    return min(found, default=None)
+            rows += _wave_aborts(course, number, wave)
+    return min(rows, default=None)
 
 
 def _wave_aborts(course: Course, number: int, wave: Wave) -> list[int]:
@@ -81,12 +81,12 @@ def _wave_aborts(course: Course, number: int, wave: Wave) -> list[int]:
     ends, size = ends_of(course, number), int(course.waves.sizes[number])
     all_rows = ends_of(course).rows
     last = int(all_rows[course.size - 1]) if len(all_rows) >= course.size else len(course.trace)  # then it ends
-    found: list[int] = ends.rows[errors_hold(wave, ends, size) & (ends.rows < last)][:1].tolist()
+    rows: list[int] = ends.rows[errors_hold(wave, ends, size) & (ends.rows < last)][:1].tolist()
     if size and len(ends.rows) >= size and number + 1 < len(course.waves.specs):
         over = int(ends.rows[size - 1])
         if over < min(last, course.waves.opened[number + 1]) and not success_holds(wave, ends, size):
-            found += _once_running(course, over)
-    return found
+            rows += _once_running(course, over)
+    return rows
 
 
 def _once_running(course: Course, row: int) -> list[int]:

@@ -138,17 +138,17 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
 
 def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
     """Offset and number of the ETag of each piece."""
-    said, which = _details(trace, pieces)
+    details, which = _details(trace, pieces)
     etags: dict[str, int] = {"": 0}
-    offsets = np.array([one.get("offset", 0) for one in said], np.int64)
-    numbers = np.array([etags.setdefault(one.get("etag", ""), len(etags)) for one in said], np.int64)
+    offsets = np.array([one.get("offset", 0) for one in details], np.int64)
+    numbers = np.array([etags.setdefault(one.get("etag", ""), len(etags)) for one in details], np.int64)
     return offsets[which], numbers[which]
 
 
 def asked_us(trace: Trace, pieces: View) -> Codes:
     """How long the storage asked to be left alone after each piece."""
-    said, which = _details(trace, pieces)
-    waits_s = [min(one.get("retry_after_s", 0.0), _AGES_S) for one in said]
+    details, which = _details(trace, pieces)
+    waits_s = [min(one.get("retry_after_s", 0.0), _AGES_S) for one in details]
     return np.array([round(wait_s * 1e6) for wait_s in waits_s], np.int64)[which]
 
 
@@ -196,8 +196,8 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     retry = scenario.rollout.retry_config
     of = targets.of_jobs(commits)
     names = [trace.code("job", one.rollout.name) for one in scenario.rollouts]
-    ours = (of >= 0) & np.isin(targets.rollout[of], names) if len(targets) else of >= 0
-    draft.offend(commits.rows[ours & (nth(of) > retry.failed + retry.timed_out)])
+    mine = (of >= 0) & np.isin(targets.rollout[of], names) if len(targets) else of >= 0
+    draft.offend(commits.rows[mine & (nth(of) > retry.failed + retry.timed_out)])
     return draft.decide(
         f"{many(len(commits), 'installation')}, no job was installed twice",
         "installation",

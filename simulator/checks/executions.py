@@ -32,10 +32,10 @@ def states(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown(_NO_EXECUTIONS)
     to = moves["status"]
     queued = trace.code("status", State.QUEUED)
-    held = np.where(follows(moves, "job"), shifted(to, queued), queued)
+    before = np.where(follows(moves, "job"), shifted(to, queued), queued)
     legal = np.zeros(len(moves), bool)
     for state, onward in _MOVES.items():
-        legal |= (held == trace.code("status", state)) & trace.among("status", to, onward)
+        legal |= (before == trace.code("status", state)) & trace.among("status", to, onward)
     legal |= (to == queued) & ~follows(moves, "job")
     named = moves["job"] >= 0
     if unnamed := int((~named).sum()):
@@ -76,8 +76,8 @@ def _again(trace: Trace, starts: View) -> Mask:
     begun = taken(starts.rows, before)
     cuts = trace.kind(Kind.BOOT).where("status", "power-cut")
     cut = taken(cuts.rows, starts.latest(cuts, "thing"))
-    told = trace.kind(Kind.ANSWER).where("status", "accepted", "given-up")
-    carried_through = starts.latest(told, "thing", "job") >= 0
+    answers = trace.kind(Kind.ANSWER).where("status", "accepted", "given-up")
+    carried_through = starts.latest(answers, "thing", "job") >= 0
     return np.asarray((before >= 0) & ((cut < begun) | carried_through))
 
 

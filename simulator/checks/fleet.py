@@ -42,7 +42,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     claimed = targets.ended_as(State.SUCCEEDED)
     explained = targets.ended_as(*_EXPLAINED) | (~claimed & _failed(trace, targets))
     astray = ~targets.replaced & ~explained & (targets.converged_us < 0)
-    for why, said in (
+    for why, what in (
         (torn(trace)[targets.thing], "the records of {} of {} targets break off"),
         (~claimed & ~_ended(trace, targets), "{} of {} targets had not ended when the record does"),
         (~claimed & ~_reachable(trace)[targets.thing], "{} of {} targets were out of reach at the end"),
@@ -56,7 +56,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
         ),
     ):
         if count := int((astray & why).sum()):
-            draft.doubt(said.format(count, len(targets)))
+            draft.doubt(what.format(count, len(targets)))
         astray &= ~why
     draft.offend(_evidence(targets)[astray])
     return draft.decide(
@@ -85,8 +85,8 @@ def _failed(trace: Trace, targets: Targets) -> Mask:
     """Of which targets' last jobs a report of failure was accepted, however late."""
     answers = trace.kind(Kind.ANSWER).where("status", "accepted")
     reports = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE")
-    said = taken(reports["status"], answers.latest(reports, "thing", "job"))
-    answers = answers.only(said == trace.code("status", "FAILURE"))
+    claims = taken(reports["status"], answers.latest(reports, "thing", "job"))
+    answers = answers.only(claims == trace.code("status", "FAILURE"))
     of = targets.of_jobs(answers)
     last = taken(trace.column("job"), taken(targets.last, of))
     return targets.marked(of[last == answers["job"]])
@@ -140,8 +140,8 @@ def counters(trace: Trace, scenario: Scenario) -> Finding:
                 f"{many(int((unsaid & hidden).sum()), 'target')} counted as {state} may have reported after their record ends"
             )
     sent = _first_reports(trace, targets, "SUCCESS", "FAILURE")
-    for name, ours in targets.rollouts().items():
-        _count(draft, trace, targets, name, ours, sent, hidden)
+    for name, mask in targets.rollouts().items():
+        _count(draft, trace, targets, name, mask, sent, hidden)
     return draft.decide(f"{many(len(targets), 'target')}, each counted once", "count", "did not add up")
 
 
@@ -154,25 +154,25 @@ def _first_reports(trace: Trace, targets: Targets, *statuses: str) -> Codes:
     return first
 
 
-def _count(draft: Draft, trace: Trace, targets: Targets, name: str, ours: Mask, sent: Codes, hidden: Mask) -> None:
+def _count(draft: Draft, trace: Trace, targets: Targets, name: str, mask: Mask, sent: Codes, hidden: Mask) -> None:
     """Compare one rollout's counters with what its targets sent, and the final ones with their states."""
-    said = trace.kind(Kind.COUNTERS).where("job", name)
-    counts = [json.loads(detail) for detail in said.texts("detail")]
+    counters = trace.kind(Kind.COUNTERS).where("job", name)
+    counts = [json.loads(detail) for detail in counters.texts("detail")]
     ended = np.array([c.get(State.SUCCEEDED, 0) + c.get(State.FAILED, 0) for c in counts], int)
-    had_sent = np.searchsorted(np.sort(sent[ours]), said.rows)
-    unseen = int((ours & hidden & (sent == len(trace))).sum())
-    nobody = np.full(len(said), -1)
-    draft.offend(said.rows[over := ended > had_sent + unseen], nobody[over])
+    had_sent = np.searchsorted(np.sort(sent[mask]), counters.rows)
+    unseen = int((mask & hidden & (sent == len(trace))).sum())
+    nobody = np.full(len(counters), -1)
+    draft.offend(counters.rows[over := ended > had_sent + unseen], nobody[over])
     if (ended > had_sent).any() and not over.any():
         draft.doubt(f"{many(unseen, 'target')} of {name} may have reported after their record ends")
-    final = np.flatnonzero(said["status"] == trace.code("status", "final")).tolist()
+    final = np.flatnonzero(counters["status"] == trace.code("status", "final")).tolist()
     if not final:
         draft.doubt(f"{name} did not end: there are no final counters")
-    outcomes, size = targets.outcomes(ours), int(ours.sum())
+    outcomes, size = targets.outcomes(mask), int(mask.sum())
     for at in final:
         counted = {state: count for state, count in sorted(counts[at].items()) if count}
-        if counted != outcomes or sum(counted.values()) != size or said["size"][at] != size:
-            draft.offend(said.rows[at : at + 1], nobody[:1])
+        if counted != outcomes or sum(counted.values()) != size or counters["size"][at] != size:
+            draft.offend(counters.rows[at : at + 1], nobody[:1])
 
 
 def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
@@ -200,10 +200,10 @@ def _threshold(
     if not len(met):
         return draft.unknown("the trace names no targets")
     share = float(met.mean())
-    said = f"{share:.1%} {name}, {met.sum():,} of {len(met):,}"
+    text = f"{share:.1%} {name}, {met.sum():,} of {len(met):,}"
     if not ended:
-        return draft.unknown(f"{said}, when the record ends; the rollout had not ended")
+        return draft.unknown(f"{text}, when the record ends; the rollout had not ended")
     if COMPARE[compare](share, limit):
-        return draft.passed(said)
+        return draft.passed(text)
     blamed = met if compare.startswith("<") else ~met
-    return draft.failed(said, targets.thing[current][blamed])
+    return draft.failed(text, targets.thing[current][blamed])

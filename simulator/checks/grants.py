@@ -113,12 +113,12 @@ def _first(retries: _Retries, grants: View) -> Codes:
 def _judge(draft: Draft, scenario: Scenario, retries: _Retries, grants: View, end_us: Codes, slack_us: Numbers) -> None:
     """Whether the grant that each device got is good for long enough, and the storage honours it."""
     again, given = retries.again, grants.rows >= 0
-    told, trace = given & (end_us >= 0), again.trace
+    known, trace = given & (end_us >= 0), again.trace
     ttl_us = round(scenario.target.url_ttl * 1e6) if scenario.target.kind == "reference" else 0
     least_us = trace.column("t_us")[retries.refused] + ttl_us - slack_us - SKEW_US
-    draft.offend(grants.rows[told & (end_us < np.maximum(least_us, grants["t_us"]))])
+    draft.offend(grants.rows[known & (end_us < np.maximum(least_us, grants["t_us"]))])
     if not scenario.target.bind_address:  # an address that has changed is another reason to refuse
         refused = np.isin(again.rows, refusals(trace, "401", "403").rows)
-        draft.offend(again.rows[told & refused & (again["t_us"] < end_us - SKEW_US)])
-    if untold := int((given & ~told).sum()):
+        draft.offend(again.rows[known & refused & (again["t_us"] < end_us - SKEW_US)])
+    if untold := int((given & ~known).sum()):
         draft.doubt(f"the trace does not say when the new grant ends for {many(untold, 'refusal')}")

@@ -51,10 +51,10 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     known[waits.offer[lasts]] = True
     if not known.any():
         draft.doubt("nobody heard of an offer, and nobody was connected long enough")
-    said = f"{many(int(known.sum()), 'accepted offer')}, each known to its device"
+    summary = f"{many(int(known.sum()), 'accepted offer')}, each known to its device"
     if short := int((~known).sum()):
-        said += f"; {short:,} more to devices that were not connected long enough to hear"
-    return draft.decide(said, "offer", "did not reach its device, though the device was connected")
+        summary += f"; {short:,} more to devices that were not connected long enough to hear"
+    return draft.decide(summary, "offer", "did not reach its device, though the device was connected")
 
 
 def hearing_us(profile: Profile) -> float:
@@ -96,11 +96,11 @@ class _Waits(NamedTuple):
 
 def _waits(trace: Trace, offers: View, links: Connections) -> _Waits:
     """For each offer the connection in which it was accepted; for each connection the offer that stood when it began."""
-    held = offers.latest(links.start, "thing")
+    at_link = offers.latest(links.start, "thing")
     standing = links.start.latest(offers, "thing")
-    joined, met = np.flatnonzero(held >= 0), np.flatnonzero(standing >= 0)
+    joined, met = np.flatnonzero(at_link >= 0), np.flatnonzero(standing >= 0)
     offer = np.concatenate([joined, standing[met]])
-    session = np.concatenate([held[joined], met])
+    session = np.concatenate([at_link[joined], met])
     since_us = np.concatenate([offers["t_us"][joined], links.start["t_us"][met]])
     until_us = np.minimum(links.end_us[session], _replaced_us(trace, offers)[offer])
     return _Waits(offer, since_us, until_us)

@@ -37,16 +37,16 @@ def _slots(course: Course) -> tuple[Codes, Mask, Mask]:
     busy = np.diff(under_way, prepend=0)
     queue = course.retried.astype(np.int64) - waiting
     none = np.zeros(len(rows), np.int64)
-    held, line, going = none.copy(), none.copy(), none.copy()
+    used, line, going = none.copy(), none.copy(), none.copy()
     count = len(course.rows)
-    held[:count] = busy
+    used[:count] = busy
     line[count : 2 * count] = queue
     line[2 * count : 2 * count + int(opening.sum())] = course.waves.sizes[opening]
     going[len(rows) - len(moves) :] = running
     order = np.argsort(rows, kind="stable")
     order = order[rows[order] < len(course.trace)]
     most = course.spec.maximum_concurrent
-    slot = np.cumsum(held[order]) < (np.inf if most is None else most)
+    slot = np.cumsum(used[order]) < (np.inf if most is None else most)
     free = slot & (np.cumsum(line[order]) > 0) & (np.cumsum(going[order]) > 0)
     last = np.append(np.diff(rows[order]) > 0, True)[: len(order)]
     at = rows[order][last]

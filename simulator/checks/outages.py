@@ -24,7 +24,7 @@ def outages(trace: Trace, servers: tuple[str, ...] = HEARING) -> list[tuple[int,
 
 def _outages(trace: Trace, servers: tuple[str, ...]) -> list[tuple[int, int]]:
     turns = trace.kind(Kind.FAULT).where("status", "begin", "end")
-    down, found = {}, []
+    down, spans = {}, []
     for nth, status, detail, t_us in zip(
         turns["size"].tolist(), turns.texts("status"), turns.texts("detail"), turns["t_us"].tolist(), strict=True
     ):
@@ -34,17 +34,17 @@ def _outages(trace: Trace, servers: tuple[str, ...]) -> list[tuple[int, int]]:
         if status == "begin":
             down[nth] = t_us
         elif nth in down:
-            found.append((down.pop(nth), t_us))
+            spans.append((down.pop(nth), t_us))
     last_us = int(trace.column("t_us")[-1]) if len(trace) else 0
-    return sorted([*found, *((begin, last_us) for begin in down.values())])
+    return sorted([*spans, *((begin, last_us) for begin in down.values())])
 
 
 def met(trace: Trace, since_us: Codes, until_us: Codes) -> Mask:
     """Which of these spans of time meet an outage, or the time in which its server is found again."""
-    found = np.zeros(len(since_us), bool)
+    was_down = np.zeros(len(since_us), bool)
     for begin, end in outages(trace):
-        found |= (since_us <= end + RETURN_US) & (until_us >= begin)
-    return found
+        was_down |= (since_us <= end + RETURN_US) & (until_us >= begin)
+    return was_down
 
 
 def excused_us(trace: Trace, begin_us: Codes, end_us: Codes, longer_us: int) -> Codes:

@@ -161,10 +161,10 @@ def _misjudged(story: list[_ProbeRequest]) -> Iterator[int]:
 
 def _changed(story: list[_ProbeRequest]) -> Iterator[int]:
     """Answers with a version above what the accepted updates, and those without an answer, can have come to."""
-    told = sorted((ask for ask in story if ask.accepted and ask.doc >= 0), key=lambda ask: ask.answer)
+    accepted = sorted((ask for ask in story if ask.accepted and ask.doc >= 0), key=lambda ask: ask.answer)
     changing = [ask for ask in story if ask.case != "get" and ask.must in ("accepted", "") and not ask.refused]
-    reached = told[0].doc if told else 0
-    for ask in told:
+    reached = accepted[0].doc if accepted else 0
+    for ask in accepted:
         reached = max(reached, ask.doc) if ask.case != "get" else reached
         if ask.doc > reached + sum(one.row < ask.answer < one.answer for one in changing):
             yield ask.answer

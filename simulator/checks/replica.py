@@ -96,9 +96,9 @@ def _software(accepted: View, section: str) -> _SectionSoftware:
     """What the section names after each accepted update, grouped by thing."""
     status, joined = accepted["status"], follows(accepted, "thing")
     own, both = (status == accepted.trace.code("status", name) for name in (section, "both"))
-    told = own | both if section == "desired" else own  # of both the record holds what is desired
-    event, last = carried(joined, told), carried(joined, own | both)
-    version = taken(accepted["version"], carried(joined, told & (accepted["version"] >= 0)))
+    tells = own | both if section == "desired" else own  # of both the record holds what is desired
+    event, last = carried(joined, tells), carried(joined, own | both)
+    version = taken(accepted["version"], carried(joined, tells & (accepted["version"] >= 0)))
     begun = carried(joined, ~joined)
     whole = accepted["doc"][begun] == 1  # the trace holds the thing's document from its beginning
     known = np.where(last >= 0, event == last, whole)
@@ -143,11 +143,11 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     desires = View(trace, np.sort(np.concatenate([accepted.where("status", "desired", "both").rows, loaded.rows])))
     accepted = trace.kind(Kind.ACCEPTED, Kind.LOADED)
     basis = offers.latest(desires, "thing", "job")
-    held = _committed(accepted, answers)
+    kept = _committed(accepted, answers)
     until = reach(trace, *REPLICA)
-    for told, committed in ((answers, held), (offers, basis >= 0)):
-        draft.offend(told.rows[~committed & (told.rows < until)])
-        if unsure := int((~committed & (told.rows >= until)).sum()):
+    for views, committed in ((answers, kept), (offers, basis >= 0)):
+        draft.offend(views.rows[~committed & (views.rows < until)])
+        if unsure := int((~committed & (views.rows >= until)).sum()):
             draft.doubt(f"{many(unsure, 'answer')} came after the replica's record ends")
     docs = np.concatenate([answers["doc"], taken(desires["doc"], basis)])
     draft.offend(_taken_back(accepted, View(trace, np.concatenate([answers.rows, offers.rows])), docs))
@@ -159,19 +159,19 @@ def _committed(accepted: View, answers: View) -> Mask:
     """Which answers name a version that their thing's document had got before: as was recorded, or as a replica that was
     killed before it could record that shows by what it finds when it starts again."""
     loaded = accepted.only(_loaded(accepted))
-    found = taken(loaded["doc"], answers.latest(loaded, "thing"))
-    return np.asarray((answers.latest(accepted, "thing", "doc") >= 0) | (answers["doc"] <= found))
+    versions = taken(loaded["doc"], answers.latest(loaded, "thing"))
+    return np.asarray((answers.latest(accepted, "thing", "doc") >= 0) | (answers["doc"] <= versions))
 
 
-def _taken_back(accepted: View, told: View, docs: npt.NDArray[Any]) -> Codes:
+def _taken_back(accepted: View, answers: View, docs: npt.NDArray[Any]) -> Codes:
     """Rows of accepted updates with a version not above one that was told before."""
-    events = View(told.trace, np.concatenate([told.rows, accepted.rows]))
+    events = View(answers.trace, np.concatenate([answers.rows, accepted.rows]))
     known = np.concatenate([docs, np.full(len(accepted), -1)])
     order = np.lexsort((events.rows, events["thing"]))
     span = np.int64(max(int(docs.max(initial=0)), int(accepted["doc"].max(initial=0))) + 2)
     base = events["thing"][order].astype(np.int64) * span
     highest = np.maximum.accumulate(base + known[order] + 1) - base - 1  # within one thing: each thing's begin above
-    later = order >= len(told)
+    later = order >= len(answers)
     doc = events["doc"][order]
     least = highest + ~_loaded(events)[order]  # what is found may be what was told; what is accepted comes above it
     return np.sort(events.rows[order][later & (doc >= 0) & (doc < least)])

@@ -38,15 +38,15 @@ def correlation(trace: Trace, scenario: Scenario) -> Finding:
     accepted = (code == 0) & (
         trace.among("kind", answers["kind"], (Kind.ACCEPTED,)) | trace.among("status", answers["status"], ("accepted",))
     )
-    told = accepted | tells(code)
-    code, answers = code[told], answers.only(told)
+    answered = accepted | tells(code)
+    code, answers = code[answered], answers.only(answered)
     if not len(answers):
         return draft.unknown("the trace holds no answer to a request with a client token")
     order = np.lexsort((answers["token"], answers["thing"]))
     code, answers = code[order], View(trace, answers.rows[order])
     joined = follows(answers, "thing", "token")
-    for said in (code, np.where(code == 0, answers["doc"], -1)):
-        draft.offend(answers.rows[rebound(said, joined)])
+    for column in (code, np.where(code == 0, answers["doc"], -1)):
+        draft.offend(answers.rows[rebound(column, joined)])
     requests = int((~joined).sum())
     return draft.decide(
         f"{many(requests, 'request')} with one answer each",
@@ -64,9 +64,9 @@ def refusals(trace: Trace, events: View) -> Codes:
     """The code of each event that tells a refusal, 0 of any other; 1 for a refusal without a code."""
     status, detail = events["status"], events["detail"]
     heard, decided = (trace.code("status", "rejected"), trace.code("kind", Kind.REJECTED))
-    told, refused = status == heard, events["kind"] == decided
+    same, refused = status == heard, events["kind"] == decided
     code = np.zeros(len(events), np.int64)
-    for mask, codes, words in ((told, detail, trace.words("detail")), (refused, status, trace.words("status"))):
+    for mask, codes, words in ((same, detail, trace.words("detail")), (refused, status, trace.words("status"))):
         known, which = np.unique(codes[mask], return_inverse=True)
         numbers = [_leading(words[one]) if one >= 0 else 1 for one in known.tolist()]
         code[mask] = np.array(numbers, np.int64)[which]
@@ -116,9 +116,9 @@ def _asked(trace: Trace) -> tuple[View, Codes]:
     events = events.only(events["token"] >= 0)
     request = np.unique((events["thing"].astype(np.int64) << 32) | events["token"], return_inverse=True)[1]
     heard = trace.among("status", events["status"], ("accepted", "rejected"))
-    said = np.flatnonzero(~heard)
+    unheard = np.flatnonzero(~heard)
     last, answer_us = (np.full(len(events), missing) for missing in (-1, _NEVER_US))
-    last[request[said]] = said
+    last[request[unheard]] = unheard
     answer_us[request[heard][::-1]] = events["t_us"][heard][::-1]  # the earliest is written last
     at = np.sort(last[last >= 0])
     return View(trace, events.rows[at]), answer_us[request[at]]
@@ -140,8 +140,8 @@ def _kept_back(trace: Trace, asked: View, deadline_us: Codes) -> Mask:
     since = np.searchsorted(trace.column("t_us"), asked["t_us"])
     links = trace.once(connections).start
     connected = taken(links.rows, newest(asked["thing"], asked.rows, links, links["thing"]))
-    found = np.zeros(len(asked), bool)
+    kept_back = np.zeros(len(asked), bool)
     for struck, first in ((loses, since), (darkens, connected)):
         last = newest(asked["thing"], by, struck, struck["thing"])
-        found |= (last >= 0) & (taken(struck.rows, last) >= first)
-    return np.asarray(found & (asked["kind"] == trace.code("kind", Kind.REPORT)))
+        kept_back |= (last >= 0) & (taken(struck.rows, last) >= first)
+    return np.asarray(kept_back & (asked["kind"] == trace.code("kind", Kind.REPORT)))

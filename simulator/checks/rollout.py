@@ -208,8 +208,8 @@ def _words(trace: Trace) -> View:
 def _certain(trace: Trace) -> View:
     """The reports of RUNNING that the replica has accepted, and of which no outage kept the application."""
     accepted, reports = trace.kind(Kind.ACCEPTED).where("status", "reported", "both"), trace.kind(Kind.REPORT)
-    said = np.append(reports["status"], -1)[accepted.latest(reports, "thing", "job")]
-    accepted = accepted.only(said == trace.code("status", "RUNNING"))
+    claims = np.append(reports["status"], -1)[accepted.latest(reports, "thing", "job")]
+    accepted = accepted.only(claims == trace.code("status", "RUNNING"))
     return accepted.only(~met(trace, accepted["t_us"], accepted["t_us"] + _HEARD_US))
 
 

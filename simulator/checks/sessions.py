@@ -40,7 +40,7 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
         return draft.passed("no connection was taken over")
     profiles, concerned = trace.once(Profiles, scenario), mentioned(acts)
     links = links.only(concerned[links["thing"]])
-    count = sum(_judge(draft, profiles, found) for found in (_rivals(draft, links), _half_open(links)))
+    count = sum(_judge(draft, profiles, takeovers) for takeovers in (_rivals(draft, links), _half_open(links)))
     good = f"{many(count, 'connection')} taken over, each ended" if count else "no connection was taken over"
     return draft.decide(good, "event", "of a connection that had been taken over")
 
@@ -56,21 +56,21 @@ class _Takeovers(NamedTuple):
     others: int
 
 
-def _judge(draft: Draft, profiles: Profiles, found: _Takeovers) -> int:
+def _judge(draft: Draft, profiles: Profiles, takeovers: _Takeovers) -> int:
     """Offend with what broke the promise; how many connections were taken over."""
-    by, heard, trace = found.by, found.heard, found.by.trace
+    by, heard, trace = takeovers.by, takeovers.heard, takeovers.by.trace
     dark = mentioned(strikes(trace, lambda said: said.get("act") == "dark"))
-    held = dark | mentioned(strikes(trace, lambda said: "delay_s" in said or "again_s" in said))
+    delayed = dark | mentioned(strikes(trace, lambda said: "delay_s" in said or "again_s" in said))
     road_us = profiles.numbers(by["thing"], lambda profile: 2 * longest(profile.latency) * 1e6)
-    late = (found.ended_us < 0) | (found.ended_us > by["t_us"] + CLOSED_S * 1e6 + road_us)
-    hidden = torn(trace)[by["thing"]] & (found.ended_us < 0)
+    late = (takeovers.ended_us < 0) | (takeovers.ended_us > by["t_us"] + CLOSED_S * 1e6 + road_us)
+    hidden = torn(trace)[by["thing"]] & (takeovers.ended_us < 0)
     draft.offend(by.rows[late & ~dark[by["thing"]] & ~hidden])
-    since_us = taken(by["t_us"] + LATE_S * 1e6 + road_us, found.of)
-    draft.offend(heard.rows[(found.of >= 0) & (heard["t_us"] > since_us) & ~held[heard["thing"]]])
+    since_us = taken(by["t_us"] + LATE_S * 1e6 + road_us, takeovers.of)
+    draft.offend(heard.rows[(takeovers.of >= 0) & (heard["t_us"] > since_us) & ~delayed[heard["thing"]]])
     if hidden.any():
         draft.doubt(f"{many(int(hidden.sum()), 'connection')} of devices whose record breaks off")
     _know(draft, profiles, by["thing"])
-    return len(by) + found.others
+    return len(by) + takeovers.others
 
 
 def _know(draft: Draft, profiles: Profiles, things: Codes) -> None:
@@ -86,9 +86,9 @@ def _rivals(draft: Draft, links: View) -> _Takeovers:
     _unanswered(draft, acts, sights(trace, lambda said: "rival" in said))
     connected = sights(trace, lambda said: said.get("rival") == "connected")
     set_out = taken(acts.rows, connected.latest(acts, "thing", "size"))
-    held = connected.latest(links, "thing")
-    up = taken(links["kind"], held) == trace.code("kind", Kind.CONNECT)
-    still = up & (taken(links.rows, held) < set_out)
+    at = connected.latest(links, "thing")
+    up = taken(links["kind"], at) == trace.code("kind", Kind.CONNECT)
+    still = up & (taken(links.rows, at) < set_out)
     begun = View(trace, set_out[set_out >= 0])
     was_up = taken(links["kind"], begun.latest(links, "thing")) == trace.code("kind", Kind.CONNECT)
     by = connected.only(still)
@@ -96,7 +96,7 @@ def _rivals(draft: Draft, links: View) -> _Takeovers:
     heard = trace.kind(Kind.DELTA, Kind.ANSWER)
     heard = heard.only(mentioned(by)[heard["thing"]] & (heard["status"] != trace.code("status", "given-up")))
     of = heard.latest(by, "thing")
-    same = heard.latest(links, "thing") == taken(held[still], of, -2)
+    same = heard.latest(links, "thing") == taken(at[still], of, -2)
     return _Takeovers(by, ended_us, heard, np.where(same, of, -1), int(was_up.sum()) - len(by))
 
 
@@ -171,12 +171,12 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
 
 def _expiry_us(trace: Trace, profiles: Profiles) -> Numbers:
     """By the code of a thing: how long its session is kept, as its device asks; 0 where it ends with the connection."""
-    found = profiles.numbers(np.arange(len(trace.words("thing"))), _kept_us)
-    asked = strikes(trace, lambda said: "session_expiry" in said)
+    expiry_us = profiles.numbers(np.arange(len(trace.words("thing"))), _kept_us)
+    asked = strikes(trace, lambda terms: "session_expiry" in terms)
     for thing, detail in zip(asked["thing"].tolist(), asked.texts("detail"), strict=True):
-        said = json.loads(detail)
-        found[thing] = 0.0 if said["clean_start"] else int(said["session_expiry"]) * 1e6
-    return np.nan_to_num(found)
+        terms = json.loads(detail)
+        expiry_us[thing] = 0.0 if terms["clean_start"] else int(terms["session_expiry"]) * 1e6
+    return np.nan_to_num(expiry_us)
 
 
 def _kept_us(profile: Profile) -> float:
@@ -195,9 +195,9 @@ class _Sessions(NamedTuple):
 
 def _sessions(trace: Trace, profiles: Profiles, expiry_us: Numbers) -> _Sessions:
     """A connection goes on with the session before, unless it is new and that one had expired or died with its broker."""
-    found = trace.once(connections)
-    order = np.lexsort((found.start.rows, found.start["thing"]))
-    start, end_us = View(trace, found.start.rows[order]), found.end_us[order]
+    links = trace.once(connections)
+    order = np.lexsort((links.start.rows, links.start["thing"]))
+    start, end_us = View(trace, links.start.rows[order]), links.end_us[order]
     thing, t_us = start["thing"], start["t_us"]
     patience_us = profiles.numbers(thing, lambda profile: profile.keep_alive * 1.5e6)
     expired = t_us > shifted(end_us, 0) + expiry_us[thing] - patience_us - SKEW_S * 1e6
@@ -230,8 +230,8 @@ def _due(profiles: Profiles, sessions: _Sessions, deltas: View) -> _Due:
     acknowledged = _acknowledged(trace, deltas)
     sent, kept = deltas.latest(start, "thing"), newest(thing, acknowledged, start, start["thing"])
     session = taken(number, sent)
-    held = (acknowledged >= 0) & (sent >= 0) & (session == taken(number, kept))
-    held &= taken(sessions.subscribed, session, len(trace)) < deltas.rows
+    owed = (acknowledged >= 0) & (sent >= 0) & (session == taken(number, kept))
+    owed &= taken(sessions.subscribed, session, len(trace)) < deltas.rows
     heard_us = taken(t_us, acknowledged)
     here = taken(end_us, kept) - heard_us >= taken(bound_us, kept)
     later = _next(end_us - start["t_us"] >= bound_us)[kept + 1]
@@ -239,12 +239,12 @@ def _due(profiles: Profiles, sessions: _Sessions, deltas: View) -> _Due:
     within = np.where(here, kept, later)
     due_us = np.where(here, heard_us, taken(start["t_us"], within)) + taken(bound_us, within, 0)
     for begin, end in outages(trace):
-        held &= (begin > due_us) | (end < deltas["t_us"])
+        owed &= (begin > due_us) | (end < deltas["t_us"])
     before = np.searchsorted(t_us, due_us, "right")
     hindered = newest(thing, before, hindrances := _hindrances(trace), hindrances["thing"])
-    held &= taken(hindrances.rows, hindered) <= taken(start.rows, within)
+    owed &= taken(hindrances.rows, hindered) <= taken(start.rows, within)
     back = np.append(start.rows, len(trace))[kept + 1]
-    return _Due(held & lasts, before, np.where(here, len(trace), back))
+    return _Due(owed & lasts, before, np.where(here, len(trace), back))
 
 
 def _acknowledged(trace: Trace, deltas: View) -> Codes:
@@ -258,15 +258,15 @@ def _acknowledged(trace: Trace, deltas: View) -> Codes:
 def _next(given: Mask) -> Codes:
     """For each place, and the one behind the last, the first one from it on where something is given; -1 for none."""
     none = len(given)
-    found = np.minimum.accumulate(np.append(np.where(given, np.arange(none), none), none)[::-1])[::-1]
-    return np.where(found < none, found, -1)
+    following = np.minimum.accumulate(np.append(np.where(given, np.arange(none), none), none)[::-1])[::-1]
+    return np.where(following < none, following, -1)
 
 
 def _hindrances(trace: Trace) -> View:
     """What faults did to a device's road so that a delta could not come, or came late."""
 
-    def hinders(said: dict[str, Any]) -> bool:
-        return said.get("act") == "dark" or (said.get("message") == "delta" and ("delay_s" in said or "lost" in said))
+    def hinders(what: dict[str, Any]) -> bool:
+        return what.get("act") == "dark" or (what.get("message") == "delta" and ("delay_s" in what or "lost" in what))
 
     return strikes(trace, hinders)
 

@@ -75,9 +75,9 @@ def _refused(draft: Draft, trace: Trace, refused: View) -> None:
     used = np.where(start >= 0, used, -1)
     span = taken(grants["span_us"], used)
     end = taken(grants["t_us"], used) + span
-    ours = _by_a_fault(trace, refused)
-    draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US) & ~ours])
-    if unsure := int(((span == -1) & ~ours).sum()):
+    by_fault = _by_a_fault(trace, refused)
+    draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US) & ~by_fault])
+    if unsure := int(((span == -1) & ~by_fault).sum()):
         draft.doubt(f"the trace does not say when the grant ends for {many(unsure, 'refusal')}")
 
 
@@ -140,8 +140,8 @@ def _is(view: View, *statuses: str) -> Mask:
 
 def _announced(trace: Trace, pieces: View) -> Codes:
     """For each download the size that the device was told for its job; -1 where nobody told one."""
-    told = trace.kind(Kind.DELTA)
-    return taken(told["size"], pieces.latest(told, "thing", "job"))
+    deltas = trace.kind(Kind.DELTA)
+    return taken(deltas["size"], pieces.latest(deltas, "thing", "job"))
 
 
 def _refuted(trace: Trace, pieces: View) -> Mask:

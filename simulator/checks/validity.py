@@ -71,12 +71,12 @@ def started(trace: Trace, scenario: Scenario) -> tuple[str, ...]:
 def _lateness_us(trace: Trace, since_us: int) -> np.ndarray:
     """Of each device's start and each offer, against its schedule; but no offer can go while the broker is killed
     on purpose, nor before the application is connected again."""
-    found = []
+    spans_us = []
     for view in (trace.kind(Kind.BOOT).where("status", "cold"), trace.kind(Kind.OFFER).where("status", "sent")):
         view = view.only((view["t_us"] >= since_us) & (view["span_us"] >= 0))
         t_us, span_us = view["t_us"], view["span_us"]
-        found.append(span_us - excused_us(trace, t_us - span_us, t_us, _AGAIN_US))
-    return np.concatenate(found)
+        spans_us.append(span_us - excused_us(trace, t_us - span_us, t_us, _AGAIN_US))
+    return np.concatenate(spans_us)
 
 
 def _median_latency_s(trace: Trace) -> float:

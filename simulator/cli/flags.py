@@ -30,9 +30,9 @@ def with_flags(verb: str) -> Callable[[Verb], Verb]:
     def take(function: Verb) -> Verb:
         given = inspect.signature(function, eval_str=True)
         own = [p for p in given.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        ours = [_parameter(flag) for flag in flags_of(verb)]
-        function.__signature__ = inspect.Signature([*own, *ours])  # type: ignore[attr-defined]
-        function.__annotations__ = {p.name: p.annotation for p in (*own, *ours)}
+        flags = [_parameter(flag) for flag in flags_of(verb)]
+        function.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
         return function
 
     return take

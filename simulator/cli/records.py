@@ -63,13 +63,13 @@ def _tolerances(relative: str | None, points: str | None) -> Any:
     from reports.comparison.differences import Tolerances
 
     given = {"--tolerance": ("relative", relative), "--tolerance-failed": ("points", points)}
-    found = Tolerances()
+    tolerances = Tolerances()
     for flag, (name, value) in given.items():
         try:
-            found = found if value is None else found._replace(**{name: share(value)})
+            tolerances = tolerances if value is None else tolerances._replace(**{name: share(value)})
         except ValueError as error:
             raise ScenarioError(f"{flag}: {error}") from None
-    return found
+    return tolerances
 
 
 def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: bool) -> int:
@@ -89,7 +89,11 @@ def _compared(paths: list[Path], allowed: Any, out: Path | None, *, as_json: boo
         del opened
     where = out or rundir.fresh(Path("runs", "compare"))
     where.mkdir(parents=True, exist_ok=True)
-    found = files.write_comparison(where, sides, allowed)
+    comparison = files.write_comparison(where, sides, allowed)
     append_to_step_summary(where / "comparison.md")
-    print(json.dumps(found, indent=2) if as_json else comparison_text.as_text(found, str(where / "comparison.html")))
-    return int(found["exit_code"])
+    print(
+        json.dumps(comparison, indent=2)
+        if as_json
+        else comparison_text.as_text(comparison, str(where / "comparison.html"))
+    )
+    return int(comparison["exit_code"])

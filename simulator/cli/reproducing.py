@@ -58,15 +58,17 @@ def shrink(
     opened, file = rundir.open_run(run), out or run / "shrunk.yaml"
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
         raise ScenarioError(f"{file}: cannot be written; name another place with --out")
-    found = shrinking.shrink(opened, only, lambda line: print(f"  still: {line}", flush=True))
-    if found.finding is None or found.again is None:
-        print(f"{found.check} does not fail again; fleetsim replay {run} shows the first event that differs")
+    shrunk = shrinking.shrink(opened, only, lambda line: print(f"  still: {line}", flush=True))
+    if shrunk.finding is None or shrunk.again is None:
+        print(f"{shrunk.check} does not fail again; fleetsim replay {run} shows the first event that differs")
         raise typer.Exit(2)
-    file.write_text(shrinking.written(found.scenario), encoding="utf-8")
-    devices, faults = len(found.scenario.fleet.present), len(found.scenario.faults)
-    print(f"{found.check}: {found.finding.summary}")
-    print(f"  {devices} device{'s' * (devices != 1)}, {faults} fault{'s' * (faults != 1)}, after {found.runs} runs")
-    for thing in found.finding.things[:1]:
+    file.write_text(shrinking.written(shrunk.scenario), encoding="utf-8")
+    devices, faults = len(shrunk.scenario.fleet.present), len(shrunk.scenario.faults)
+    print(f"{shrunk.check}: {shrunk.finding.summary}")
+    print(f"  {devices} device{'s' * (devices != 1)}, {faults} fault{'s' * (faults != 1)}, after {shrunk.runs} runs")
+    for thing in shrunk.finding.things[:1]:
         print(f"\n  {thing}:")
-        print("\n".join(f"  {line}" for line in timeline(found.again.trace, thing)))
-    print(f"\n  scenario  {file}\n  repeat    fleetsim run {shlex.quote(str(file))}\n  seed      {found.scenario.seed}")
+        print("\n".join(f"  {line}" for line in timeline(shrunk.again.trace, thing)))
+    print(
+        f"\n  scenario  {file}\n  repeat    fleetsim run {shlex.quote(str(file))}\n  seed      {shrunk.scenario.seed}"
+    )

@@ -278,12 +278,12 @@ PACKAGES: dict[str, Package] = {
 
 def package_of(fault: Fault, nth: int) -> Package:
     """The package that a scenario's nth fault names. Raises ScenarioError."""
-    found = PACKAGES.get(fault.fault)
-    if found is None:
+    package = PACKAGES.get(fault.fault)
+    if package is None:
         near = difflib.get_close_matches(fault.fault, PACKAGES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PACKAGES)}"
         raise ScenarioError(f"faults.{nth}.fault: no such fault: {fault.fault!r}; {hint}")
-    return found
+    return package
 
 
 def rule_of(fault: Fault, nth: int) -> Rule:

@@ -43,15 +43,15 @@ class Timeline:
 
     def turns(self, now_s: float, converged: float) -> list[Turn]:
         """The turns that have come, in order."""
-        found = []
+        turns = []
         for nth, share in sorted(self._shares.items(), key=lambda item: (item[1], item[0])):
             if converged >= share:
                 del self._shares[nth]
-                found.append(Turn(nth, True))
+                turns.append(Turn(nth, True))
                 lasts_s = self._faults[nth].lasts
                 if lasts_s is not None:
                     self._due.append((now_s + lasts_s, nth, False))
                     self._due.sort()
         while self._due and self._due[0][0] <= now_s + _LAST_BIT_S:
-            found.append(Turn(*self._due.pop(0)[1:]))
-        return found
+            turns.append(Turn(*self._due.pop(0)[1:]))
+        return turns

@@ -30,8 +30,8 @@ _CHOICES = {
 
 def _status(value: Any) -> float:
     if not isinstance(value, int | float) or not 400 <= value <= 599 or value % 1:
-        said = f"{value:g}" if isinstance(value, int | float) else repr(value)
-        raise ValueError(f"{said} is not the status of a refusal; write 403, 429 or 503")
+        shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
+        raise ValueError(f"{shown} is not the status of a refusal; write 403, 429 or 503")
     return value
 
 

@@ -29,10 +29,10 @@ def _drawn(seed: int, nth: int) -> Fault:
     harmless = [package for package in PACKAGES.values() if not package.breaks]
     package = harmless[int(roll("fault") * len(harmless))]
     rule = package.make(**dict.fromkeys(package.settings, 1))
-    said: dict[str, Any] = {"fault": package.name, **_when(rule, roll)}
+    fields: dict[str, Any] = {"fault": package.name, **_when(rule, roll)}
     if not isinstance(rule, OnServer):
-        said["share"] = round(0.05 + 0.45 * roll("share"), 2)
-    return Fault.model_validate(said)
+        fields["share"] = round(0.05 + 0.45 * roll("share"), 2)
+    return Fault.model_validate(fields)
 
 
 def _when(rule: Rule, roll: Any) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def guarded(title: str, token: str) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, bad: RequestValidationError) -> JSONResponse:
-        said = [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in bad.errors()]
-        return error(422, "; ".join(said))
+        errors = [f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in bad.errors()]
+        return error(422, "; ".join(errors))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:

@@ -97,8 +97,8 @@ class LibraryMqtt:
             async with o.gate or contextlib.nullcontext(), asyncio.timeout(o.connect_timeout_s):
                 await _enter(client)
         except TimeoutError:
-            said = f"{where} did not answer within {o.connect_timeout_s:g} s"
-            raise LinkError(said, reached=self._reached) from None
+            timed_out = f"{where} did not answer within {o.connect_timeout_s:g} s"
+            raise LinkError(timed_out, reached=self._reached) from None
         except aiomqtt.exceptions.MqttConnectError as error:
             code = _code(error.rc)
             raise PeerError(f"the broker refused the connection: 0x{code:02x}", code=code) from None
@@ -345,8 +345,8 @@ def _code(reason: Any) -> int:
 
 
 def _raw(paho: Client) -> socket.socket | None:
-    found = paho.socket()
-    return cast("socket.socket | None", getattr(found, "_socket", found))  # within paho's WebSocket
+    socket_ = paho.socket()
+    return cast("socket.socket | None", getattr(socket_, "_socket", socket_))  # within paho's WebSocket
 
 
 def _cut(client: aiomqtt.Client) -> None:
@@ -372,9 +372,9 @@ async def _enter(client: aiomqtt.Client) -> None:
     except BaseException:
         _cut(client)
         raise
-    found, raw = client._client.socket(), _raw(client._client)
-    if found is not raw:
-        found.send = functools.partial(_send_whole, found)  # type: ignore[union-attr, method-assign]
+    socket_, raw = client._client.socket(), _raw(client._client)
+    if socket_ is not raw:
+        socket_.send = functools.partial(_send_whole, socket_)  # type: ignore[union-attr, method-assign]
     if raw is not None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -79,8 +79,8 @@ class MemoryBroker:
 
     def vanish(self, client: Client) -> None:
         """A client's connection was cut."""
-        for to, said in self.core.dropped(client, self.loop.time()):
-            to.arrived(said)  # type: ignore[attr-defined]
+        for to, packet in self.core.dropped(client, self.loop.time()):
+            to.arrived(packet)  # type: ignore[attr-defined]
         self.watch()
 
     def kill(self) -> None:

@@ -110,8 +110,8 @@ class LeanMqtt:
                 answer = await self._ask(wire, _connect_packet(o))
         except TimeoutError:
             wire.end("no answer")
-            said = f"{o.host}:{o.port} did not answer within {o.connect_timeout_s:g} s"
-            raise LinkError(said, reached=wire.transport is not None) from None
+            timed_out = f"{o.host}:{o.port} did not answer within {o.connect_timeout_s:g} s"
+            raise LinkError(timed_out, reached=wire.transport is not None) from None
         except OSError as error:
             raise LinkError(f"{o.host}:{o.port}: {error.strerror or error}") from None
         except BaseException:

@@ -42,20 +42,20 @@ def duration(value: object) -> float:
 
 def size(value: object) -> int:
     """Bytes; a bare number is bytes."""
-    found = _bare(value) if isinstance(value, int) else _written(value, _BYTES)
-    if found is None:
+    size_bytes = _bare(value) if isinstance(value, int) else _written(value, _BYTES)
+    if size_bytes is None:
         raise ValueError(f"{value!r} is not a size; write 16KiB or 32MB")
-    return round(found)
+    return round(size_bytes)
 
 
 def bandwidth(value: object) -> float:
     """Bytes per second; 0 is no limit. A bare number is bytes per second."""
-    found = _bare(value)
-    if found is None and (bits := _written(value, _BITS)) is not None:
-        found = bits / 8
-    if found is None:
+    bits_per_s = _bare(value)
+    if bits_per_s is None and (bits := _written(value, _BITS)) is not None:
+        bits_per_s = bits / 8
+    if bits_per_s is None:
         raise ValueError(f"{value!r} is not a bandwidth; write 40mbit or 250kbit, or 0 for no limit")
-    return found
+    return bits_per_s
 
 
 def share(value: object) -> float:
@@ -98,10 +98,10 @@ def ramp(value: object) -> tuple[str, float]:
 def rate(value: object) -> float:
     """How many a second, more than 0; written 60/s or 3600/min."""
     match = re.fullmatch(rf"{_NUMBER}\s*/\s*(s|min)", value.strip()) if isinstance(value, str) else None
-    found = float(match[1]) / (1 if match[2] == "s" else 60) if match else 0.0
-    if not 0 < found <= _MOST:
+    per_s = float(match[1]) / (1 if match[2] == "s" else 60) if match else 0.0
+    if not 0 < per_s <= _MOST:
         raise ValueError(f"{value!r} is not a rate; write 60/s or 3600/min")
-    return found
+    return per_s
 
 
 def threshold(value: object) -> tuple[str, float]:

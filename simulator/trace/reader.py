@@ -156,8 +156,8 @@ class View:
         span = np.int64(len(self.trace) + 1)
         order, places = _places(future, theirs, span)
         at = np.searchsorted(places, ours * span + self.rows, "right")
-        found = np.append(places, np.iinfo(np.int64).max)[at] < (ours + 1) * span
-        return np.where(found, np.append(order, -1)[at], -1)
+        has_future = np.append(places, np.iinfo(np.int64).max)[at] < (ours + 1) * span
+        return np.where(has_future, np.append(order, -1)[at], -1)
 
 
 def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
@@ -167,8 +167,8 @@ def newest(groups: Codes, rows: Codes, past: View, of: Codes) -> Codes:
     order, places = _places(past, of, span)
     base = groups.astype(np.int64) * span
     at = np.searchsorted(places, base + rows) - 1
-    found = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
-    return np.where(found, order[at] if len(order) else -1, -1)
+    has_past = (at >= 0) & (places[at] >= base) if len(places) else np.zeros(len(rows), bool)
+    return np.where(has_past, order[at] if len(order) else -1, -1)
 
 
 def _places(view: View, groups: Codes, span: np.int64) -> tuple[Codes, Codes]:
@@ -204,12 +204,12 @@ class Trace:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """All values of a column: numbers, or codes of text; -1 where there is none."""
-        found = self._columns.get(name)
-        if found is None:
+        decoded = self._columns.get(name)
+        if decoded is None:
             (values,) = self.table.column(name).chunks or [pa.array([], _ENCODED.field(name).type)]
             values = values.indices if name in _TEXT else values
-            found = self._columns[name] = np.asarray(values.fill_null(-1) if values.null_count else values)
-        return found
+            decoded = self._columns[name] = np.asarray(values.fill_null(-1) if values.null_count else values)
+        return decoded
 
     def dictionary(self, name: str) -> pa.Array:
         """The texts of a column, in the order of their codes."""
@@ -288,13 +288,13 @@ def describe(event: dict[str, Any], *, named: bool = True) -> str:
     """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
-        said = "leave-for" if event["kind"] == Kind.DELTA else "took"
-        rest[said] = f"{rest.pop('span_us') / 1e6:.6f}s"
+        word = "leave-for" if event["kind"] == Kind.DELTA else "took"
+        rest[word] = f"{rest.pop('span_us') / 1e6:.6f}s"
     if "digest" in rest:
         rest["digest"] = rest["digest"][:12]
-    said = "  ".join(f"{k}={v}" for k, v in rest.items())
+    word = "  ".join(f"{k}={v}" for k, v in rest.items())
     thing = f"{event.get('thing', ''):<14} " if named else ""
-    line = f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {thing}{said}"
+    line = f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {thing}{word}"
     return line if line.isprintable() else line.encode("unicode_escape").decode()
 
 
@@ -310,16 +310,16 @@ def timeline(trace: Trace, name: str) -> Iterator[str]:
 
 def first_difference(a: pa.Table, b: pa.Table) -> tuple[int, str, str] | None:
     """(row, event of a, event of b) where two traces differ first; None where they are the same."""
-    ours, theirs = Trace(a), Trace(b)
+    one_side, theirs = Trace(a), Trace(b)
     a, b = a.cast(SCHEMA), b.cast(SCHEMA)  # the same text may have different codes
     if a.equals(b):
         return None
-    low, high = 0, min(len(ours), len(theirs))
+    low, high = 0, min(len(one_side), len(theirs))
     while low < high:  # the first row not covered by an equal prefix
         middle = (low + high) // 2
         if a.slice(low, middle - low + 1).equals(b.slice(low, middle - low + 1)):
             low = middle + 1
         else:
             high = middle
-    said = [describe(t.row(low)) if low < len(t) else "(no further event)" for t in (ours, theirs)]
-    return low, said[0], said[1]
+    lines = [describe(t.row(low)) if low < len(t) else "(no further event)" for t in (one_side, theirs)]
+    return low, lines[0], lines[1]

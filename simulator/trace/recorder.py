@@ -113,8 +113,8 @@ class Recorder:
         if unknown := set(others[0]) - KINDS.keys():
             raise ValueError(f"event kinds not in the registry: {sorted(unknown)}")
         t_us = (np.array(ticks) - self._zero) // self._per_us
-        ours = t_us, np.full(len(rows), self._shard), np.arange(first, first + len(rows))
-        arrays = [pa.array(column, type=field.type) for column, field in zip((*ours, *others), SCHEMA, strict=True)]
+        own = t_us, np.full(len(rows), self._shard), np.arange(first, first + len(rows))
+        arrays = [pa.array(column, type=field.type) for column, field in zip((*own, *others), SCHEMA, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 

@@ -100,16 +100,16 @@ def open_run(path: Path) -> Run:
     if not manifest.is_file():
         raise ScenarioError(f"{path}: not a run directory: there is no manifest.json")
     try:
-        said = json.loads(manifest.read_text(encoding="utf-8"))
+        content = json.loads(manifest.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ScenarioError(f"{manifest}: cannot be read: {error}") from None
-    if not isinstance(said, dict) or not isinstance(said.get("scenario"), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("scenario"), dict):
         raise ScenarioError(f"{manifest}: not a run's manifest: it names no scenario")
     trace = path / "trace.parquet"
     if not trace.is_file():
-        return Run(path, said, _merged(path)[0], False)
+        return Run(path, content, _merged(path)[0], False)
     try:
-        return Run(path, said, Trace(read_parquet(trace)), True)
+        return Run(path, content, Trace(read_parquet(trace)), True)
     except ScenarioError as error:
         hint = "; remove it to have the run read from its parts" if any((path / "parts").glob("*.arrow")) else ""
         raise ScenarioError(f"{error}{hint}") from None

@@ -31,10 +31,10 @@ class Targets:
         self.thing, self.rollout, self.cohort = view["thing"], view["job"], view["detail"]
         executions = trace.kind(Kind.EXECUTION)
         self.of_execution = self.of(executions)
-        ours = self.of_execution >= 0
+        known = self.of_execution >= 0
         self.state, self.last = np.full(len(view), -1), np.full(len(view), -1)
-        self.state[self.of_execution[ours]] = executions["status"][ours]  # later rows overwrite earlier ones
-        self.last[self.of_execution[ours]] = executions.rows[ours]
+        self.state[self.of_execution[known]] = executions["status"][known]  # later rows overwrite earlier ones
+        self.last[self.of_execution[known]] = executions.rows[known]
         self.of_job = np.full(len(trace.words("job")), -1)
         for events, of in ((executions, self.of_execution), (offers := trace.kind(Kind.OFFER), self.of(offers))):
             named = events["job"] >= 0
@@ -50,8 +50,8 @@ class Targets:
 
     def of_jobs(self, events: View) -> Codes:
         """The target that each event speaks of, by its job; -1 where the job is nobody's, or another thing's."""
-        found = self._by_job(events["job"])
-        return np.where(self._at(self.thing, found) == events["thing"], found, -1)
+        targets = self._by_job(events["job"])
+        return np.where(self._at(self.thing, targets) == events["thing"], targets, -1)
 
     def owner(self, events: View) -> Codes:
         """The code of the thing whose job each event names; -1 where the job is nobody's."""
@@ -109,9 +109,9 @@ class Targets:
 
     def marked(self, places: Codes) -> Mask:
         """Which targets stand at one of these places; -1 is nobody's."""
-        found = np.zeros(len(self), bool)
-        found[places[places >= 0]] = True
-        return found
+        marks = np.zeros(len(self), bool)
+        marks[places[places >= 0]] = True
+        return marks
 
     def ended_as(self, *states: str) -> Mask:
         """Which targets' latest execution is in one of these states."""
@@ -127,11 +127,11 @@ class Targets:
         """State -> number of targets (of `which`), those never offered as QUEUED; states by name."""
         codes, counts = np.unique(self.state if which is None else self.state[which], return_counts=True)
         words = self._trace.words("status")
-        found: dict[str, int] = {}
+        outcomes: dict[str, int] = {}
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
             state = words[code] if code >= 0 else State.QUEUED.value
-            found[state] = found.get(state, 0) + count
-        return dict(sorted(found.items()))
+            outcomes[state] = outcomes.get(state, 0) + count
+        return dict(sorted(outcomes.items()))
 
 
 def running(trace: Trace) -> tuple[Codes, Codes]:

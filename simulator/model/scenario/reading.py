@@ -144,8 +144,8 @@ def _keys_of(path: list[str]) -> list[str]:
             if key.isdigit()
             else schema.get("properties", {}).get(key) or schema.get("additionalProperties", {})
         )
-    found = _resolved(schema, definitions)
-    return list(found.get("properties", {})) or found.get("propertyNames", {}).get("enum", [])
+    block = _resolved(schema, definitions)
+    return list(block.get("properties", {})) or block.get("propertyNames", {}).get("enum", [])
 
 
 def _resolved(schema: Any, definitions: Any) -> Any:

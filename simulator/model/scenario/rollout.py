@@ -145,9 +145,9 @@ class Operator(Words):
     @property
     def deeds(self) -> tuple[tuple[float, Deed], ...]:
         """What the operator does with the rollout: (seconds since it began, what), by time."""
-        found: list[tuple[float, Deed]] = []
+        deeds: list[tuple[float, Deed]] = []
         if self.pause_after is not None:
-            found += [(self.pause_after, "pause"), (self.pause_after + self.pause_for, "resume")]
+            deeds += [(self.pause_after, "pause"), (self.pause_after + self.pause_for, "resume")]
         if self.abort_after is not None:
-            found.append((self.abort_after, "abort"))
-        return tuple(sorted(found))
+            deeds.append((self.abort_after, "abort"))
+        return tuple(sorted(deeds))

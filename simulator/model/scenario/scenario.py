@@ -71,10 +71,10 @@ class Scenario(Block):
 
     def profile(self, name: str) -> Profile:
         """The profile of this name: the scenario's own, or a shipped one. Raises ValueError."""
-        found = self.profiles.get(name) or PROFILES.get(name)
-        if found is None:
+        profile = self.profiles.get(name) or PROFILES.get(name)
+        if profile is None:
             raise ValueError(no_such("profile", name, [*self.profiles, *PROFILES]))
-        return found
+        return profile
 
     def harmed(self, nth: int) -> frozenset[int]:
         """The ordinals that the nth fault befalls: those with the lowest hashes of (seed, fault, ordinal)."""

@@ -44,8 +44,8 @@ class Corpus:
         self.path = directory / "corpus.json"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            said = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {"entries": []}
-            entries = [CorpusEntry(**entry) for entry in said["entries"]]
+            content = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {"entries": []}
+            entries = [CorpusEntry(**entry) for entry in content["entries"]]
             self._entries = {entry.key: entry for entry in sorted(entries, key=lambda entry: entry.order)}
         except OSError as error:
             raise ScenarioError(f"{error.filename}: {error.strerror}; name another place with --out") from None
@@ -58,13 +58,13 @@ class Corpus:
 
     def seeds(self, scenario: str) -> list[int]:
         """The seeds known to fail this scenario, the fastest first; after them those that no longer do."""
-        ours = [entry for entry in self._entries.values() if entry.scenario == scenario]
-        ours.sort(key=lambda entry: (not entry.fails, entry.seconds, entry.seed))
-        return list(dict.fromkeys(entry.seed for entry in ours))
+        entries = [entry for entry in self._entries.values() if entry.scenario == scenario]
+        entries.sort(key=lambda entry: (not entry.fails, entry.seconds, entry.seed))
+        return list(dict.fromkeys(entry.seed for entry in entries))
 
-    def learn(self, scenario: str, seed: int, found: Iterable[CorpusEntry]) -> list[CorpusEntry]:
+    def learn(self, scenario: str, seed: int, entries: Iterable[CorpusEntry]) -> list[CorpusEntry]:
         """A seed was run: what was found takes the place of what was known; those that no longer fail are returned."""
-        new = {entry.key: entry for entry in found}
+        new = {entry.key: entry for entry in entries}
         old = [e for e in self._entries.values() if (e.scenario, e.seed) == (scenario, seed) and e.key not in new]
         mended = [entry._replace(fails=False) for entry in old if entry.fails]
         self._entries |= {entry.key: entry for entry in mended} | new

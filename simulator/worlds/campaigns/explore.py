@@ -113,16 +113,16 @@ def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Pa
     known = corpus.seeds(scenario.name)
     asked = [*known, *(seed for seed in seeds if seed not in set(known))] if known else seeds
     line = SeedLine(len(asked), sys.stderr, on=sys.stderr.isatty() and not quiet)
-    found = Exploration(scenario, word, corpus, line)
+    exploration = Exploration(scenario, word, corpus, line)
     signals.heed()
     try:
-        run_seeds(scenario, asked, processes, found.hear)
+        run_seeds(scenario, asked, processes, exploration.hear)
     except KeyboardInterrupt:
-        found.interrupted = True
+        exploration.interrupted = True
     finally:
         line.clear()
         corpus.write()
-    return found
+    return exploration
 
 
 def as_text(summary: dict[str, Any]) -> str:

@@ -274,12 +274,12 @@ def _reasons(trace: Trace, scenario: Scenario, counts: Counts) -> tuple[str, ...
     devices = len(scenario.fleet.present)
     connected = len(np.unique(trace.kind(Kind.CONNECT).where("status", "new", "resumed")["thing"]))
     sent = counts.sent / counts.due if counts.due else 0.0
-    found = [
+    reasons = [
         *validity(trace, scenario).limits,
         Limit("devices connected", connected / devices, 1.0, at_most=False),
         Limit("deltas sent of those due", sent, scenario.limits.offered, at_most=False),
     ]
-    return tuple(f"{limit.name}: {limit.value:.3g}, allowed {limit.allowed:.3g}" for limit in found if not limit.held)
+    return tuple(f"{limit.name}: {limit.value:.3g}, allowed {limit.allowed:.3g}" for limit in reasons if not limit.held)
 
 
 def bound(cores: dict[str, float], waits: dict[str, float], of: int) -> str:
@@ -361,25 +361,25 @@ def _row(step: Measured) -> str:
     return f"{numbers} {step.kib_per_device:>11.1f}  {used}{verdict}"
 
 
-def as_text(found: Capacity) -> str:
+def as_text(capacity: Capacity) -> str:
     """The end, for a person."""
-    best = found.largest
+    best = capacity.largest
     if best is None:
-        return f"could not be measured: {found.bound}"
+        return f"could not be measured: {capacity.bound}"
     cpu = f", {best.cpu_us_per_update:,.0f} µs of CPU an update" if best.cpu_us_per_update is not None else ""
     carries = f"{many(best.devices, 'device')} and {best.deltas_per_s:,.0f} deltas/s{cpu}"
-    return f"  carries   {carries}, {best.kib_per_device:.1f} KiB a device\n  bound by  {found.bound}"
+    return f"  carries   {carries}, {best.kib_per_device:.1f} KiB a device\n  bound by  {capacity.bound}"
 
 
-def summary(found: Capacity, name: str, processes: int) -> dict[str, Any]:
+def summary(capacity: Capacity, name: str, processes: int) -> dict[str, Any]:
     """The same for machines; `largest` is null where nothing could be measured."""
     return {
         "schema": 1,
         "scenario": name,
         "processes": processes,
         "cores": os.cpu_count() or 1,
-        "steps": [step._asdict() for step in found.steps],
-        "largest": found.largest and found.largest._asdict(),
-        "bound": found.bound,
-        "exit_code": found.exit_code,
+        "steps": [step._asdict() for step in capacity.steps],
+        "largest": capacity.largest and capacity.largest._asdict(),
+        "bound": capacity.bound,
+        "exit_code": capacity.exit_code,
     }

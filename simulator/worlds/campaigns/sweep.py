@@ -126,8 +126,8 @@ def place(out: Path | None, scenario: str) -> Path:
 
 def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None], *, quiet: bool) -> dict[str, Any]:
     """Run what is not there yet; all that was asked and measured. Raises ScenarioError where nothing was started."""
-    held = _Held(plan, where)
-    turns = [turn for turn in plan.turns() if not held.has(*turn)]
+    state = _Held(plan, where)
+    turns = [turn for turn in plan.turns() if not state.has(*turn)]
     signals.heed()
     kept = plan.repeat * len(plan.scenarios) - len(turns)
     if kept:
@@ -135,21 +135,21 @@ def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None]
     for done, (load, nth) in enumerate(turns):
         tell(f"  {done + 1} of {len(turns)}: {plan.spelled(load)}{f', time {nth + 1}' if nth else ''}")
         try:
-            ended = _one(plan, held, load, nth, measure, tell, quiet=quiet)
+            ended = _one(plan, state, load, nth, measure, tell, quiet=quiet)
             signals.insist()
         except KeyboardInterrupt:
             ended = "interrupted"
         except PartDied as error:
-            held.died = True
+            state.died = True
             ended = str(error)
         except ScenarioError as error:
-            if not held.points:
+            if not state.points:
                 raise
             ended = str(error)
         if ended:
-            held.end(f"at {plan.spelled(load)}: {ended}")
+            state.end(f"at {plan.spelled(load)}: {ended}")
             break
-    return held.all()
+    return state.all()
 
 
 def _one(
@@ -190,19 +190,19 @@ class _Held:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
+            earlier = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise ScenarioError(f"{self._file}: cannot be read: {error}") from None
-        if not isinstance(found, dict) or not {*_SAME, "points", "loads", "repeat", "began"} <= set(found):
+        if not isinstance(earlier, dict) or not {*_SAME, "points", "loads", "repeat", "began"} <= set(earlier):
             raise ScenarioError(f"{self._file}: is no sweep's; name another place with --out")
-        return found
+        return earlier
 
     def _compare(self, before: dict[str, Any]) -> None:
         """Points of another scenario, or measured in another way, do not lie on one curve."""
-        ours = json.loads(json.dumps(self._facts, default=str))
-        if other := [name for name in _SAME if before[name] != ours[name]]:
+        facts = json.loads(json.dumps(self._facts, default=str))
+        if other := [name for name in _SAME if before[name] != facts[name]]:
             raise ScenarioError(
                 f"{self.where}: holds a sweep with another {' and '.join(other)}; name another place with --out"
             )

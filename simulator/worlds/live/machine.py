@@ -92,12 +92,12 @@ def check_memory(devices: int, parts: int, world: str, available: int | None = N
 
 def available_bytes() -> int:
     """Memory that programs may still take, of the machine and within this process's control group."""
-    found = [_meminfo()]
+    limits = [_meminfo()]
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # no such limit
         limit = int((group / "memory.max").read_text())
-        found.append(limit - int((group / "memory.current").read_text()))
-    return max(0, min(found))
+        limits.append(limit - int((group / "memory.current").read_text()))
+    return max(0, min(limits))
 
 
 def _meminfo() -> int:

@@ -48,8 +48,8 @@ class Options:
     @property
     def hosts(self) -> list[str]:
         """What is meant beyond this machine; our own servers are."""
-        ours = {self.bind, *self.carried.values()}
-        return [*self.allow_remote, *sorted(host for host in ours if not local(host))]
+        own = {self.bind, *self.carried.values()}
+        return [*self.allow_remote, *sorted(host for host in own if not local(host))]
 
     def host(self, name: str) -> str:
         """Where this server of ours listens."""

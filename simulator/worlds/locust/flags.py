@@ -58,12 +58,12 @@ def _action(flag: Flag) -> dict[str, Any]:
 
 def words(options: Namespace) -> list[str]:
     """The words of `fleetsim run` that say the same as these options of Locust's."""
-    said = [str(options.scenario), *spelled("locust", vars(options))]
+    line = [str(options.scenario), *spelled("locust", vars(options))]
     if options.run_time:
-        said += ["--run-time", f"{options.run_time}s"]
+        line += ["--run-time", f"{options.run_time}s"]
     if (options.num_users or 1) > 1:
-        said += ["--operators", str(options.num_users)]
-    return said
+        line += ["--operators", str(options.num_users)]
+    return line
 
 
 def command(

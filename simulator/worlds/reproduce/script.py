@@ -172,10 +172,10 @@ class _Reader:
                 self._copies.remove(copy)
                 return
         came_us = t_us
-        for held in self._held:
-            if held[0] <= t_us and held[1] == by:
-                self._held.remove(held)
-                came_us = held[2]
+        for waiting in self._held:
+            if waiting[0] <= t_us and waiting[1] == by:
+                self._held.remove(waiting)
+                came_us = waiting[2]
                 break
         grant_us = event.get("span_us")
         until_us = None if grant_us is None else t_us + grant_us

@@ -31,7 +31,7 @@ class Shrunk(NamedTuple):
     runs: int
 
 
-def shrink(run: Run, check: str | None = None, said: Callable[[str], None] = lambda line: None) -> Shrunk:
+def shrink(run: Run, check: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Shrunk:
     """Shrink a run that failed, by its first failed check or the one named. Raises ScenarioError for a run that has not
     failed so, and for one of the live world."""
     scenario = judging.scenario_of(run)
@@ -41,7 +41,7 @@ def shrink(run: Run, check: str | None = None, said: Callable[[str], None] = lam
     if not failed or (check is not None and check not in failed):
         what = f"failed {', '.join(failed)}" if failed else "failed no check"
         raise ScenarioError(f"{run.path}: it {what}; there is nothing to shrink" + (f" of {check}" if check else ""))
-    return _Shrinker(check or failed[0], said).shrink(running.to_run_again(run))
+    return _Shrinker(check or failed[0], tell).shrink(running.to_run_again(run))
 
 
 class _Shrinker:
