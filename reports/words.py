@@ -18,7 +18,7 @@ def seconds(value: float | None) -> str:
     """A time in a unit in which it can be read; None is one that never came."""
     if value is None:
         return "not reached"
-    unit, size, _ = next(one for one in _UNITS if abs(value) >= one[2])
+    unit, size, _ = next(row for row in _UNITS if abs(value) >= row[2])
     if unit == "s":
         return f"{value:.3f} s" if value < 10 else f"{value:,.1f} s"
     return f"{value / size:.3g} {unit}" if value else "0 s"

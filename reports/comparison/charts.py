@@ -25,13 +25,13 @@ Runs = dict[str, Curves]
 
 def convergence(runs: Runs) -> str:
     """The share of the targets that had converged, over time."""
-    if not any(len(one.converged_s) for one in runs.values()):
+    if not any(len(side.converged_s) for side in runs.values()):
         return ""
 
     def paint(axes: Any, unit: str, size: float) -> None:
-        for nth, (name, one) in enumerate(runs.items()):
-            x, y = curve(one.converged_s, one.end_s)
-            axes.step(x / size, y, where="post", label=f"{name} ({len(one.converged_s):,} targets)", **_line(nth))
+        for nth, (name, side) in enumerate(runs.items()):
+            x, y = curve(side.converged_s, side.end_s)
+            axes.step(x / size, y, where="post", label=f"{name} ({len(side.converged_s):,} targets)", **_line(nth))
         axes.set(xlabel=f"{unit} {SINCE}", ylabel="converged [%]", ylim=(0, 103))
         axes.legend(loc="lower right")
 
@@ -40,17 +40,17 @@ def convergence(runs: Runs) -> str:
 
 def throughput(runs: Runs) -> str:
     """How many devices heard of the new software in a second, and how much was downloaded."""
-    spans = flow.bins(max(one.end_s for one in runs.values()))
+    spans = flow.bins(max(side.end_s for side in runs.values()))
 
     def paint(axes: Any, unit: str, size: float, *, label: str, rate: Callable[[Curves], Seconds]) -> None:
-        for nth, (name, one) in enumerate(runs.items()):
-            axes.step(spans.edges[:-1] / size, rate(one), where="post", label=name, **_line(nth))
+        for nth, (name, side) in enumerate(runs.items()):
+            axes.step(spans.edges[:-1] / size, rate(side), where="post", label=name, **_line(nth))
         axes.set(xlabel=f"{unit} {SINCE}", ylabel=label, ylim=(0, None))
         axes.legend(loc="upper right")
 
     rates: dict[str, Callable[[Curves], Seconds]] = {
-        "deltas a second": lambda one: flow.rate(one.heard_s, spans),
-        "downloaded [MB/s]": lambda one: flow.rate(one.bytes_s, spans, one.bytes) / 1e6,
+        "deltas a second": lambda side: flow.rate(side.heard_s, spans),
+        "downloaded [MB/s]": lambda side: flow.rate(side.bytes_s, spans, side.bytes) / 1e6,
     }
     paints = [_timed(runs, partial(paint, label=label, rate=rate)) for label, rate in rates.items()]
     return drawn(paints, f"What went through, in spans of {spans.width_s:g} s", height=2.3)
@@ -58,7 +58,7 @@ def throughput(runs: Runs) -> str:
 
 def _timed(runs: Runs, paint: Callable[[Any, str, float], None]) -> Callable[[Any], None]:
     """Painted on the time axis that all pictures share."""
-    end = max(one.end_s for one in runs.values())
+    end = max(side.end_s for side in runs.values())
     unit, size = time_unit(end)
 
     def painted(axes: Any) -> None:
@@ -71,13 +71,13 @@ def _timed(runs: Runs, paint: Callable[[Any, str, float], None]) -> Callable[[An
 
 def distributions(runs: Runs) -> str:
     """For each step, which share of the times it took was at most so long; logarithmic."""
-    names = list(dict.fromkeys(name for one in runs.values() for name, took in one.took_s.items() if took[-1] > 0))
+    names = list(dict.fromkeys(name for side in runs.values() for name, took in side.took_s.items() if took[-1] > 0))
     if not names:
         return ""
 
     def paint(axes: Any, step: str) -> None:
-        for nth, (name, one) in enumerate(runs.items()):
-            took = one.took_s.get(step)
+        for nth, (name, side) in enumerate(runs.items()):
+            took = side.took_s.get(step)
             if took is not None:
                 kept = few(len(took), _POINTS)
                 x, y = took[kept].clip(min=_LEAST_S), 100 * (kept + 1) / len(took)

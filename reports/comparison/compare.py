@@ -91,7 +91,7 @@ def compare(sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
     """The whole of comparison.json: each run after the first against the first; at most RUNS_MOST runs."""
     names = string.ascii_uppercase[: len(sides)]
     comparisons = [_against(sides[0], other, name, allowed) for name, other in zip(names[1:], sides[1:], strict=True)]
-    verdict = next(v for v in _DECIDES if any(one["verdict"] == v for one in comparisons))
+    verdict = next(v for v in _DECIDES if any(comparison["verdict"] == v for comparison in comparisons))
     return {
         "schema": SCHEMA_VERSION,
         "verdict": verdict.value,
@@ -101,7 +101,7 @@ def compare(sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
         "least_s": LEAST_S,
         "confidence": CONFIDENCE,
         "drawings": resampling.DRAWINGS,
-        "runs": [_run(name, one) for name, one in zip(names, sides, strict=True)],
+        "runs": [_run(name, comparison) for name, comparison in zip(names, sides, strict=True)],
         "comparisons": comparisons,
     }
 
@@ -131,9 +131,9 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
     """One run against the baseline."""
     checks = _checks(base, other)
     decided = base.counts and other.counts
-    rows = [_row(one, allowed, decided=decided) for one in differences(base.sample, other.sample)]
-    void = [f"{named} decides nothing: {'; '.join(reasons(one.summary))}"
-            for named, one in (("A", base), (name, other)) if not one.counts]  # fmt: skip
+    rows = [_row(difference, allowed, decided=decided) for difference in differences(base.sample, other.sample)]
+    void = [f"{named} decides nothing: {'; '.join(reasons(difference.summary))}"
+            for named, difference in (("A", base), (name, other)) if not difference.counts]  # fmt: skip
     verdict = _verdict(checks, rows, void)
     return {
         "run": name,
@@ -149,7 +149,7 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
 
 def _verdict(checks: list[dict[str, Any]], rows: list[dict[str, Any]], void: list[str]) -> ComparisonVerdict:
     """A newly failing check is one, whatever the load generator did; figures count in runs that count."""
-    changes = [one["change"] for one in (*checks, *rows)]
+    changes = [row["change"] for row in (*checks, *rows)]
     if Change.WORSE in changes:
         return ComparisonVerdict.REGRESSION
     return ComparisonVerdict.UNKNOWN if void or Change.UNSURE in changes or _too_few(rows) else ComparisonVerdict.NONE
@@ -165,8 +165,8 @@ def _too_few(rows: list[dict[str, Any]]) -> bool:
 def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: ComparisonVerdict) -> list[str]:
     """What made it so, in sentences."""
     if verdict is ComparisonVerdict.REGRESSION:
-        return [one["why"] for one in (*checks, *rows) if one["change"] == Change.WORSE]
-    reasons = [f"cannot tell: {one['why']}" for one in (*checks, *rows) if one["change"] == Change.UNSURE]
+        return [row["why"] for row in (*checks, *rows) if row["change"] == Change.WORSE]
+    reasons = [f"cannot tell: {row['why']}" for row in (*checks, *rows) if row["change"] == Change.UNSURE]
     return (
         [*reasons, "there are too few targets to tell"]
         if verdict is ComparisonVerdict.UNKNOWN and _too_few(rows)
@@ -179,7 +179,7 @@ def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Comp
 
 def _checks(base: Side, other: Side) -> list[dict[str, Any]]:
     """The checks and thresholds whose verdict changed, or that only one of the runs was judged by."""
-    before, after = ({f["check"]: f for f in one.summary["findings"]} for one in (base, other))
+    before, after = ({f["check"]: f for f in side.summary["findings"]} for side in (base, other))
     changes = []
     for check in {**before, **after}:
         had, has = (findings[check]["verdict"] if check in findings else None for findings in (before, after))

@@ -27,14 +27,14 @@ def write_page(path: Path, sides: Sequence[Side], comparison: dict[str, Any]) ->
     parts = [
         _head(comparison),
         _runs(runs),
-        *(_against(one) for one in comparison["comparisons"]),
+        *(_against(other) for other in comparison["comparisons"]),
         f"<h2>How to read it</h2>{_reading(comparison)}",
         "<h2>Convergence</h2>" + comparison_charts.convergence(curves) + _shares(runs),
         _outcomes(runs),
         "<h2>Latency by phase</h2>" + comparison_charts.distributions(curves) + _phases(runs),
         "<h2>Throughput</h2>" + comparison_charts.throughput(curves) + _throughput(runs),
         _efforts(runs),
-        *(_settings(one) for one in comparison["comparisons"]),
+        *(_settings(other) for other in comparison["comparisons"]),
         _repeat(runs),
     ]
     html.write_page(path, f"{comparison['verdict']}: {', '.join(headings(comparison))}", parts)
@@ -44,13 +44,13 @@ def _head(comparison: dict[str, Any]) -> str:
     """What it comes to, and why."""
     verdict = ComparisonVerdict(comparison["verdict"])
     items = []
-    for one in comparison["comparisons"]:
-        lines = [f"<b>Beware:</b> {escape(warning)}" for warning in one["warnings"]]
-        lines += [escape(reason) for reason in one["why"]]
+    for other in comparison["comparisons"]:
+        lines = [f"<b>Beware:</b> {escape(warning)}" for warning in other["warnings"]]
+        lines += [escape(reason) for reason in other["why"]]
         lines = lines or ["No figure is worse than the tolerance allows, and no check fails that did not before."]
         listed = "".join(f"<li>{line}</li>" for line in lines)
         items.append(
-            f"<p>{escape(heading(one))}</p><ul>{listed}</ul>"
+            f"<p>{escape(heading(other))}</p><ul>{listed}</ul>"
             if len(comparison["comparisons"]) > 1
             else f"<ul>{listed}</ul>"
         )
@@ -73,9 +73,9 @@ def _long(text: str) -> html.Raw:
     return html.Raw(f"<td class=long>{escape(text)}</td>")
 
 
-def _against(one: dict[str, Any]) -> str:
+def _against(other: dict[str, Any]) -> str:
     """The figures of a run against the baseline's, and the checks that changed."""
-    heads = ("", "figure", "A", one["run"], "change (interval)", "allowed", "verdict")
+    heads = ("", "figure", "A", other["run"], "change (interval)", "allowed", "verdict")
     rows = [
         (
             _mark(row),
@@ -86,10 +86,10 @@ def _against(one: dict[str, Any]) -> str:
             bound(row),
             came_of(row),
         )
-        for row in one["figures"]
+        for row in other["figures"]
     ]
     figures = html.table(heads, rows, "words") if rows else "<p>There is nothing to compare.</p>"
-    return f"<h2>{escape(heading(one))}</h2>{figures}{comparison_charts.intervals(one['figures'])}{_checks(one)}"
+    return f"<h2>{escape(heading(other))}</h2>{figures}{comparison_charts.intervals(other['figures'])}{_checks(other)}"
 
 
 def _mark(row: dict[str, Any]) -> html.Raw:
@@ -97,20 +97,20 @@ def _mark(row: dict[str, Any]) -> html.Raw:
     return html.mark(CHANGE_MARKS.get(change, ""), _CHANGE_CLASSES.get(change, "doubt"))
 
 
-def _checks(one: dict[str, Any]) -> str:
-    if not one["checks"]:
+def _checks(other: dict[str, Any]) -> str:
+    if not other["checks"]:
         return "<p>No check or threshold changed its verdict.</p>"
     rows = [
         (_mark(check), check["check"], check["baseline"] or "not judged", check["run"] or "not judged",
          _long(check["why"].partition(": ")[2].partition(": ")[2]))
-        for check in one["checks"]
+        for check in other["checks"]
     ]  # fmt: skip
-    return html.table(("", "check that changed its verdict", "A", one["run"], "finding"), rows, "words")
+    return html.table(("", "check that changed its verdict", "A", other["run"], "finding"), rows, "words")
 
 
 def _reading(comparison: dict[str, Any]) -> str:
     """What the intervals and tolerances mean."""
-    paired = [one["run"] for one in comparison["comparisons"] if one["paired"]]
+    paired = [other["run"] for other in comparison["comparisons"] if other["paired"]]
     sentences = [
         f"A figure is a regression if its whole interval is worse than A's by more than {comparison['tolerance']:.1%}, or by "
         f"more than {comparison['tolerance_failed'] * 100:.1f} points of the share that did not succeed; where the interval "
@@ -197,12 +197,12 @@ def _efforts(runs: list[dict[str, Any]]) -> str:
     return f"<h2>Where time and bytes went</h2>{efforts}{messages}" if names else ""
 
 
-def _settings(one: dict[str, Any]) -> str:
-    heads = ("setting", "A", one["run"])
-    if not one["settings"]:
-        return f"<h2>What differs in how A and {one['run']} were run</h2><p>Nothing.</p>"
-    rows = [(key, _long(had), _long(has)) for key, had, has in one["settings"]]
-    return f"<h2>What differs in how A and {one['run']} were run</h2>" + html.table(heads, rows, "even")
+def _settings(other: dict[str, Any]) -> str:
+    heads = ("setting", "A", other["run"])
+    if not other["settings"]:
+        return f"<h2>What differs in how A and {other['run']} were run</h2><p>Nothing.</p>"
+    rows = [(key, _long(had), _long(has)) for key, had, has in other["settings"]]
+    return f"<h2>What differs in how A and {other['run']} were run</h2>" + html.table(heads, rows, "even")
 
 
 def _repeat(runs: list[dict[str, Any]]) -> str:

@@ -21,17 +21,17 @@ def as_text(comparison: dict[str, Any], page: str) -> str:
     lines = [f"{comparison['verdict']}  {'; '.join(headings(comparison))}", ""]
     for run in comparison["runs"]:
         lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
-    for one in comparison["comparisons"]:
-        lines += ["", f"  {heading(one)}"]
-        lines += [f"    ! beware, {warning}" for warning in one["warnings"]]
-        lines += [f"    {reason}" for reason in one["why"]]
-        cells = [("", *_HEADS), *(_cells(row) for row in one["figures"])]
+    for other in comparison["comparisons"]:
+        lines += ["", f"  {heading(other)}"]
+        lines += [f"    ! beware, {warning}" for warning in other["warnings"]]
+        lines += [f"    {reason}" for reason in other["why"]]
+        cells = [("", *_HEADS), *(_cells(row) for row in other["figures"])]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        for row, (name, *numbers, change) in zip([None, *one["figures"]], cells, strict=True):
+        for row, (name, *numbers, change) in zip([None, *other["figures"]], cells, strict=True):
             mark = CHANGE_MARKS.get(Change(row["change"]), " ") if row else " "
             columns = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
             lines.append(f"  {mark} {name:<{widths[0]}}  {columns}  {change}".rstrip())
-        lines += [f"  {CHANGE_MARKS[Change(check['change'])]} {check['why']}" for check in one["checks"]]
+        lines += [f"  {CHANGE_MARKS[Change(check['change'])]} {check['why']}" for check in other["checks"]]
     closing = textwrap.wrap(sureness(comparison), _WIDTH, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([*lines, "", *closing, "", f"  page    {page}"])
 
@@ -45,19 +45,22 @@ def of_comparison(comparison: dict[str, Any]) -> str:
         for run in comparison["runs"]
     ]
     lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
-    for one in comparison["comparisons"]:
-        lines += ["", f"### {MARKS[ComparisonVerdict(one['verdict'])]} {heading(one)}", ""]
-        lines += [f"- **Beware**: {markdown.plain(warning)}" for warning in one["warnings"]]
-        lines += [f"- {markdown.plain(reason)}" for reason in one["why"]]
-        lines += ["", *markdown.table(("figure", "baseline", one["run"], *_HEADS[2:]), map(_marked, one["figures"]))]
-        checks = [(CHANGE_MARKS[Change(check["change"])], check["why"]) for check in one["checks"]]
+    for other in comparison["comparisons"]:
+        lines += ["", f"### {MARKS[ComparisonVerdict(other['verdict'])]} {heading(other)}", ""]
+        lines += [f"- **Beware**: {markdown.plain(warning)}" for warning in other["warnings"]]
+        lines += [f"- {markdown.plain(reason)}" for reason in other["why"]]
+        lines += [
+            "",
+            *markdown.table(("figure", "baseline", other["run"], *_HEADS[2:]), map(_marked, other["figures"])),
+        ]
+        checks = [(CHANGE_MARKS[Change(check["change"])], check["why"]) for check in other["checks"]]
         lines += ["", *markdown.table(("", "check"), checks)] if checks else []
     return "\n".join([*lines, "", markdown.plain(sureness(comparison)), ""])
 
 
-def heading(one: dict[str, Any]) -> str:
+def heading(other: dict[str, Any]) -> str:
     """Which runs are compared, and what that comes to."""
-    return f"{one['run']} against A: {one['verdict']}"
+    return f"{other['run']} against A: {other['verdict']}"
 
 
 def headings(comparison: dict[str, Any]) -> list[str]:

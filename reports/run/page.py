@@ -195,10 +195,10 @@ def _effort(summary: dict[str, Any], charts: Charts) -> str:
     if not summary["effort"]:
         return ""
     rows = []
-    for what, one in summary["effort"].items():
+    for what, effort_ in summary["effort"].items():
         size = html.amount if what.startswith("bytes") else html.count
-        times = "-" if one["times"] is None else f"{one['times']:.3f}"
-        rows.append((what, size(one["done"]), size(one["needed"]), times))
+        times = "-" if effort_["times"] is None else f"{effort_['times']:.3f}"
+        rows.append((what, size(effort_["done"]), size(effort_["needed"]), times))
     messages = [(what, f"{count:,}", _each(count, summary)) for what, count in summary["messages"].items()]
     total = sum(summary["messages"].values())
     messages.append(("all", f"{total:,}", _each(total, summary)))

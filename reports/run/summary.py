@@ -58,7 +58,9 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "throughput": flow.throughput(trace, zero_s(trace, targets)),
         "fan_out": flow.fan_out(trace, targets),
         "waterfall": {which: course._asdict() for which, course in trace.once(effort.waterfall).items()},
-        "effort": {what: one._asdict() | {"times": one.times} for what, one in effort.efforts(trace).items()},
+        "effort": {
+            what: counted._asdict() | {"times": counted.times} for what, counted in effort.efforts(trace).items()
+        },
         "messages": effort.messages(trace),
         "phases_s": {name: quantiles(spans.took_s) for name, spans in trace.once(durations, targets).items()},
         "events": len(trace),

@@ -50,9 +50,9 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
 def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
     """(load, the median of its points' values) in order; without points that have none."""
     by_load: dict[float, list[float]] = defaultdict(list)
-    for one in points:
-        if (value := one[name]) is not None:
-            by_load[one["load"]].append(value)
+    for point in points:
+        if (value := point[name]) is not None:
+            by_load[point["load"]].append(value)
     return sorted(by_load), [float(np.median(by_load[load])) for load in sorted(by_load)]
 
 
@@ -138,14 +138,14 @@ def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(one: Estimate) -> str:
+def with_interval(estimate: Estimate) -> str:
     """An estimate with its interval."""
-    return f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})"
+    return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
 def _law_said(law: Fit) -> str:
     return (
-        f"λ {told(law.alone)}, σ {told(law.contention)}, κ {told(law.crosstalk)}; the points lie within "
+        f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; the points lie within "
         f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"
     )
 
@@ -161,10 +161,10 @@ def _beyond(law: Fit | str, sweep: dict[str, Any], loads: list[float]) -> str:
     if law.reach <= law.last:
         return f"{ends}; cannot tell what lies beyond: the interval is wider than a factor of three at once"
     there = law.at(law.reach)
-    sentence = f"{ends}; by the law alone {told(there)} updates a second at {law.reach:,.0f} {noun}"
+    sentence = f"{ends}; by the law alone {with_interval(there)} updates a second at {law.reach:,.0f} {noun}"
     if law.peak is not None:
         where = "within what was measured" if law.peak.value <= law.last else "extrapolated"
-        return f"{sentence}; the most at {told(law.peak)} {noun}, {where}"
+        return f"{sentence}; the most at {with_interval(law.peak)} {noun}, {where}"
     return f"{sentence}; where throughput would peak cannot be told"
 
 
@@ -237,12 +237,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def busiest(one: dict[str, Any]) -> str:
+def busiest(point: dict[str, Any]) -> str:
     """The process that used most CPU, and how much of a core, on average and in its busiest second."""
-    if not one["cpu"]:
+    if not point["cpu"]:
         return "-"
-    name = max(one["cpu"], key=lambda process: one["cpu"][process]["mean"])
-    return f"{name} {one['cpu'][name]['mean']:.0%}, {one['cpu'][name]['most']:.0%} at most"
+    name = max(point["cpu"], key=lambda process: point["cpu"][process]["mean"])
+    return f"{name} {point['cpu'][name]['mean']:.0%}, {point['cpu'][name]['most']:.0%} at most"
 
 
 def median_p99(quantiles: dict[str, float] | None) -> str:

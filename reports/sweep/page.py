@@ -12,7 +12,7 @@ import numpy as np
 
 from reports.drawing import COLOURS, beside, drawn, note, plain, printable, style
 from reports.html import Raw, facts, setting, table, write_page
-from reports.sweep.capacity import busiest, headline, median_p99, medians, number, throughput, told
+from reports.sweep.capacity import busiest, headline, median_p99, medians, number, throughput, with_interval
 from reports.sweep.points import STEPS, spelled
 from reports.sweep.saturation import part_of
 from reports.sweep.scaling import Estimate
@@ -252,10 +252,13 @@ def _law(sweep: dict[str, Any]) -> str:
     if law is None:
         return f"<h2>The law of scaling</h2><p>{escape(analysis['law_said'].capitalize())}.</p>"
     rows = [
-        ("λ, updates a second at a load of one", told(Estimate(**law["lambda"]))),
-        ("σ, the share that is done one at a time", told(Estimate(**law["sigma"]))),
-        ("κ, the cost of agreeing, for each pair", told(Estimate(**law["kappa"]))),
-        (f"{law['N']} at which throughput peaks", told(Estimate(**law["peak"])) if law["peak"] else "cannot be told"),
+        ("λ, updates a second at a load of one", with_interval(Estimate(**law["lambda"]))),
+        ("σ, the share that is done one at a time", with_interval(Estimate(**law["sigma"]))),
+        ("κ, the cost of agreeing, for each pair", with_interval(Estimate(**law["kappa"]))),
+        (
+            f"{law['N']} at which throughput peaks",
+            with_interval(Estimate(**law["peak"])) if law["peak"] else "cannot be told",
+        ),
         ("how far the points lie from the law", f"{law['scatter']:.1%}, standard deviation"),
     ]
     by = "" if law["N"] == "devices" else " N is the mean number of executions under way."

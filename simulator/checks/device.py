@@ -140,15 +140,15 @@ def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
     """Offset and number of the ETag of each piece."""
     details, which = _details(trace, pieces)
     etags: dict[str, int] = {"": 0}
-    offsets = np.array([one.get("offset", 0) for one in details], np.int64)
-    numbers = np.array([etags.setdefault(one.get("etag", ""), len(etags)) for one in details], np.int64)
+    offsets = np.array([detail.get("offset", 0) for detail in details], np.int64)
+    numbers = np.array([etags.setdefault(detail.get("etag", ""), len(etags)) for detail in details], np.int64)
     return offsets[which], numbers[which]
 
 
 def asked_us(trace: Trace, pieces: View) -> Codes:
     """How long the storage asked to be left alone after each piece."""
     details, which = _details(trace, pieces)
-    waits_s = [min(one.get("retry_after_s", 0.0), _AGES_S) for one in details]
+    waits_s = [min(detail.get("retry_after_s", 0.0), _AGES_S) for detail in details]
     return np.array([round(wait_s * 1e6) for wait_s in waits_s], np.int64)[which]
 
 
@@ -195,7 +195,7 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(commits.rows[(nth(pairs) > 0) & (commits["job"] >= 0)])
     retry = scenario.rollout.retry_config
     of = targets.of_jobs(commits)
-    names = [trace.code("job", one.rollout.name) for one in scenario.rollouts]
+    names = [trace.code("job", rollout_of.rollout.name) for rollout_of in scenario.rollouts]
     mine = (of >= 0) & np.isin(targets.rollout[of], names) if len(targets) else of >= 0
     draft.offend(commits.rows[mine & (nth(of) > retry.failed + retry.timed_out)])
     return draft.decide(

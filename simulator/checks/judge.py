@@ -115,7 +115,7 @@ def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Findin
     alone = trace.once(_alone, scenario) if name in _OF_A_ROLLOUT else (scenario,)
     if len(alone) == 1:
         return _run(name, check, trace, alone[0])
-    each = [(one.rollout.name, _run(name, check, trace, one)) for one in alone]
+    each = [(single.rollout.name, _run(name, check, trace, single)) for single in alone]
     rollout, gravest = max(each, key=lambda pair: _GRAVITY.index(pair[1].verdict))
     if gravest.verdict is Verdict.PASS:
         return replace(gravest, summary=f"{len(each)} rollouts; {rollout}: {gravest.summary}")

@@ -117,10 +117,10 @@ def _unconditional(story: list[_ProbeRequest], conditions: list[_ProbeRequest]) 
 
 def _throughout(story: list[_ProbeRequest], ask: _ProbeRequest) -> int | None:
     """The version that the document had from this request to its answer; None where it is not sure or not one."""
-    others = [one for one in story if one is not ask and one.row < ask.answer and not one.refused]
-    if any(one.answer > ask.row for one in others if one.case != "get"):
+    others = [other for other in story if other is not ask and other.row < ask.answer and not other.refused]
+    if any(other.answer > ask.row for other in others if other.case != "get"):
         return None
-    return max((one.doc for one in others if one.answer < ask.row), default=None)
+    return max((other.doc for other in others if other.answer < ask.row), default=None)
 
 
 # ---- what must be refused
@@ -166,5 +166,5 @@ def _changed(story: list[_ProbeRequest]) -> Iterator[int]:
     reached = accepted[0].doc if accepted else 0
     for ask in accepted:
         reached = max(reached, ask.doc) if ask.case != "get" else reached
-        if ask.doc > reached + sum(one.row < ask.answer < one.answer for one in changing):
+        if ask.doc > reached + sum(other.row < ask.answer < other.answer for other in changing):
             yield ask.answer

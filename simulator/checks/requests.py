@@ -68,7 +68,7 @@ def refusals(trace: Trace, events: View) -> Codes:
     code = np.zeros(len(events), np.int64)
     for mask, codes, words in ((same, detail, trace.words("detail")), (refused, status, trace.words("status"))):
         known, which = np.unique(codes[mask], return_inverse=True)
-        numbers = [_leading(words[one]) if one >= 0 else 1 for one in known.tolist()]
+        numbers = [_leading(words[token]) if token >= 0 else 1 for token in known.tolist()]
         code[mask] = np.array(numbers, np.int64)[which]
     return code
 

@@ -23,10 +23,10 @@ def _written(value: object, factors: Mapping[str, float], *, parts: int = 1) -> 
     """The sum of up to `parts` numbers that are each followed by a unit; None for anything else."""
     if not isinstance(value, str):
         return None
-    one = rf"{_NUMBER}\s*({'|'.join(factors)})\s*"
-    if not re.fullmatch(rf"(?:{one}){{1,{parts}}}", value, re.IGNORECASE):
+    term = rf"{_NUMBER}\s*({'|'.join(factors)})\s*"
+    if not re.fullmatch(rf"(?:{term}){{1,{parts}}}", value, re.IGNORECASE):
         return None
-    total = sum(float(n) * factors[unit.lower()] for n, unit in re.findall(one, value, re.IGNORECASE))
+    total = sum(float(n) * factors[unit.lower()] for n, unit in re.findall(term, value, re.IGNORECASE))
     return total if total <= _MOST else None
 
 

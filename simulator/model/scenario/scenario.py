@@ -60,7 +60,7 @@ class Scenario(Block):
                 raise ValueError(f"{key}: {no_such('profile', profile, [*self.profiles, *PROFILES])}")
         cohorts = self.fleet.cohort_counts()
         asked = {"rollout.cohorts": self.rollout.cohorts}
-        asked |= {f"operators.{nth}.cohorts": one.cohorts or () for nth, one in enumerate(self.operators)}
+        asked |= {f"operators.{nth}.cohorts": operator.cohorts or () for nth, operator in enumerate(self.operators)}
         for key, names in asked.items():
             for n, cohort in enumerate(names):
                 if cohort not in cohorts:
@@ -93,11 +93,11 @@ class Scenario(Block):
         return tuple(self._alone(nth) for nth in range(len(self.operators)))
 
     def _alone(self, nth: int) -> Scenario:
-        one, spec = self.operators[nth], self.rollout
+        operator, spec = self.operators[nth], self.rollout
         name = f"{spec.name}-{nth + 1}" if len(self.operators) > 1 else spec.name
-        cohorts = spec.cohorts if one.cohorts is None else one.cohorts
-        update = {"name": name, "version": one.version or spec.version, "cohorts": cohorts}
-        return self.model_copy(update={"rollout": spec.model_copy(update=update), "operators": (one,)})
+        cohorts = spec.cohorts if operator.cohorts is None else operator.cohorts
+        update = {"name": name, "version": operator.version or spec.version, "cohorts": cohorts}
+        return self.model_copy(update={"rollout": spec.model_copy(update=update), "operators": (operator,)})
 
     def operator(self) -> Operator:
         """Who begins the rollout, where there is but one."""
@@ -107,7 +107,7 @@ class Scenario(Block):
         """The ordinals that the rollouts are for. Of each: its cohorts' devices, of them the share with the lowest
         hashes, and of these its operator's part."""
         if len(self.operators) > 1:
-            return tuple(sorted(set(itertools.chain.from_iterable(one.targets() for one in self.rollouts))))
+            return tuple(sorted(set(itertools.chain.from_iterable(single.targets() for single in self.rollouts))))
         cohorts, wanted = self.fleet.cohort_of(self.seed), self.rollout.cohorts
         members = [o for o in range(self.fleet.devices) if not wanted or cohorts[o] in wanted]
         if self.rollout.share < 1:
@@ -122,8 +122,8 @@ def with_operators(scenario: Scenario, count: int | None) -> Scenario:
     """The scenario with so many operators, each for a part of the targets; as it is where none are asked for. Raises
     ScenarioError where it names some, and where one has nobody to roll out to."""
     if count is None:
-        for nth, one in enumerate(scenario.rollouts if scenario.operators else ()):
-            if _targets_of_all(one) < one.operator().part[0]:
+        for nth, single in enumerate(scenario.rollouts if scenario.operators else ()):
+            if _targets_of_all(single) < single.operator().part[0]:
                 raise ScenarioError(f"operators.{nth}: no device is left for it")
         return scenario
     if scenario.operators:

@@ -88,7 +88,7 @@ class Exploration:
 
     def summary(self) -> dict[str, Any]:
         """The whole of it, for machines and for `as_text`."""
-        unsure = [{"seed": one.seed, "why": one.unsure} for one in self._unsure]
+        unsure = [{"seed": result.seed, "why": result.unsure} for result in self._unsure]
         return {
             "schema": SCHEMA_VERSION,
             "scenario": self._scenario.name,

@@ -133,7 +133,7 @@ def from_json(row: list[Any], artifact: bytes) -> TapeEntry:
         topic, payload, *rest = fields
         event = Publish(topic, payload.encode("latin-1"), *rest)
     elif kind == "Subscribe":
-        event = Subscribe(fields[0], tuple(Filter(*one) for one in fields[1]))
+        event = Subscribe(fields[0], tuple(Filter(*wanted) for wanted in fields[1]))
     elif kind == "SubAck":
         event = SubAck(fields[0], tuple(fields[1]))
     elif kind == "Exchange":
