@@ -1,4 +1,9 @@
-"""The two ports of a device's road, MQTT and HTTP, which every link implements and one conformance suite tests."""
+"""The ports of a device's road: what every MQTT link and every HTTP link can do, whatever it is made of.
+
+A link is memory (virtual time), lean (thousands of devices), a library's (breadth, and a cross-check of the lean ones), or any
+of these with latency or faults around it. One conformance suite (tests/conformance) tests them all, so that a device need not
+know which it has. A link hides nothing: it does not retry, and a failure says whose it is: LinkError is the road's, PeerError
+the other side's, TransferError a download's."""
 
 from __future__ import annotations
 

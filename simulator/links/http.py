@@ -1,4 +1,8 @@
-"""The lean HTTP link: an asyncio.Protocol over `httptools`; each request a fresh connection unless pooled."""
+"""The lean HTTP link: `httptools` parses, and each request has a fresh connection unless connections are pooled.
+
+A download is most of what an update costs on the wire, so one object, LeanBody, is the protocol of the connection, the
+parser's callbacks, and the body that the device reads. As objects of their own these would have to know one another, and
+only the garbage collector would end them."""
 
 from __future__ import annotations
 

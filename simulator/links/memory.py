@@ -1,4 +1,8 @@
-"""MQTT within one process, for the virtual world: the same broker core as in live runs, without sockets."""
+"""MQTT within one process, for the virtual world: the same broker core as in live runs, without sockets.
+
+The fabric is the network and the broker in one. A packet takes no time here (latency is a link of its own, latency.py), but
+never arrives within the call that sent it: it waits in one queue, ordered by time and then by when it was sent, so that the
+same run gives the same order, and nothing overtakes on a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The lean MQTT 5 link: an asyncio.Protocol over the `mqtt5` codec, for thousands of devices in one process."""
+"""The lean MQTT 5 link, for thousands of devices in one process.
+
+The link is the client: it connects, subscribes, publishes, and keeps what a lost connection must not lose (the session's
+publishes that have no PUBACK yet, and the answers that somebody waits for). Each connection is a Wire (wire.py), which the
+link makes anew whenever it connects. Packets are read and written by the `mqtt5` codec; nothing is started for a connection
+but the protocol itself: no task, no thread, and no timer while nothing is due."""
 
 from __future__ import annotations
 
