@@ -1,8 +1,8 @@
 """MQTT within one process, for the virtual world: the same broker core as in live runs, without sockets.
 
-The fabric is the network and the broker in one. A packet takes no time here (latency is a link of its own, latency.py), but
-never arrives within the call that sent it: it waits in one queue, ordered by time and then by when it was sent, so that the
-same run gives the same order, and nothing overtakes on a connection."""
+The fabric is the network and the broker in one. A packet takes no time: when the call that sends it returns, the core has
+dealt with it, and what the core answers lies in its clients' inboxes, in order. A road that takes time is a link of its own
+around this one (latency.py)."""
 
 from __future__ import annotations
 
