@@ -2,8 +2,8 @@
 
 When nothing is ready, the clock jumps to the next timer; an hour of fleet time takes as long as its events do. Time is counted
 in whole microseconds from 0, so that sums are exact, and timers of one moment ring in the order in which they were set. What
-would make two runs differ, or wait for the real world (sockets, threads, subprocesses, signals), is refused by name. If nobody
-waits for a timer and nothing is ready, the run can never go on: that is a Deadlock."""
+would make two runs differ, or wait for the real world (sockets, threads, subprocesses, signals), is refused by name. If
+nothing is ready and no timer is left, the run can never go on: that is a Deadlock."""
 
 from __future__ import annotations
 
