@@ -140,7 +140,7 @@ class Conversation:
         if now >= self.reports.resend_at:
             await self.report()
         if now >= self.work.running_at:
-            await self.work.report_running()
+            await self.work.report_running(now)
         wake_at = connection.dialect.wake_at
         if wake_at is not None and now >= wake_at - connection.epoch:
             await connection.perform(connection.dialect.wake(connection.wall()).outputs)

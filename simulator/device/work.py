@@ -86,9 +86,10 @@ class Work:
         if not task.cancelled():
             task.result()  # a bug in it ends the device
 
-    async def report_running(self) -> None:
-        """Say that the update is under way, and when to say so next. Raises LinkError."""
-        self.running_at = self._loop.time() + self.mishaps.draws.profile.running_interval
+    async def report_running(self, now: float) -> None:
+        """Say that the update is under way; `now` (the loop's clock) is when that was due, from which the time until the next
+        report counts. Raises LinkError."""
+        self.running_at = now + self.mishaps.draws.profile.running_interval
         await self.reports.say(Status.RUNNING, self.agent.progress(Status.RUNNING))
 
     # ---- an order

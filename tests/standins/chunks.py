@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from simulator.dialects.base import Chunk, InSync, UpdateRequested
+from simulator.dialects.meanings import Meaning, Means
 from simulator.model.errors import NotSimulated
 from simulator.model.io import NOTHING, Publish, Step, Subscribe
 from simulator.model.update import Artifact, Download, Execution, Status
@@ -24,6 +25,11 @@ class ChunkDevice:
 
     def open(self, initial, now):
         return Step((Subscribe((f"{self.thing}/down", f"{self.thing}/chunk/#")), *self.ask_current(now).outputs))
+
+    def meaning(self, topic, payload):
+        name = topic.removeprefix(f"{self.thing}/").split("/")[0]
+        means = {"down": Means.DESIRED, "up": Means.REPORT, "ask": Means.ASKED}.get(name, Means.OTHER)
+        return Meaning(means, name, of_end=name == "up", answered=False)
 
     def ask_current(self, now):
         return Step((Publish(f"{self.thing}/ask", b""),))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from simulator.dialects.base import Answered, InSync, Said, UpdateRequested
+from simulator.dialects.meanings import Meaning, Means
 from simulator.model.errors import NotSimulated
 from simulator.model.io import NOTHING, Request, Response, Step
 from simulator.model.update import Artifact, Download, Execution
@@ -30,6 +31,9 @@ class PollingDevice:
     def open(self, initial, now):
         attributes = call("PUT", f"{self.thing}/attributes", {"version": initial.version})
         return Step((attributes, *self.ask_current(now).outputs), (Said(initial),))
+
+    def meaning(self, topic, payload):
+        return Meaning(Means.OTHER, topic)  # it has no MQTT messages
 
     def ask_current(self, now):
         self.wake_at = None  # until the answer says when
