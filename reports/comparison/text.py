@@ -82,7 +82,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def came_of(row: dict[str, Any]) -> str:
-    """What a figure's change comes to, in words."""
+    """The verdict on a figure's change, in words."""
     if row["change"] == Change.FEW:
         return f"too few: {row['values']:,} of {row['needed']:,}"
     return "no regression" if row["change"] == Change.SAME else str(row["change"])

@@ -59,7 +59,7 @@ class Effort(NamedTuple):
 
     @property
     def times(self) -> float | None:
-        """How many for each that was needed."""
+        """Done divided by needed; None where nothing was needed."""
         return self.done / self.needed if self.needed else None
 
 

@@ -1,4 +1,4 @@
-"""When each target converged, and how long each step took: numbers in seconds, one for each time it happened."""
+"""When each target converged, and how long each step took: in seconds, one number for each time that it happened."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What a sweep over loads tells of a system's capacity: throughput and latency against load, the knee, the law of
-scaling, and what saturated. All of sweep.json is made here, but for what was asked."""
+scaling, and what saturated. This makes sweep.json, except for the part that says what was asked for."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Floor 5: the pattern's application: who gets which artifact, when."""
+"""The pattern's application: who gets which artifact, when."""

@@ -59,7 +59,7 @@ class Pace:
         return max(self._next, now - _CATCH_UP_S)
 
     def take(self, due: float, now: float) -> None:
-        """One offer goes now that was due at `due`."""
+        """Note that an offer which was due at `due` is sent now."""
         if self.rate is None:
             return
         self._next = due + WINDOW_S / self.rate

@@ -1,1 +1,1 @@
-"""Floor 1½: the MQTT broker as a pure state machine."""
+"""The MQTT broker: a pure state machine, its sockets, a real mosquitto, and what stands in for all servers in a self-test."""

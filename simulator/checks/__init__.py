@@ -1,1 +1,1 @@
-"""Floor 5: the judges, who see the trace and the scenario and nothing else."""
+"""The judges, who see the trace and the scenario and nothing else."""

@@ -1,4 +1,4 @@
-"""When a server was down on purpose: nobody is late who could not be heard."""
+"""When a server was killed on purpose: a party that could not be heard then is not judged late."""
 
 from __future__ import annotations
 

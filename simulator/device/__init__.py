@@ -1,1 +1,1 @@
-"""Floor 4: one virtual device."""
+"""One virtual device, and many of them."""

@@ -1,8 +1,8 @@
 """The update agent: what a device decides about an update, and what it remembers. Pure: the other parts carry it out.
 
-It knows two slots of software, the active one and, between installation and reboot, a candidate. An order is followed if it
-names something else than runs, if its job has not been carried through already, and if its document is not older than
-one heard of before. All that must survive a power cut is in `Flash`; `power_lost` forgets the rest. The moves that an
+It knows two slots of software, the active one and, between installation and reboot, a candidate. The agent follows an
+order if it names other software than what runs, if its job is not done yet, and if its document is not older than the
+newest one seen. All that must survive a power cut is in `Flash`; `power_lost` forgets the rest. The moves that an
 update may make from phase to phase are a table (`model.update.MOVES`), and another move is a bug, which raises."""
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ signals.
 
 A device has one connection for all its life. It is made again, after growing pauses, whenever it is lost: a pause is
 longer after each failure in a row, and short again once something was heard, for a broker that takes a connection and
-drops it has not helped. What is understood is acknowledged (PUBACK) only then; while the power is off nothing is, and
-the broker keeps it.
+drops it has not helped. A message is acknowledged (PUBACK) after the dialect has read it. While the power is off none
+is, and the broker keeps them.
 
 There are two kinds, and the dialect says which it needs (`roads`). An MQTT connection begins with a CONNECT and ends when
 it is lost or closed, and both go on the record. Over HTTP nothing is connected: such a connection is up as long as requests

@@ -1,4 +1,4 @@
-"""The device's download: step 6 of the pattern.
+"""The device's download: the first half of step 7 of the pattern.
 
 A download is a loop of attempts. Each attempt asks its source (sources.py) for what is still missing, streams it at the
 device's bandwidth, hashes it as it comes, and keeps what it has in flash, so that the next attempt, even after a power cut,

@@ -1,4 +1,4 @@
-"""The work of an update: steps 6 and 7 of the pattern. Download, verify and install follow each other in a task of their
+"""The work of an update: steps 5 to 7 of the pattern. Download, verify and install follow each other in a task of their
 own, beside the conversation, so that the device goes on listening: a newer order can stop the work at any phase. At its
 end the new software stands in the inactive slot and the device reboots, or a failure is reported.
 

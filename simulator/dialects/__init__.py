@@ -1,1 +1,1 @@
-"""Floor 1: wire dialects, sans-IO. One file holds the device side and the service side of a dialect."""
+"""What is said on the wire, without any I/O. A dialect is a package with a module for each side; registry.py names them all."""

@@ -215,7 +215,7 @@ class ApplicationDialect(Protocol):
 
 
 class ReplicaDialect(Protocol):
-    """The replica's side: steps 4, 5 and 9 of the pattern. `open` and `parse` are called by the replica's service, for
+    """The replica's side: steps 4 and 9 of the pattern. `open` and `parse` are called by the replica's service, for
     what arrives; the rest by its core, for what is to be answered. The null backend calls both."""
 
     def open(self) -> Step:

@@ -1,7 +1,9 @@
 """The dialects that there are, by the name that `target.dialect` gives in a scenario.
 
-To add one, write its four sides (the ports of `base.py`) and its topics (`topics.py`), and enter it in `DIALECTS`: all
-worlds, the brokers and the judge take from there what they need, and nothing else names a dialect.
+To add one, write its four sides (the ports of `base.py`) and its topics (`topics.py`), say what it can do (`Capabilities`),
+and enter it in `DIALECTS`: all worlds, the brokers and the judge take from there what they need. A dialect whose service
+carries rollouts out itself brings that service (`own`) in place of the application's and the replica's side. Only the
+script of a live run (worlds/reproduce/script.py) still knows atlas by name.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The nemesis: what goes wrong on purpose, to whom, when, and until when."""
+"""Faults: what goes wrong on purpose, and how it is done to a device's road, to its nature or to the device itself."""

@@ -121,7 +121,7 @@ class Harm:
 
     @property
     def idle_s(self) -> float | None:
-        """How long nothing may pass before the road darkens for a connection; None for as long as it likes."""
+        """How long nothing may pass before the road darkens for a connection; None where no fault darkens an idle connection."""
         roads = (active.rule for active in self._active if active.on and isinstance(active.rule, OnRoad))
         return min((road.idle_s for road in roads if road.idle_s), default=None)
 

@@ -1,4 +1,4 @@
-"""When a run's faults begin and end. Pure: what a share has converged is told to it."""
+"""When a run's faults begin and end. Pure: the caller says how much time has passed and which share has converged."""
 
 from __future__ import annotations
 

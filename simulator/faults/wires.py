@@ -1,9 +1,9 @@
 """A device's road with faults: any link together with the device's Harm is a link again.
 
-Order of verdicts. First comes the road as a whole: where it is down, nobody connects; where it is dark, nothing passes,
+Order of verdicts. First comes the MQTT road as a whole: where it is down, nobody connects; where it is dark, nothing passes,
 until the keep-alive tells or the road is bright again. What does pass is judged message by message: the dialect says
 what it means, and the first fault of the scenario that is there and concerned decides alone what becomes of it (`Fate`).
-Of one verdict, the copies are put in line first, then the message is held back, lost or handed over, and the connection
+Of one verdict on a message to the device, the copies are put in line first, then the message is held back, lost or handed over, and the connection
 is cut last. An HTTP exchange is judged once, by its request (`Trouble`): waited for, then answered in the server's place,
 or passed on and changed on its way back.
 """
@@ -124,12 +124,12 @@ class FaultyMqtt:
 
     @property
     def unacknowledged(self) -> int:
-        """Of those that were not lost."""
+        """How many sent messages the broker has not acknowledged; those that a fault lost are not counted."""
         return self._road.link.unacknowledged
 
     @property
     def refused(self) -> int:
-        """Of those that were not lost."""
+        """How many sent messages the broker has refused; those that a fault lost are not counted."""
         return self._road.link.refused
 
     async def receive(self, until: float | None = None) -> Delivery | None:

@@ -1,1 +1,1 @@
-"""Floor 2: the device's road. Sockets live here."""
+"""The device's road. Sockets live here."""

@@ -1,1 +1,1 @@
-"""Floor 0: the nouns that every room speaks in. No loop, socket, clock or dice of their own."""
+"""The nouns that every room speaks in. No loop, socket, clock or dice of their own."""

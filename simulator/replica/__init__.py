@@ -1,1 +1,1 @@
-"""Floor 5: the device state replica: steps 4 and 9 of the pattern."""
+"""The device state replica: steps 4 and 9 of the pattern."""

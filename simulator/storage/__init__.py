@@ -1,1 +1,1 @@
-"""Floor 4½: the artifact storage: step 2 of the pattern."""
+"""The artifact storage: step 2 of the pattern."""

@@ -1,1 +1,1 @@
-"""Floor 2: the run's memory."""
+"""The run's memory."""

@@ -1,1 +1,1 @@
-"""Floor 6: the only place where fleet, application, backend and checks meet."""
+"""The only place where fleet, application, backend and checks meet."""

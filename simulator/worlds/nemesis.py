@@ -1,4 +1,5 @@
-"""The nemesis: who begins and ends the scenario's faults, by the clock and by how far the rollout is."""
+"""The nemesis begins and ends the scenario's faults, by the clock and by the share that has succeeded; it kills and revives
+servers. A fault with a `step` begins on each device by itself (faults/harm.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who carries the rollouts of a virtual run out: fleetsim's own engine, or a dialect's own service that is asked to."""
+"""Who carries out the rollouts of a virtual run: fleetsim's own engine, or the dialect's own service."""
 
 from __future__ import annotations
 

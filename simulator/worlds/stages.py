@@ -10,7 +10,7 @@
 
 `run_time` bounds ramp, rollout and heal together. A run ends early when it is exceeded, when somebody interrupts it, or
 when a part dies; it is then incomplete, and what was not seen to happen is UNKNOWN and no failure. A world is whatever can
-do the single acts (`World`): the virtual one does them in this process, the live one in others.
+do the single acts (`nemesis.World`): the virtual one does them in this process, the live one in others.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def run(scenario: Scenario, sink: Sink, parties: Parties | None = None, *, until
 
 
 class VirtualWorld:
-    """Where a virtual run takes place; implements `stages.World`."""
+    """Where a virtual run takes place; implements `nemesis.World`."""
 
     def __init__(self, scenario: Scenario, record: Record, parties: Parties) -> None:
         self._scenario, self._record, self._parties = scenario, record, parties

@@ -1,4 +1,4 @@
-"""The replica's side of the atlas dialect: steps 4, 5 and 9 of the pattern."""
+"""The replica's side of the atlas dialect: steps 4 and 9 of the pattern."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
 Who starts whom. The conductor is the process of `fleetsim run` itself. It starts the servers one after the other, since
 each is told where the ones before it listen: broker, storage, replica, application. Then it starts the shards, each with a
-part of the fleet. All of them were spawned before, so that they load at the same time; a part is started when it has its
-configuration and has told that it is ready. Shards then wait for `go`. What differs between `fleetsim run` and Locust is in
+part of the fleet. All processes are spawned first, so that they load at the same time; a part is started when it has its
+configuration and has said that it is ready. Shards then wait for `go`. What differs between `fleetsim run` and Locust is in
 the *desk*: where shards and servers are started, who operates the rollouts, what a person sees.
 
 Who ends whom. The conductor watches all its parts: the death of one that no fault has killed ends the run (`PartDied`).
 At the end it closes each part's stdin, the shards' first, then application, replica and storage, and the broker's. A part
-ends when its stdin does, so a conductor that was killed takes its parts with it. What has not ended in time is killed.
+ends when its stdin does, so a conductor that was killed takes its parts with it
+(mosquitto, which is not ours, ends by the kernel's signal at its parent's death, where `setpriv` is installed). What has not ended in time is killed.
 SIGINT and SIGTERM reach the conductor alone; they end the run early, and what was recorded is judged all the same.
 
 Every process records into a file of its own below parts/, by one clock (CLOCK_MONOTONIC since the run's beginning; another

@@ -1,5 +1,5 @@
-"""The conductor's end of a part: has it started, hears its lines, notices its death, stops it. Whether the part is a
-process of this one's, or of somebody who carries the lines to it and fro, makes no difference."""
+"""The conductor's end of a part: has it started, hears its lines, notices its death, stops it. The part may
+be a child of this process, or of another one that passes the lines on; the caller sees no difference."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Actor:
         return Wires(client, RecordedStorage(self), address)
 
     def recorded(self) -> None:
-        """Nothing waits for it: the record's own times decide."""
+        """Does nothing: the times come from the record."""
 
     def _cue(self) -> Cue | None:
         return self.script.cues[self._at] if self._at < len(self.script.cues) else None
