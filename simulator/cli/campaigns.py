@@ -13,7 +13,8 @@ import typer
 
 from simulator.cli.files import say_nothing
 from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
-from simulator.worlds.flags import spelled
+from simulator.model.masks import masked
+from simulator.worlds.flags import repeating
 
 if TYPE_CHECKING:
     from simulator.model.scenario import Scenario
@@ -53,7 +54,7 @@ def sweep(scenario: ScenarioName, **flags: Any) -> None:
         return sweeping.at_load(loaded(scenario, laid_over({**flags, "devices": size})), axis, load, unpaced=unpaced)
 
     def command(**changed: Any) -> str:
-        return shlex.join(["fleetsim", "sweep", scenario, *spelled("sweep", {**flags, **changed})])
+        return shlex.join(["fleetsim", "sweep", scenario, *repeating("sweep", {**flags, **changed})])
 
     def again(load: float, seed: int) -> str:
         value = f"{load:.0f}" if axis == "devices" else f"{load:g}/s"
@@ -68,7 +69,7 @@ def sweep(scenario: ScenarioName, **flags: Any) -> None:
         repeat=flags["repeat"],
         unpaced=unpaced,
         options=options_of(flags),
-        command=command(out=where),
+        command=masked(command(out=where)),
         again=again,
     )
     tell = say_nothing if silent else partial(print, flush=True)

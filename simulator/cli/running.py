@@ -16,7 +16,7 @@ from simulator.cli.files import report_of, say_nothing, write_files
 from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
 from simulator.model.errors import ScenarioError
 from simulator.model.quantity import many
-from simulator.worlds.flags import flags_of, spelled
+from simulator.worlds.flags import flags_of, repeating
 
 if TYPE_CHECKING:
     from simulator.model.scenario import Scenario
@@ -43,7 +43,7 @@ def run(scenario: ScenarioName, **flags: Any) -> None:
         fleet = many(made.fleet.devices, "device")
         print(f"{made.name}: {fleet}, {made.world} world, seed {made.seed}", flush=True)
     repeat = shlex.join(
-        ["fleetsim", "run", scenario, *spelled("run", {**flags, "seed": None}), "--seed", str(made.seed)]
+        ["fleetsim", "run", scenario, *repeating("run", {**flags, "seed": None}), "--seed", str(made.seed)]
     )
     path, judgement = one_run.run(made, flags["out"], repeat, options_of(flags), quiet=quiet)
     report_of(path, judgement, as_json=as_json, quiet=quiet)

@@ -1,13 +1,16 @@
 """The flags of the command line, in one table: `run`, `sweep`, `explore`, `serve`, `mosquitto` and Locust take theirs from it.
 
 A flag has the same name, environment variable and help text wherever it is offered. The command that repeats a run is
-spelled from the values that were in force (`spelled`), wherever they came from: the command line, the environment, or the
+spelled from the values that were in force (`repeating`), wherever they came from: the command line, the environment, or the
 start form of Locust's page."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
+
+from simulator.model.masks import masked
 
 Kind = Literal["text", "number", "path", "switch", "several"]
 
@@ -149,3 +152,16 @@ def spelled(verb: str, values: Mapping[str, Any]) -> list[str]:
         else:
             words += [flag.short or flag.option, str(value)]
     return words
+
+
+def repeating(verb: str, values: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> list[str]:
+    """The words that repeat a command with these values in this environment, which is the process's where None is given.
+    A URL with a password that came from the environment is left out: masked it would be wrong, and the environment gives
+    it again."""
+    given = os.environ if environment is None else environment
+    secret = {
+        flag.dest
+        for flag in flags_of(verb)
+        if (value := values.get(flag.dest)) and given.get(flag.variable or "") == value and masked(value) != value
+    }
+    return spelled(verb, {name: value for name, value in values.items() if name not in secret})

@@ -7,19 +7,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 from simulator import __version__
 from simulator.model.events import Kind
+from simulator.model.masks import masked
 from simulator.model.scenario import Scenario
 from simulator.trace.reader import Trace
-
-
-def masked(text: str) -> str:
-    """The text with the password of each URL in it replaced by ***."""
-    return re.sub(r"(\w+://[^\s:@/]*):[^\s@/]*@", r"\1:***@", text)
 
 
 def manifest_of(scenario: Scenario, repeat: str) -> dict[str, Any]:

@@ -78,6 +78,31 @@ def test_the_command_to_repeat_holds_what_the_environment_set(tmp_path):
     assert again.trace.table.equals(run.trace.table)
 
 
+SECRET = "mqtt://app:s3cret@127.0.0.1:1"
+
+
+def test_a_password_from_the_environment_is_not_in_the_command_to_repeat_which_needs_none(tmp_path):
+    env = {"FLEETSIM_BROKER": SECRET, "FLEETSIM_DEVICES": "5"}
+    fleetsim("run", "smoke", "--world", "virtual", "--out", tmp_path, env=env)
+    assert latest(tmp_path).manifest["repeat"] == f"fleetsim run smoke -c 5 --world virtual --out {tmp_path} --seed 1"
+    assert locust("", env, broker=SECRET, devices="5") == "locust -c 5"
+
+
+def test_a_password_from_the_command_line_is_masked_in_the_command_to_repeat(tmp_path):
+    env = {"FLEETSIM_BROKER": "mqtt://other:s3cret@127.0.0.1:1"}
+    fleetsim("run", "smoke", "-c", 5, "--world", "virtual", "--broker", SECRET, "--out", tmp_path, env=env)
+    assert "--broker mqtt://app:***@127.0.0.1:1 " in latest(tmp_path).manifest["repeat"]
+
+
+@pytest.mark.parametrize(("words", "env"), [((), {"FLEETSIM_BROKER": SECRET}), (("--broker", SECRET), {})])
+def test_no_password_stands_in_what_a_sweep_writes(tmp_path, words, env):
+    where = tmp_path / "swept"
+    fleetsim("sweep", "smoke", "-c", 5, "--world", "virtual", *words, "--out", where, env=env)
+    assert (where / "sweep.json").exists()
+    for file in where.rglob("*"):
+        assert file.is_dir() or b"s3cret" not in file.read_bytes(), file
+
+
 def locust(line, environment=None, before=None, **given):
     own = {"scenario": "quickstart", "health": None, "num_users": None, "run_time": None}
     ours = {flag.dest: "" if flag.form else None for flag in flags_of("locust")}

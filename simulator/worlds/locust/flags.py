@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simulator.worlds.flags import Flag, flags_of, spelled
+from simulator.worlds.flags import Flag, flags_of, repeating, spelled
 
 SCENARIO = "quickstart"
 SERVERS = {"broker": ("broker",), "backend": ("storage", "replica"), "application": ("application",)}
@@ -89,7 +89,7 @@ def command(
             own += [f"--{option}", str(getattr(options, name))]
     scenario = [] if options.scenario == SCENARIO else ["--scenario", str(options.scenario)]
     health = ["--health", str(options.health)] if options.health else []
-    return ["locust", *own, *scenario, *health, *spelled("locust", {**vars(options), "seed": None})]
+    return ["locust", *own, *scenario, *health, *repeating("locust", {**vars(options), "seed": None}, environment)]
 
 
 def repeated(line: Sequence[str], options: Namespace, before: Namespace) -> list[str]:
