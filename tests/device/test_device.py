@@ -475,6 +475,21 @@ def test_a_long_update_reports_running_at_its_interval():
     ]  # fmt: skip
 
 
+def test_running_counts_from_when_it_was_due_whatever_was_asked_anew_before_it():
+    async def story(world):
+        await world.desire("2")
+        await world.until(2.5)
+        world.mute = {"get", "update"}
+        world.lose()
+        await world.until(40)
+
+    # it is due while there is no connection, and then at the very moments at which nobody has answered what was asked
+    wait = {"base": 8, "cap": 8, "jitter": 0}
+    world = play(story, latency=0.25, running_interval=5, answer_timeout=5, install=60, reconnect=wait, check=False)
+    times = [h.t for h in world.said("RUNNING")]
+    assert times[2] - times[0] == 10
+
+
 def test_no_token_is_used_twice_not_even_by_the_same_thing_in_another_run():
     tokens = [h.clientToken for epoch in (1.7e9, 1.7e9 + 60) for h in play(updated, epoch=epoch).heard
               if h.name == "update"]  # fmt: skip
