@@ -1,8 +1,9 @@
 """The command line: `fleetsim VERB`. Exit codes: 0 PASS, 1 a promise was broken, 2 otherwise not PASS, 3 nothing was
-started, 4 a part of ours died.
+started, 4 a part of ours died."""
 
-A run's own code comes from its judgement (model/verdict.py), that of a campaign or a replay from its result. Here errors become
-codes: 3, 4, and 2 where nobody reads the output any more."""
+# A run's own code comes from its judgement (model/verdict.py), that of a campaign or a replay from its result. Here errors
+# become codes: 3, 4, and 2 where nobody reads the output any more. A new verb is a function in its family's module, and an
+# entry in the loop below; its flags are rows of worlds/flags.py.
 
 from __future__ import annotations
 
