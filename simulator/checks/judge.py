@@ -1,5 +1,5 @@
 """The judge: runs over a trace the checks that the run has left evidence for. A check that crashes is UNKNOWN, never a
-pass."""
+pass. CHECKS lists all checks; a new one is entered there, with what it needs: an own backend, a probe, a capability."""
 
 from __future__ import annotations
 

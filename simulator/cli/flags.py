@@ -1,4 +1,4 @@
-"""The table of flags as typer's parameters, and what a verb makes of the values: a scenario, the options of a live run."""
+"""The flags as typer's parameters (their table, and a new flag's place, is worlds/flags.py), and what a verb makes of the values: a scenario, the options of a live run."""
 
 from __future__ import annotations
 

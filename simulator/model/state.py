@@ -1,4 +1,4 @@
-"""State documents: merge, nested minimal delta, and the limits a replica holds them to."""
+"""State documents: merging them, computing the delta between desired and reported, and the limits of a document."""
 
 from __future__ import annotations
 

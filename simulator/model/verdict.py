@@ -1,4 +1,4 @@
-"""What a check finds, what all of them come to, and which verdict outweighs which."""
+"""What a check finds, what all of them come to, which verdict outweighs which, and the exit code of a run."""
 
 from __future__ import annotations
 

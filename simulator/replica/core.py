@@ -1,7 +1,8 @@
 """The device state replica: each thing's document, and what every request makes of it. Pure: it decides, others commit.
 
 A document has two sections: `desired`, what the application wants the device to run, and `reported`, what the device
-says it runs. Where they differ is the *delta*. Every change gives the document the next version number, and is
+says it runs. Where they differ is the *delta*
+(computed in model/state.py). Every change gives the document the next version number, and is
 answered `accepted`; as long as something differs, a delta follows. That is step 4 of the pattern when the application
 has changed `desired`, and step 9 when a device has reported and nothing differs any more.
 
