@@ -106,15 +106,15 @@ def test_each_check_is_in_readme_with_its_scenario_and_its_planted_bugs():
 
 def test_each_class_of_faults_is_in_readme_with_its_scenario_checks_and_test():
     from simulator.checks.judge import CHECKS
-    from simulator.faults.packages import PACKAGES
+    from simulator.faults.catalogue import CATALOGUE
 
     found = {row[0]: row[1:] for row in rows(SCENARIOS, "class")}
     assert list(found) == [f"F{n}" for n in range(1, 28)]
     ids = {name.partition("-")[0] for name in CHECKS}
     for number, (text, scenario, checks, test) in found.items():
-        packages = [name for name in PACKAGES if name.startswith(f"{number}-")]
-        assert bool(packages) == (number not in ("F12", "F27")), number
-        if packages:
+        named = [name for name in CATALOGUE if name.startswith(f"{number}-")]
+        assert bool(named) == (number not in ("F12", "F27")), number
+        if named:
             assert text
             assert set(checks.split(", ")) <= ids
             assert (ROOT / "tests" / test.strip("`")).exists()
@@ -123,9 +123,9 @@ def test_each_class_of_faults_is_in_readme_with_its_scenario_checks_and_test():
 
 
 def test_each_fault_is_in_readme():
-    from simulator.faults.packages import PACKAGES
+    from simulator.faults.catalogue import CATALOGUE
 
-    for package in PACKAGES.values():
+    for package in CATALOGUE.values():
         breaks = ", ".join(check.partition("-")[0] for check in package.breaks)
         settings = ", ".join(f"`{name}: {value}`" for name, value in package.settings.items())
         assert f"| `{package.name}` | {package.text} | {settings} | {breaks} |" in SCENARIOS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from simulator.cli.files import say_nothing
-from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
+from simulator.cli.parameters import ScenarioName, laid_over, loaded, options_of, with_flags
 from simulator.model.masks import masked
 from simulator.worlds.flags import repeating
 

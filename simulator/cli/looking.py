@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli.flags import RunPath
+from simulator.cli.parameters import RunPath
 from simulator.model.errors import ScenarioError
 
 if TYPE_CHECKING:

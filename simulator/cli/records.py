@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.cli.files import append_to_step_summary, report_of
-from simulator.cli.flags import RunPath
+from simulator.cli.parameters import RunPath
 from simulator.model.errors import ScenarioError
 from simulator.model.quantity import share
 

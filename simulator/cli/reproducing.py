@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.cli.flags import RunPath
+from simulator.cli.parameters import RunPath
 from simulator.model.errors import ScenarioError
 
 if TYPE_CHECKING:

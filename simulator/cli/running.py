@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from simulator.cli.files import report_of, say_nothing, write_files
-from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
+from simulator.cli.parameters import ScenarioName, laid_over, loaded, options_of, with_flags
 from simulator.model.errors import ScenarioError
 from simulator.model.quantity import many
 from simulator.worlds.flags import flags_of, repeating

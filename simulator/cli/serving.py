@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.flags import ScenarioName, laid_over, loaded, options_of, with_flags
+from simulator.cli.parameters import ScenarioName, laid_over, loaded, options_of, with_flags
 from simulator.worlds.flags import OPTION_OF
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_flags("serve")

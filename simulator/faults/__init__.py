@@ -1,2 +1,2 @@
 """Faults: what goes wrong on purpose, and how it is done to a device's road, to its nature or to the device itself. Which
-faults there are stands in packages.py."""
+faults there are, and where a new one goes: catalogue.py."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from simulator.faults.packages import package_of, rule_of
+from simulator.faults.catalogue import entry_of, rule_of
 from simulator.faults.rules import (
     Fate,
     Nature,
@@ -45,7 +45,7 @@ class _Active:
     def __init__(self, nth: int, fault: Fault, rule: Rule) -> None:
         self.nth, self.fault, self.rule = nth, fault, rule
         self.on = fault.from_the_start
-        self.left = fault.times or package_of(fault, nth).times
+        self.left = fault.times or entry_of(fault, nth).times
 
 
 class Harm:

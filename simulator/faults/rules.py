@@ -1,4 +1,4 @@
-"""What a fault does, as data: one kind of rule for each thing that can be harmed. Pure.
+"""The kinds of rules that a fault can have: one for each thing that can be harmed. The faults stand in catalogue.py. Pure.
 
 A rule for messages or for HTTP exchanges decides on each one that it meets, and answers with a verdict: a Fate or a
 Trouble. The link (wires.py) carries the verdict out, and the record says what it changed. The other kinds say what happens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults.packages import PACKAGES
+from simulator.faults.catalogue import CATALOGUE
 from simulator.faults.rules import Nature, OnRoad, OnServer, OtherClient, Rule, Strike
 from simulator.model.dice import draw
 from simulator.model.scenario import Fault, Scenario
@@ -26,10 +26,10 @@ def _drawn(seed: int, nth: int) -> Fault:
     def roll(what: str) -> float:
         return draw(seed, "swarm", f"{what} {nth}")
 
-    harmless = [package for package in PACKAGES.values() if not package.breaks]
-    package = harmless[int(roll("fault") * len(harmless))]
-    rule = package.make(**dict.fromkeys(package.settings, 1))
-    fields: dict[str, Any] = {"fault": package.name, **_when(rule, roll)}
+    harmless = [entry for entry in CATALOGUE.values() if not entry.breaks]
+    entry = harmless[int(roll("fault") * len(harmless))]
+    rule = entry.make(**dict.fromkeys(entry.settings, 1))
+    fields: dict[str, Any] = {"fault": entry.name, **_when(rule, roll)}
     if not isinstance(rule, OnServer):
         fields["share"] = round(0.05 + 0.45 * roll("share"), 2)
     return Fault.model_validate(fields)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import orjson
 
-from simulator.faults.packages import rule_of
+from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import OnServer
 from simulator.faults.schedule import Timeline
 from simulator.model.events import KILLED, Kind

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from simulator.checks.judge import named
-from simulator.faults.packages import rule_of
+from simulator.faults.catalogue import rule_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Fault, Scenario

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from simulator.faults.packages import PACKAGES, rule_of
+from simulator.faults.catalogue import CATALOGUE, rule_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.scenario import Scenario
 
@@ -25,5 +25,5 @@ def test_every_harmless_fault_is_drawn_and_each_may_be_asked_for():
         for nth, fault in enumerate(drawn(seed).faults):
             rule_of(fault, nth)
             names[fault.fault] += 1
-    assert set(names) == {name for name, package in PACKAGES.items() if not package.breaks}
+    assert set(names) == {name for name, entry in CATALOGUE.items() if not entry.breaks}
     assert max(names.values()) < 5 * min(names.values())

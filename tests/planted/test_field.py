@@ -8,7 +8,7 @@ import pytest
 from simulator.application.news import Changed
 from simulator.application.rollout import Rollout
 from simulator.checks.judge import judge
-from simulator.faults.packages import PACKAGES
+from simulator.faults.catalogue import CATALOGUE
 from simulator.model.scenario import load_scenario
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
@@ -90,4 +90,4 @@ def test_each_has_a_party_and_names_its_thread():
 def test_a_habit_that_breaks_a_check_says_so():
     for _, bug, checks in BUGS:
         if isinstance(bug, str):
-            assert {check for check in checks if not check.startswith("threshold")} <= set(PACKAGES[bug].breaks)
+            assert {check for check in checks if not check.startswith("threshold")} <= set(CATALOGUE[bug].breaks)

@@ -14,7 +14,7 @@ from simulator.checks import requests
 from simulator.checks.judge import judge
 from simulator.checks.validity import validity
 from simulator.device.habits import HABITS
-from simulator.faults.packages import PACKAGES
+from simulator.faults.catalogue import CATALOGUE
 from simulator.faults.rules import Nature, OnServer, OtherClient, Strike
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied
@@ -37,7 +37,7 @@ def asked(name, **more):
         made |= {"step": "installing", "for": "2m"}
     elif name == "F24-blackhole":
         made |= {"at": 0, "for": "2m"}
-    elif PACKAGES[name].settings == {} and isinstance(PACKAGES[name].make(), Strike | OtherClient):
+    elif CATALOGUE[name].settings == {} and isinstance(CATALOGUE[name].make(), Strike | OtherClient):
         made |= {"step": "downloading"}
     return made
 
@@ -56,7 +56,7 @@ def ends(trace):
 
 
 HASTY = {"F5-herd", "F21-retry-storm"}
-SERVERS = {name for name, package in PACKAGES.items() if not package.settings and isinstance(package.make(), OnServer)}
+SERVERS = {name for name, package in CATALOGUE.items() if not package.settings and isinstance(package.make(), OnServer)}
 
 
 COMPANY = {  # what brings a bad habit out, and how the executions of those that have it end
@@ -74,7 +74,7 @@ COMPANY = {  # what brings a bad habit out, and how the executions of those that
 PARKED = {"F17-parks"}  # seen when something more is desired of it
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES.keys() - SERVERS - HASTY - COMPANY.keys()))
+@pytest.mark.parametrize("name", sorted(CATALOGUE.keys() - SERVERS - HASTY - COMPANY.keys()))
 def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
     trace, harmed, findings = harmed_run(asked(name, count=4))
     did = trace.kind(Kind.FAULT).where("status", "did")
@@ -82,7 +82,7 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
     assert set(did.texts("phase")) == {name}
     assert all(json.loads(detail) for detail in did.texts("detail"))
     broken = {check for check, found in findings.items() if found.verdict is Verdict.FAIL}
-    assert broken == set(PACKAGES[name].breaks)
+    assert broken == set(CATALOGUE[name].breaks)
     for check in broken:
         assert set(findings[check].things) == harmed
     states = ends(trace)
@@ -96,9 +96,9 @@ def test_a_fault_strikes_those_it_is_meant_for_and_breaks_what_it_may(name):
 
 
 def test_each_habit_has_its_fault():
-    made = [package.make() for package in PACKAGES.values() if package.settings == {}]
+    made = [package.make() for package in CATALOGUE.values() if package.settings == {}]
     of_their_own = {rule.habit for rule in made if isinstance(rule, Nature)} - {""}
-    by_setting = {PACKAGES["F5-herd"].make(gap=1, policy="reset-on-connect").habit}
+    by_setting = {CATALOGUE["F5-herd"].make(gap=1, policy="reset-on-connect").habit}
     assert of_their_own | by_setting == set(HABITS)
 
 
@@ -111,7 +111,7 @@ def test_a_bad_habit_is_seen_in_the_company_that_brings_it_out(name):
     trace, _, findings = harmed_run(*company, {"fault": name, "count": 4}, **blocks)
     bad = set(trace.kind(Kind.FAULT).where("status", "did").where("phase", name).texts("thing"))
     assert len(bad) == 4
-    assert set(findings) == set(PACKAGES[name].breaks)
+    assert set(findings) == set(CATALOGUE[name].breaks)
     assert all(set(found.things) <= bad for found in findings.values())
     assert {state for thing, state in ends(trace).items() if thing in bad} == {end}
 
@@ -123,7 +123,7 @@ def test_a_device_without_patience_is_seen_where_it_has_to_wait(name):
     did = trace.kind(Kind.FAULT).where("status", "did")
     hasty = set(did.where("phase", name).texts("thing"))
     assert len(hasty) == 4
-    assert set(findings) == set(PACKAGES[name].breaks)
+    assert set(findings) == set(CATALOGUE[name].breaks)
     assert set(findings["L9-backoff"].things) == hasty
     _, _, findings = harmed_run(*faults)
     assert set(findings) == {"L9-backoff"}  # where nothing caps connections, a herd breaks no more than that
@@ -344,7 +344,7 @@ def test_in_the_pages_own_code_a_report_that_is_lost_with_its_connection_is_said
     assert findings == {}
 
 
-HARMFUL = sorted(name for name, package in PACKAGES.items() if package.breaks)
+HARMFUL = sorted(name for name, package in CATALOGUE.items() if package.breaks)
 
 
 def condemned(seed):
@@ -380,7 +380,7 @@ def accused(made):
     harmed = {made.fleet.name(ordinal) for ordinal in made.harmed(last)}
     found = {f.check: set(f.things) for f in judge(trace, made) if f.verdict is not Verdict.PASS}
     capped = made.target.connects_per_second is not None
-    breaks = [check for check in PACKAGES[made.faults[last].fault].breaks if capped or check != "L8-return"]
+    breaks = [check for check in CATALOGUE[made.faults[last].fault].breaks if capped or check != "L8-return"]
     return dict.fromkeys(breaks, harmed), found
 
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from simulator.cli import app
 from simulator.worlds.flags import FLAGS, OPTION_OF, flags_of, spelled
-from simulator.worlds.locust import flags as locust_flags
+from simulator.worlds.locust import arguments as locust_arguments
 from tests.worlds.running import fleetsim, latest
 
 VERBS = ("run", "sweep", "explore", "serve", "mosquitto")
@@ -110,7 +110,7 @@ def locust(line, environment=None, before=None, **given):
     actions = [SimpleNamespace(env_var="LOCUST_USERS", option_strings=["-u", "--users"], nargs=None),
                SimpleNamespace(env_var="LOCUST_HEADLESS", option_strings=["--headless"], nargs=0)]  # fmt: skip
     before = Namespace(**{**vars(options), **(before or {})})
-    return shlex.join(locust_flags.command(shlex.split(line), options, before, actions, environment or {}))
+    return shlex.join(locust_arguments.command(shlex.split(line), options, before, actions, environment or {}))
 
 
 def test_under_locust_our_flags_are_spelled_from_what_is_in_force():

@@ -32,7 +32,7 @@ from simulator.application.port import ArtifactFacts, NoSuch, RolloutState
 from simulator.application.remote import RemoteRollouts
 from simulator.application.rollout import WrongState
 from simulator.device.ramp import length
-from simulator.faults.packages import rule_of
+from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import OnRoad, OnServer
 from simulator.links.asgi import serve
 from simulator.links.base import HttpOptions

@@ -20,7 +20,7 @@ from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerRunner
 from simulator.worlds import signals
 from simulator.worlds.live import leading
 from simulator.worlds.live.protocol import NotUnderstood
-from simulator.worlds.locust import flags, health, tab
+from simulator.worlds.locust import arguments, health, tab
 from simulator.worlds.locust.lead import Lead
 from simulator.worlds.locust.operator import Operator, Schedule
 from simulator.worlds.locust.parts import CarriedParts
@@ -33,7 +33,7 @@ _TO_WORKER, _TO_MASTER, _CARRIES = "fleetsim-worker", "fleetsim-master", "fleets
 _WATCH_S = 0.5
 _TELL_S = 5.0  # for workers that are connected to tell what they carry
 
-events.init_command_line_parser.add_listener(flags.add)
+events.init_command_line_parser.add_listener(arguments.add)
 
 
 class Settled(UsersDispatcher):
@@ -146,7 +146,7 @@ def _master(environment: Environment, runner: Runner) -> None:
     def start(**more: Any) -> None:
         present = _workers(runner, carries)
         server_of = {who: carries[who].server if who in carries else "" for who in present}
-        servers = {part: who for who in present for part in flags.SERVERS.get(server_of[who], ())}
+        servers = {part: who for who in present for part in arguments.SERVERS.get(server_of[who], ())}
         shards = [who for who in present if not server_of[who]]
         workers.clear()
         workers.update(servers | {f"shard-{nth}": who for nth, who in enumerate(shards)})

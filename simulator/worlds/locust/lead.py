@@ -20,7 +20,7 @@ from locust.env import Environment
 
 from simulator.worlds.live import leading, protocol, spawn
 from simulator.worlds.live.protocol import NotUnderstood
-from simulator.worlds.locust import flags, statistics
+from simulator.worlds.locust import arguments, statistics
 from simulator.worlds.locust.history import History
 from simulator.worlds.locust.lines import Lines
 from simulator.worlds.locust.waiting import waiting_of
@@ -108,9 +108,9 @@ class Lead:
             self._conductor.process.kill()
             self._conductor.over.wait()
         options = self._environment.parsed_options or Namespace()
-        words = flags.words(options)
+        words = arguments.words(options)
         words += [word for name, host in carried.items() for word in ("--carried", f"{name}={host}")]
-        command = shlex.join(flags.repeated(sys.argv[1:], options, self._before))
+        command = shlex.join(arguments.repeated(sys.argv[1:], options, self._before))
         self._conductor = _Conductor(["run", *words, "--led", str(shards), "--command", command])
         self._records, self._there, self._gone = _Records(), set(), set()
         self.exit_code, self.facts, self.history, self.run = 3, {}, History(), self.run + 1

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from simulator.checks.judge import CHECKS, judge
-from simulator.faults.packages import rule_of
+from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import Nature
 from simulator.model.errors import ScenarioError
 from simulator.model.events import KINDS, Kind

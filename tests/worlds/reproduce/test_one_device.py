@@ -13,7 +13,7 @@ from simulator.application.rollout import Rollout
 from simulator.device.agent import UpdateAgent
 from simulator.device.profile import Draws
 from simulator.dialects.atlas.device import AtlasDevice
-from simulator.faults.packages import PACKAGES
+from simulator.faults.catalogue import CATALOGUE
 from simulator.faults.rules import OnServer, OtherClient, Strike
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import ScenarioError
@@ -57,7 +57,7 @@ def test_a_device_alone_is_the_same(way):
 
 
 def harmful(name):
-    fault, rule = {"fault": name}, PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    fault, rule = {"fault": name}, CATALOGUE[name].make(**dict.fromkeys(CATALOGUE[name].settings, 1))
     if isinstance(rule, OnServer) and rule.server in KILLED:
         return fault | {"at": "1s", "for": "30s"}
     if name in ("F3-offline", "F24-blackhole"):
@@ -67,7 +67,7 @@ def harmful(name):
     return fault
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES))
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_a_harmed_device_alone_is_the_same(name):
     made = scenario(devices=4, profile="wifi", run_time="3h", faults=[harmful(name)], target={"url_ttl": "10m"})
     assert differs(made, 2) is None

@@ -1,7 +1,7 @@
 """The catalogue of faults: each has a number and name, its settings, the checks that it may break, and what it does.
 
-What a fault does is a rule (rules.py), made from its settings when a scenario asks for it. The table PACKAGES is the whole
-catalogue; the functions above it make the rules that take more than a line."""
+A new fault is an entry of the table CATALOGUE. What it does is a rule (rules.py has the kinds of rules), made from the
+fault's settings when a scenario asks for it; the functions above the table make the rules that take more than a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from simulator.model.io import Purpose, Request, Response
 from simulator.model.scenario import Backoff, Fault, Profile
 
 
-class Package(NamedTuple):
+class Entry(NamedTuple):
     """One fault: `make` turns its settings into a rule. `times` is how often it strikes a device at most, where the scenario
     does not say. `breaks` are the checks that it may legitimately fail."""
 
@@ -194,114 +194,112 @@ _PATIENCE = ("L8-return", "L9-backoff")  # L8 where the scenario caps connection
 _TRUE_SUCCESS = ("S11-true-success", "L2-convergence")
 _LEARNS = ("L2-convergence", "L3-learns")
 
-PACKAGES: dict[str, Package] = {
-    package.name: package
-    for package in (
-        Package("F1-duplicate", "a message comes twice, the second time without DUP, under a new packet id or the same",
+CATALOGUE: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry("F1-duplicate", "a message comes twice, the second time without DUP, under a new packet id or the same",
                 _duplicate, {"name": "delta", "after": "1s", "packet_id": "new"}),
-        Package("F1-puback-lost", "the PUBACK of a message is lost with the connection: the broker sends it again",
+        Entry("F1-puback-lost", "the PUBACK of a message is lost with the connection: the broker sends it again",
                 _unacknowledged, {"name": "delta"}, times=1),
-        Package("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}, ("L3-learns",)),
-        Package("F2-single-gate", "the device takes a delta for an old one that comes after an `accepted` of its version",
+        Entry("F2-held", "a message is held back, and others pass it", _held, {"name": "delta", "hold": "1m"}, ("L3-learns",)),
+        Entry("F2-single-gate", "the device takes a delta for an old one that comes after an `accepted` of its version",
                 _habit("single-gate"), {}, _LEARNS),
-        Package("F3-offline", "no connection can be had; the session is then as the device had asked for from the start",
+        Entry("F3-offline", "no connection can be had; the session is then as the device had asked for from the start",
                 lambda session: OnRoad("down", session=SESSIONS.get(session)), {"session": "as-is"}),
-        Package("F3-never-asks", "the device says and asks nothing when it is connected again, and waits for a delta",
+        Entry("F3-never-asks", "the device says and asks nothing when it is connected again, and waits for a delta",
                 _habit("never-asks"), {}, _LEARNS),
-        Package("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
+        Entry("F4-broker-killed", "the broker is killed, with its sessions and queues, and started again",
                 lambda: OnServer("broker"), {}),
-        Package("F4-replica-killed", "the replica is killed, and started again with what was committed",
+        Entry("F4-replica-killed", "the replica is killed, and started again with what was committed",
                 lambda: OnServer("replica"), {}),
-        Package("F5-herd", "the device comes back at once and without jitter, or whenever TCP connects begins its back-off anew",
+        Entry("F5-herd", "the device comes back at once and without jitter, or whenever TCP connects begins its back-off anew",
                 _herd, {"gap": "1s", "policy": "no-jitter"}, _PATIENCE),
-        Package("F6-late-download", "the device waits before it downloads, longer than its URL lives",
+        Entry("F6-late-download", "the device waits before it downloads, longer than its URL lives",
                 _waits, {"wait": "2h"}, times=1),
-        Package("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
+        Entry("F6-keeps-url", "the device downloads from the URL that it was given first, however often that is refused",
                 _habit("keeps-url"), {}, ("S14-url",)),
-        Package("F7-clock-skew", "the device's clock is wrong", lambda by: Nature(skew_s=by), {"by": "15m"}),
-        Package("F8-storage-refuses", "the storage refuses", _refuses,
+        Entry("F7-clock-skew", "the device's clock is wrong", lambda by: Nature(skew_s=by), {"by": "15m"}),
+        Entry("F8-storage-refuses", "the storage refuses", _refuses,
                 {"status": 503, "retry_after": "0s"}, times=3),
-        Package("F8-backend-killed", "replica and storage are killed, and started again with what was committed",
+        Entry("F8-backend-killed", "replica and storage are killed, and started again with what was committed",
                 lambda: OnServer("backend"), {}),
-        Package("F8-storage-killed", "the storage is killed, and started again with its artifacts",
+        Entry("F8-storage-killed", "the storage is killed, and started again with its artifacts",
                 lambda: OnServer("storage"), {}),
-        Package("F9-cut", "a download breaks off", _cut, {"at": 0.5}, times=3),
-        Package("F9-range-ignored", "a download breaks off; asked for the rest, the storage sends it all",
+        Entry("F9-cut", "a download breaks off", _cut, {"at": 0.5}, times=3),
+        Entry("F9-range-ignored", "a download breaks off; asked for the rest, the storage sends it all",
                 _range_ignored, {"at": 0.5}, times=2),
-        Package("F9-wrong-range", "a download breaks off; the rest is said to be of another place",
+        Entry("F9-wrong-range", "a download breaks off; the rest is said to be of another place",
                 _wrong_range, {"at": 0.5}, ("S15-range",), times=2),
-        Package("F9-changed", "a download breaks off; the rest is of other bytes, under another ETag",
+        Entry("F9-changed", "a download breaks off; the rest is of other bytes, under another ETag",
                 _changed, {"at": 0.5}, ("S15-range",), times=2),
-        Package("F9-appends", "the device takes whatever comes for the rest of a download that it asked for",
+        Entry("F9-appends", "the device takes whatever comes for the rest of a download that it asked for",
                 _habit("appends"), {}, ("S15-range",)),
-        Package("F10-truncated", "a response without a length ends early, as though it were whole",
+        Entry("F10-truncated", "a response without a length ends early, as though it were whole",
                 _truncated, {"at": 0.5}, times=1),
-        Package("F11-corrupt", "a byte is flipped on the way", _corrupt, {"at": 0.5}, times=1),
-        Package("F13-disk-full", "there is no room for what is downloaded",
+        Entry("F11-corrupt", "a byte is flipped on the way", _corrupt, {"at": 0.5}, times=1),
+        Entry("F13-disk-full", "there is no room for what is downloaded",
                 lambda space: Nature(space_bytes=int(space)), {"space": "1KiB"}),
-        Package("F14-power-cut", "the power fails", lambda: Strike("power-cut"), {}, times=1),
-        Package("F14-marks-early", "the device notes a job as done when it begins with it", _habit("marks-early"), {},
+        Entry("F14-power-cut", "the power fails", lambda: Strike("power-cut"), {}, times=1),
+        Entry("F14-marks-early", "the device notes a job as done when it begins with it", _habit("marks-early"), {},
                 ("L2-convergence",)),
-        Package("F15-boot-fails", "the new software does not boot", lambda: _goes_wrong(reboot={"error": 1.0}), {}),
-        Package("F16-early-success", "the device reports success before it runs the new software",
+        Entry("F15-boot-fails", "the new software does not boot", lambda: _goes_wrong(reboot={"error": 1.0}), {}),
+        Entry("F16-early-success", "the device reports success before it runs the new software",
                 lambda: _goes_wrong(install={"lie": 1.0}), {}, _TRUE_SUCCESS),
-        Package("F17-report-lost", "the report of an end is lost", _report_lost, {}, times=1),
-        Package("F17-answer-lost", "the answer to the report of an end is lost", _answer_lost, {}, times=1),
-        Package("F17-says-once", "the device says its report once, whether it is heard or not", _habit("says-once"), {},
+        Entry("F17-report-lost", "the report of an end is lost", _report_lost, {}, times=1),
+        Entry("F17-answer-lost", "the answer to the report of an end is lost", _answer_lost, {}, times=1),
+        Entry("F17-says-once", "the device says its report once, whether it is heard or not", _habit("says-once"), {},
                 ("L2-convergence",)),
-        Package("F17-parks", "the device waits for the answer to its report, and for nothing else",
+        Entry("F17-parks", "the device waits for the answer to its report, and for nothing else",
                 _habit("parks"), {}, ("L1-terminal", *_LEARNS)),
-        Package("F17-fails-late", "the device calls a job failed whose success was not answered, and runs the new software",
+        Entry("F17-fails-late", "the device calls a job failed whose success was not answered, and runs the new software",
                 _habit("fails-late"), {}),
-        Package("F18-label-mismatch", "the image calls itself by another version",
+        Entry("F18-label-mismatch", "the image calls itself by another version",
                 lambda label: Nature(label=label), {"label": "-rc"}),
-        Package("F18-redoes", "the device carries a job out again whenever it hears of it", _habit("redoes"), {},
+        Entry("F18-redoes", "the device carries a job out again whenever it hears of it", _habit("redoes"), {},
                 ("S7-idempotence", "S13-at-most-once", "S21-no-replay")),
-        Package("F19-vanish", "the device is switched off for good", lambda: Strike("vanish"), {}, times=1),
-        Package("F20-cancel", "an operator aborts the rollout", lambda: OnServer("rollout"), {}),
-        Package("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
+        Entry("F19-vanish", "the device is switched off for good", lambda: Strike("vanish"), {}, times=1),
+        Entry("F20-cancel", "an operator aborts the rollout", lambda: OnServer("rollout"), {}),
+        Entry("F21-retry-storm", "the device tries again at once, however often it failed", _storm, {"gap": "100ms"},
                 _PATIENCE),
-        Package("F22-poisoned-build", "the new software does not boot, sometimes",
+        Entry("F22-poisoned-build", "the new software does not boot, sometimes",
                 lambda odds: _goes_wrong(reboot={"error": odds}), {"odds": 0.5}),
-        Package("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",
+        Entry("F23-at-once", "reports of an end wait for a common moment, and are all said then, more than once",
                 _gathered, {"every": "10s", "copies": 2}),
-        Package("F24-blackhole", "the connection seems to be there, but nothing passes, until the keep-alive tells",
+        Entry("F24-blackhole", "the connection seems to be there, but nothing passes, until the keep-alive tells",
                 lambda idle: OnRoad("dark", idle_s=idle), {"idle": "0s"}, ("L3-learns",)),
-        Package("F25-duplicate-client-id", "another client takes the device's id", lambda: OtherClient("rival"), {}),
-        Package("F25-half-open", "the device comes back while the broker still holds its old connection",
+        Entry("F25-duplicate-client-id", "another client takes the device's id", lambda: OtherClient("rival"), {}),
+        Entry("F25-half-open", "the device comes back while the broker still holds its old connection",
                 lambda: OtherClient("half-open"), {}),
-        Package("F26-stale-command", "the last command comes again at each connection, as a retained one would",
+        Entry("F26-stale-command", "the last command comes again at each connection, as a retained one would",
                 ReplayCommand, {}),
     )
 }  # fmt: skip
 
 
-def package_of(fault: Fault, nth: int) -> Package:
-    """The package that a scenario's nth fault names. Raises ScenarioError."""
-    package = PACKAGES.get(fault.fault)
-    if package is None:
-        near = difflib.get_close_matches(fault.fault, PACKAGES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PACKAGES)}"
+def entry_of(fault: Fault, nth: int) -> Entry:
+    """The entry that a scenario's nth fault names. Raises ScenarioError."""
+    entry = CATALOGUE.get(fault.fault)
+    if entry is None:
+        near = difflib.get_close_matches(fault.fault, CATALOGUE, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CATALOGUE)}"
         raise ScenarioError(f"faults.{nth}.fault: no such fault: {fault.fault!r}; {hint}")
-    return package
+    return entry
 
 
 def rule_of(fault: Fault, nth: int) -> Rule:
     """What a scenario's nth fault does. Raises ScenarioError for settings that it does not have, and for a time that does
     not go with it."""
-    package = package_of(fault, nth)
-    if unknown := [name for name in fault.options if name not in package.settings]:
-        known = f"its settings are {', '.join(package.settings)}" if package.settings else "it has none"
-        raise ScenarioError(f"faults.{nth}.with.{unknown[0]}: {package.name} has no such setting; {known}")
-    rule = package.make(
-        **{name: parsed(name, value, nth) for name, value in (package.settings | fault.options).items()}
-    )
+    entry = entry_of(fault, nth)
+    if unknown := [name for name in fault.options if name not in entry.settings]:
+        known = f"its settings are {', '.join(entry.settings)}" if entry.settings else "it has none"
+        raise ScenarioError(f"faults.{nth}.with.{unknown[0]}: {entry.name} has no such setting; {known}")
+    rule = entry.make(**{name: parsed(name, value, nth) for name, value in (entry.settings | fault.options).items()})
     if isinstance(rule, Strike | OtherClient | OnServer) and fault.from_the_start:
         when = "at or converged" if isinstance(rule, OnServer) else "at, converged or step"
-        raise ScenarioError(f"faults.{nth}: {package.name} needs {when}: when it happens")
+        raise ScenarioError(f"faults.{nth}: {entry.name} needs {when}: when it happens")
     if isinstance(rule, Nature) and (not fault.from_the_start or fault.lasts is not None):
-        raise ScenarioError(f"faults.{nth}: {package.name} is of a device's nature: without at, converged, step or for")
+        raise ScenarioError(f"faults.{nth}: {entry.name} is of a device's nature: without at, converged, step or for")
     of_devices = fault.step is not None or fault.count is not None or fault.share != 1.0 or fault.times
     if isinstance(rule, OnServer) and of_devices:
-        raise ScenarioError(f"faults.{nth}: {package.name} befalls no device: without step, share, count or times")
+        raise ScenarioError(f"faults.{nth}: {entry.name} befalls no device: without step, share, count or times")
     return rule

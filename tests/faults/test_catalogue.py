@@ -5,8 +5,8 @@ import json
 import pytest
 
 from simulator.checks.judge import CHECKS
+from simulator.faults.catalogue import CATALOGUE, entry_of, rule_of
 from simulator.faults.harm import Harms
-from simulator.faults.packages import PACKAGES, package_of, rule_of
 from simulator.faults.rules import Nature, OnServer, OtherClient, Rule, Strike
 from simulator.links.clock import run_virtual
 from simulator.model.errors import ScenarioError
@@ -18,16 +18,16 @@ def fault(name, **more):
     return Fault.model_validate({"fault": name, **more})
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_each_fault_does_something_and_breaks_only_checks_that_there_are(name):
-    rule = PACKAGES[name].make(**dict.fromkeys(PACKAGES[name].settings, 1))
+    rule = CATALOGUE[name].make(**dict.fromkeys(CATALOGUE[name].settings, 1))
     assert isinstance(rule, Rule)
     assert rule != Nature()
     when = {"at": "5s"} if isinstance(rule, Strike | OtherClient | OnServer) else {}
     rule_of(fault(name, **when), 0)
-    assert set(PACKAGES[name].breaks) <= set(CHECKS)
+    assert set(CATALOGUE[name].breaks) <= set(CHECKS)
     assert name.startswith("F")
-    assert PACKAGES[name].text
+    assert CATALOGUE[name].text
 
 
 def test_settings_are_written_as_everywhere():
@@ -93,4 +93,4 @@ def test_a_device_is_offline_with_a_session_as_it_had_asked_for(session, terms):
 
 
 def test_a_fault_has_its_own_number_of_strikes_unless_told():
-    assert package_of(fault("F8-storage-refuses"), 0).times == 3
+    assert entry_of(fault("F8-storage-refuses"), 0).times == 3

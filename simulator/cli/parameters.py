@@ -1,4 +1,5 @@
-"""The flags as typer's parameters (their table, and a new flag's place, is worlds/flags.py), and what a verb makes of the values: a scenario, the options of a live run."""
+"""From flags to what a verb works with. The rows of worlds/flags.py become typer's parameters here (`with_flags`), and
+their values a scenario (`loaded`) and the options of a live run (`options_of`)."""
 
 from __future__ import annotations
 
