@@ -78,14 +78,37 @@ def options_of(flags: Mapping[str, Any]) -> Options:
 def loaded(word: str, laid: dict[str, Any], faults: Sequence[str] = (), operators: int | None = None) -> Scenario:
     """A scenario by its name or file, with more faults, and split among so many operators, which makes sense to the
     rooms that will carry it out."""
-    from simulator.model.scenario import load_scenario, located, with_operators
+    from simulator.model.scenario import with_operators
     from simulator.worlds import run as running
+
+    scenario = _read(word, laid, running.sensible)
+    return with_operators(running.with_faults(scenario, faults), operators)
+
+
+def loaded_target(word: str | None, laid: dict[str, Any]) -> Scenario:
+    """A scenario whose target alone is wanted, for live servers; without a name or file, one of defaults."""
+    from simulator.model.scenario import parse_scenario
+    from simulator.worlds import run as running
+
+    def check(scenario: Scenario) -> None:
+        running.sensible_target(scenario.target, live=True)
+
+    if word is not None:
+        return _read(word, laid, check)
+    scenario = parse_scenario("{name: serve}", "serve", laid, flags=OPTION_OF)
+    check(scenario)
+    return scenario
+
+
+def _read(word: str, laid: dict[str, Any], check: Callable[[Scenario], None]) -> Scenario:
+    """A scenario by its name or file, which passes this check. Errors name file and line."""
+    from simulator.model.scenario import load_scenario, located
     from simulator.worlds.shipped import find
 
     path = find(word)
     scenario = load_scenario(path, laid, OPTION_OF)
     try:
-        running.sensible(scenario)
+        check(scenario)
     except ScenarioError as error:
         raise located(path, error) from None
-    return with_operators(running.with_faults(scenario, faults), operators)
+    return scenario

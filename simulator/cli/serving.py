@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.parameters import ScenarioName, laid_over, loaded, options_of, with_flags
-from simulator.worlds.flags import OPTION_OF
+from simulator.cli.parameters import ScenarioName, laid_over, loaded, loaded_target, options_of, with_flags
 
 
 @with_flags("serve")
@@ -19,16 +18,9 @@ def serve(
     **flags: Any,
 ) -> None:
     """Run broker, backend (replica and storage) and application alone, until interrupted."""
-    from simulator.model.scenario import load_scenario, parse_scenario
     from simulator.worlds.live.serve import serve as serving
-    from simulator.worlds.shipped import find
 
-    over = laid_over(flags)
-    if scenario:
-        made = load_scenario(find(scenario), over, OPTION_OF)
-    else:
-        made = parse_scenario("{name: serve}", "serve", over, flags=OPTION_OF)
-    raise typer.Exit(serving(made, options_of(flags)))
+    raise typer.Exit(serving(loaded_target(scenario, laid_over(flags)), options_of(flags)))
 
 
 @with_flags("mosquitto")

@@ -7,7 +7,7 @@ the environment, or the start form of Locust's page."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Literal, NamedTuple
 
 from simulator.model.masks import masked
@@ -138,15 +138,17 @@ OPTION_OF = {flag.key: flag.option for flag in FLAGS if flag.key}
 """key of the scenario -> the flag that is laid over it, for messages."""
 
 
-def spelled(verb: str, values: Mapping[str, Any]) -> list[str]:
-    """The words that say these values, by parameter name, on the verb's command line; what is as by default is left out."""
+def spelled(verb: str, values: Mapping[str, Any], always: Container[str] = ()) -> list[str]:
+    """The words that say these values, by parameter name, on the verb's command line. A value that is as by default is left
+    out, unless its parameter is among `always`."""
     words: list[str] = []
     for flag in flags_of(verb):
         value = values.get(flag.dest)
-        if flag.hidden or value is None or str(value) in ("", str(flag.default)):
+        as_by_default = str(value) in ("", str(flag.default)) or value is False
+        if flag.hidden or value is None or (as_by_default and flag.dest not in always):
             continue
         if flag.kind == "switch":
-            words += [flag.option] if value else []
+            words += [flag.option if value else f"--no-{flag.name}"]
         elif flag.kind == "several":
             words += [word for item in value for word in (flag.option, str(item))]
         else:
@@ -156,12 +158,11 @@ def spelled(verb: str, values: Mapping[str, Any]) -> list[str]:
 
 def repeating(verb: str, values: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> list[str]:
     """The words that repeat a command with these values in this environment, which is the process's where None is given.
-    A URL with a password that came from the environment is left out: masked it would be wrong, and the environment gives
-    it again."""
+
+    A default is spelled where the environment says otherwise: it was typed to overrule that. A URL with a password that
+    came from the environment is left out: masked it would be wrong, and the environment gives it again."""
     given = os.environ if environment is None else environment
-    secret = {
-        flag.dest
-        for flag in flags_of(verb)
-        if (value := values.get(flag.dest)) and given.get(flag.variable or "") == value and masked(value) != value
-    }
-    return spelled(verb, {name: value for name, value in values.items() if name not in secret})
+    set_there = {flag.dest: value for flag in flags_of(verb) if (value := given.get(flag.variable or ""))}
+    secret = {name for name, value in set_there.items() if values.get(name) == value and masked(value) != value}
+    shown = {name: value for name, value in values.items() if name not in secret}
+    return spelled(verb, shown, always=set_there)

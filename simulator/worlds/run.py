@@ -13,7 +13,7 @@ from simulator.checks.judge import named
 from simulator.faults.catalogue import rule_of
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
-from simulator.model.scenario import Fault, Scenario
+from simulator.model.scenario import Fault, Scenario, Target
 from simulator.model.verdict import Judgement
 from simulator.replica import database
 from simulator.storage import store
@@ -30,18 +30,24 @@ if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a v
 
 
 def sensible(scenario: Scenario) -> None:
-    """Raises ScenarioError for what the scenario file alone does not tell: names of checks, dialect,
-    topics, database and artifact store, what the dialect can do, files."""
+    """Raises ScenarioError for what the scenario file alone does not tell: names of checks and faults, what `sensible_target`
+    looks at, files."""
     named(scenario.checks)
-    setup.topics(scenario.target)
-    if scenario.world == "live":
-        setup.application_dialect(scenario.target)
-    database.named(scenario.target.database)
-    store.kind_of(scenario.target.storage)
+    sensible_target(scenario.target, live=scenario.world == "live")
     for nth, fault in enumerate(scenario.faults):
         rule_of(fault, nth)
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
+
+
+def sensible_target(target: Target, live: bool) -> None:
+    """Raises ScenarioError for a dialect or artifact store that there is not, for topics and settings that are not the
+    dialect's, and, of a live run, for a database that there is not and a dialect without live services."""
+    setup.topics(target)
+    store.kind_of(target.storage)
+    if live:
+        setup.application_dialect(target)
+        database.named(target.database)
 
 
 def with_faults(scenario: Scenario, names: Sequence[str]) -> Scenario:

@@ -3,8 +3,8 @@
 import shlex
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 
+import configargparse
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,21 +107,44 @@ def locust(line, environment=None, before=None, **given):
     own = {"scenario": "quickstart", "health": None, "num_users": None, "run_time": None}
     ours = {flag.dest: "" if flag.form else None for flag in flags_of("locust")}
     options = Namespace(**(own | ours | given))
-    actions = [SimpleNamespace(env_var="LOCUST_USERS", option_strings=["-u", "--users"], nargs=None),
-               SimpleNamespace(env_var="LOCUST_HEADLESS", option_strings=["--headless"], nargs=0)]  # fmt: skip
     before = Namespace(**{**vars(options), **(before or {})})
-    return shlex.join(locust_arguments.command(shlex.split(line), options, before, actions, environment or {}))
+    parser = configargparse.ArgParser()  # what Locust's is made of; Locust itself changes the process that imports it
+    parser.add_argument("-f", "--locustfile", env_var="LOCUST_LOCUSTFILE")
+    parser.add_argument("-u", "--users", dest="num_users", type=int, env_var="LOCUST_USERS")
+    parser.add_argument("--headless", action="store_true", env_var="LOCUST_HEADLESS")
+    words = locust_arguments.command(shlex.split(line), options, before, parser, environment or {})
+    return shlex.join(words)
 
 
 def test_under_locust_our_flags_are_spelled_from_what_is_in_force():
-    said = locust(
-        "-f x.py --devices=5 --headless --seed 3", scenario="waves", devices="7", link="lean", fault=["F1-x", "F2-y"]
-    )
-    assert said == "locust -f x.py --headless --scenario waves -c 7 --fault F1-x --fault F2-y"
+    line = "-f x.py --devices=5 --headless --seed 3"
+    words = locust(line, scenario="waves", devices="7", link="lean", fault=["F1-x", "F2-y"])
+    assert words == "locust -f x.py --headless --scenario waves -c 7 --fault F1-x --fault F2-y"
+    assert locust("--faul F1-x --dev=5 --see 1", devices="5", fault=["F1-x"]) == "locust -c 5 --fault F1-x"
 
 
 def test_under_locust_its_own_flags_are_those_of_line_environment_and_form():
-    said = locust("--headless", {"LOCUST_USERS": "4", "FLEETSIM_DEVICES": "9"}, devices="9")
-    assert said == "locust --headless --users 4 -c 9"
+    words = locust("--headless", {"LOCUST_USERS": "4", "FLEETSIM_DEVICES": "9"}, devices="9")
+    assert words == "locust --headless --users 4 -c 9"
     assert locust("-u 2", {"LOCUST_USERS": "4", "LOCUST_HEADLESS": "1"}) == "locust -u 2 --headless"
     assert locust("-f x.py", num_users=3, before={"num_users": None}) == "locust -f x.py --users 3"
+    assert locust("", {"LOCUST_USERS": "4"}, num_users=3, before={"num_users": 4}) == "locust --users 3"
+
+
+@pytest.mark.parametrize(("line", "words"), [("-u3", "-u3"), ("--users=3", "--users=3"), ("--use 3", "--users 3")])
+def test_under_locust_a_flag_typed_over_the_environment_is_spelled_once(line, words):
+    assert locust(line, {"LOCUST_USERS": "4", "LOCUST_HEADLESS": "false"}) == f"locust {words}"
+
+
+def test_under_locust_a_default_typed_over_the_environment_is_spelled(tmp_path):
+    environment = {"FLEETSIM_OUT": "elsewhere", "FLEETSIM_SCENARIO": "waves", "FLEETSIM_LINK": "library"}
+    words = locust("--out runs", environment, out="runs", link="lean", pooled=False)
+    assert words == "locust --scenario quickstart --link lean --out runs"
+
+
+def test_a_default_typed_over_the_environment_is_in_the_command_to_repeat(tmp_path):
+    env = {"FLEETSIM_LINK": "library", "FLEETSIM_POOLED": "1", "FLEETSIM_PROCESSES": "2", "FLEETSIM_INSECURE": ""}
+    typed = ["--no-pooled", "--link", "lean", "--processes", "1", "--no-insecure"]
+    fleetsim("run", "smoke", "-c", 5, *typed, "--out", tmp_path, env=env)
+    words = f"fleetsim run smoke -c 5 --link lean --no-pooled --processes 1 --out {tmp_path} --seed 1"
+    assert latest(tmp_path).manifest["repeat"] == words

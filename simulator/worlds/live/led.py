@@ -61,7 +61,7 @@ class Led:
         reader = asyncio.StreamReader(limit=1 << 26)
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         try:
-            while line := await reader.readline():
+            while protocol.whole(line := await reader.readline()):
                 self._attend(leading.leader_line_of(line), stop)
         except NotUnderstood as error:
             print(f"fleetsim: {error}", file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ from simulator.worlds.live.protocol import (
     Warned,
     command_of,
     config_of,
+    whole,
 )
 from simulator.worlds.nopandas import hide_pandas
 
@@ -89,7 +90,7 @@ async def _obey(part: Part[Any]) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
+    while whole(line := await reader.readline()):
         command = command_of(line)
         if isinstance(command, Go):
             part.go.set()

@@ -142,7 +142,7 @@ class LocalChild(Child):
         assert self._process.stdout is not None
         refused = False
         try:
-            while line := await self._process.stdout.readline():
+            while protocol.whole(line := await self._process.stdout.readline()):
                 self.receive_line(line)
         except NotUnderstood as error:
             self._words, refused = str(error), True

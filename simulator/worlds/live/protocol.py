@@ -280,6 +280,12 @@ def line(struct: Struct) -> bytes:
     return _ENCODER.encode(struct) + b"\n"
 
 
+def whole(text: bytes) -> bool:
+    """Whether this is a line with its end. At the end of a pipe there is none; and the last line of a process that was
+    killed may be broken off."""
+    return text.endswith(b"\n")
+
+
 def config_of(text: bytes) -> PartConfig:
     """The configuration that a line holds. Raises NotUnderstood."""
     return decoded(_CONFIG, text, "a part's configuration")

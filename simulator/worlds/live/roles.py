@@ -95,7 +95,6 @@ async def replica(part: Part[ReplicaConfig]) -> None:
     database = databases.named(config.database).open()
     link, options = roads.service_link(part, setup.BACKEND)
     service = BackendService(link, dialect, core, database, part.record, config.epoch)
-    await service.load()
     ready = asyncio.Event()
     app = replica_face(
         read=service.read,
@@ -103,6 +102,7 @@ async def replica(part: Part[ReplicaConfig]) -> None:
         token=config.token,
     )
     try:
+        await service.load()
         await roads.reach(link, options)
         async with serve(app, config.host, config.http_port) as port, _running(service.run(ready)) as work:
             await _first(ready, work)

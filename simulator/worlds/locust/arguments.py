@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulator.worlds.flags import Flag, flags_of, repeating, spelled
@@ -67,33 +67,46 @@ def words(options: Namespace) -> list[str]:
 
 
 def command(
-    line: Sequence[str], options: Namespace, before: Namespace, actions: Iterable[Any], environment: Mapping[str, str]
+    line: Sequence[str], options: Namespace, before: Namespace, parser: Any, environment: Mapping[str, str]
 ) -> list[str]:
     """The words that repeat a run, but for its seed. Ours are spelled from what is in force. Of Locust's own there are
-    those of its command `line`, those that its parser's `actions` take from the environment, and what the start form
-    has changed since `before`."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--carry", "--health", "--scenario"):
-        parser.add_argument(name)
-    for flag in flags_of("locust"):
-        parser.add_argument(*_names(flag), **_action(flag))
-    _, own = parser.parse_known_args(line)
-    for action in actions:
-        variable = getattr(action, "env_var", None) or ""
-        if variable.startswith("LOCUST_") and variable in environment and not set(action.option_strings) & set(own):
-            own += (
-                [action.option_strings[-1]] if action.nargs == 0 else [action.option_strings[-1], environment[variable]]
-            )
-    for name, option in _FORM.items():
-        if name in before and getattr(options, name) != getattr(before, name):
-            own += [f"--{option}", str(getattr(options, name))]
-    scenario = [] if options.scenario == SCENARIO else ["--scenario", str(options.scenario)]
+    those of its command `line`, those that its `parser` takes from the environment, and what the start form has changed
+    since `before`."""
+    own = _without_ours(line, parser)
+    changed = [name for name in _FORM if name in before and getattr(options, name) != getattr(before, name)]
+    typed, in_force = (parser.parse_known_args(own, env_vars=names)[0] for names in ({}, environment))
+    for action in parser._actions:
+        variable, value = getattr(action, "env_var", None) or "", getattr(in_force, action.dest, None)
+        if variable.startswith("LOCUST_") and value != getattr(typed, action.dest) and action.dest not in changed:
+            own += [action.option_strings[-1], *([] if value is True else [str(value)])]
+    for name in changed:
+        own += [f"--{_FORM[name]}", str(getattr(options, name))]
+    named = options.scenario != SCENARIO or "FLEETSIM_SCENARIO" in environment
+    scenario = ["--scenario", str(options.scenario)] if named else []
     health = ["--health", str(options.health)] if options.health else []
-    return ["locust", *own, *scenario, *health, *repeating("locust", {**vars(options), "seed": None}, environment)]
+    ours = {name: value for name, value in vars(options).items() if name != "seed" and value is not False}
+    return ["locust", *own, *scenario, *health, *repeating("locust", ours, environment)]
+
+
+def _without_ours(line: Sequence[str], parser: Any) -> list[str]:
+    """The words of Locust's own flags in this command line; one of ours may be abbreviated in it."""
+    ours = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--carry", "--health", "--scenario"):
+        ours.add_argument(name)
+    for flag in flags_of("locust"):
+        ours.add_argument(*_names(flag), **_action(flag))
+    options = {option for each in (ours, parser) for action in each._actions for option in action.option_strings}
+
+    def whole(word: str) -> str:
+        name, equals, value = word.partition("=")
+        meant = [option for option in options if option.startswith(name)]
+        return f"{meant[0]}{equals}{value}" if word.startswith("--") and len(meant) == 1 else word
+
+    return list(ours.parse_known_args([whole(word) for word in line])[1])
 
 
 def repeated(line: Sequence[str], options: Namespace, before: Namespace) -> list[str]:
     """The same, of this process's Locust and environment."""
     from locust.argument_parser import get_parser
 
-    return command(line, options, before, get_parser()._actions, os.environ)
+    return command(line, options, before, get_parser(), os.environ)

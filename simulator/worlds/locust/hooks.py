@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import gevent
@@ -131,15 +131,20 @@ def _master(environment: Environment, runner: Runner) -> None:
 
     lead = Lead(environment, send, tell)
 
-    def receive(msg: Any, **more: Any) -> None:
-        try:
-            lead.receive(leading.news_of(msg.data))
-        except NotUnderstood as error:
-            _LOG.error("%s", error)
-            gevent.spawn(lead.finish, str(error))
+    def register(message: str, receive: Callable[[Any], None]) -> None:
+        """What a worker of another version says ends the run, with a sentence."""
 
-    runner.register_message(_TO_MASTER, receive)
-    runner.register_message(_CARRIES, lambda msg, **more: carries.update({msg.node_id: leading.carries_of(msg.data)}))
+        def understand(msg: Any, **more: Any) -> None:
+            try:
+                receive(msg)
+            except NotUnderstood as error:
+                _LOG.error("%s", error)
+                gevent.spawn(lead.finish, str(error))
+
+        runner.register_message(message, understand)
+
+    register(_TO_MASTER, lambda msg: lead.receive(leading.news_of(msg.data)))
+    register(_CARRIES, lambda msg: carries.update({msg.node_id: leading.carries_of(msg.data)}))
     tab.add(environment, lead)
 
     @environment.events.test_start.add_listener

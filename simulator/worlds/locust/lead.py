@@ -160,7 +160,7 @@ class Lead:
     def _read(self, conductor: _Conductor) -> None:
         """Read the conductor's lines to their end."""
         try:
-            for line in conductor.process.stdout:
+            for line in filter(protocol.whole, conductor.process.stdout):
                 self._hear(leading.event_of(line))
         except NotUnderstood as error:
             self._show_complaint(str(error))

@@ -12,7 +12,7 @@ import gevent
 import orjson
 from gevent import subprocess
 
-from simulator.worlds.live import spawn
+from simulator.worlds.live import protocol, spawn
 from simulator.worlds.live.leading import HostClock, PartNews, PartOrder
 from simulator.worlds.locust.lines import Lines
 
@@ -94,7 +94,7 @@ class _CarriedPart:
     def _live(self) -> None:
         """Pass on what it tells and records, until it has ended and all is passed on."""
         carrier = gevent.spawn(self._carry)
-        for line in self._process.stdout:
+        for line in filter(protocol.whole, self._process.stdout):
             self._send(PartNews(self._name, self._run, said=line))
         code = self._process.wait()
         self._lines.close()

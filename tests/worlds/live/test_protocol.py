@@ -160,3 +160,16 @@ def test_a_part_whose_lines_are_not_understood_is_ended_and_the_start_refused_in
 
     with pytest.raises(ScenarioError, match=r"a line of broker is not understood \(Invalid value 'song'.*same version"):
         asyncio.run(main())
+
+
+def test_a_part_that_is_killed_in_the_midst_of_a_line_died_by_the_signal(tmp_path, monkeypatch):
+    song = 'import os; os.write(1, b\'{"event":"prog\'); os.kill(os.getpid(), 9)'
+    monkeypatch.setattr(processes.spawn, "command", lambda module: [sys.executable, "-c", song])
+
+    async def main():
+        child = LocalChild("broker", tmp_path / "log", lambda name, event: None)
+        await child.spawn()
+        await child.ended
+        return child.epitaph()
+
+    assert asyncio.run(main()) == "broker died: killed by signal 9"

@@ -24,7 +24,7 @@ from simulator.replica.database import SqliteDatabase
 from simulator.worlds.live.options import Options
 from simulator.worlds.live.process import _last_words
 from simulator.worlds.live.servers import Stack
-from tests.worlds.running import alive, children, start, wait_for
+from tests.worlds.running import alive, children, fleetsim, start, wait_for
 
 PORTS = ("--broker-port", 0, "--backend-port", 0, "--storage-port", 0, "--application-port", 0)
 CONNECT_311 = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
@@ -186,6 +186,22 @@ def test_a_database_of_another_kind_is_refused_before_anything_starts(tmp_path, 
     scenario = Scenario.model_validate({"target": {"database": name}})
     with pytest.raises(ScenarioError, match=f"target.database: '{name}' is none of sqlite, sqlite:PATH"):
         Stack(scenario, Options(), tmp_path, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("dialect", "nope", "no such dialect: 'nope'"),
+        ("bind_address", "true", "in dialect atlas-example a device does not"),
+    ],
+)
+def test_a_target_that_makes_no_sense_is_refused_with_file_and_line(tmp_path, key, value, why):
+    file = tmp_path / "case.yaml"
+    target = {"dialect": "atlas-example"} | {key: value}
+    file.write_text("\n".join(["name: case", "target:", *(f"  {name}: {word}" for name, word in target.items())]))
+    code, out, err = fleetsim("serve", file, *PORTS)
+    assert (code, out) == (3, "")
+    assert err.startswith(f"fleetsim: {file}:{2 + len(target)}: target.{key}: {why}")
 
 
 def test_the_replicas_death_ends_it_in_4_and_what_was_accepted_is_there_after_the_next_start(tmp_path):
