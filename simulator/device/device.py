@@ -108,7 +108,8 @@ class Device:
             self.connection.abort()
 
     async def _start(self, seconds: float) -> bool:
-        """The time that a start takes; False when the software that it should try does not come up."""
+        """The time that a start takes; False when the software that it should try does not come up. Power that goes
+        meanwhile is off once the start has ended: `_run` finds it gone."""
         if self.agent.flash.candidate is None:
             await asyncio.sleep(seconds)
             return True

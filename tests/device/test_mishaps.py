@@ -100,6 +100,33 @@ def test_power_that_goes_while_the_device_is_not_connected(lost, more):
     assert [e.status for e in world.of(Kind.BOOT)] == ["cold", "power-cut", "reboot"]
 
 
+@pytest.mark.parametrize("way", ["error", "slow"])
+def test_power_that_goes_during_a_start_is_off_when_the_start_has_ended_whether_the_new_software_boots_or_not(way):
+    async def story(world):
+        await world.desire("2")
+        await world.until(MOMENTS[NAMES.index("rebooting")])
+        world.cut_power()
+        await world.until(200)
+
+    world = play(story, mishaps={"reboot": {way: 1}})
+    assert [e.status for e in world.of(Kind.BOOT)] == ["cold", "reboot", "power-cut"]
+    assert world.runs == ("2" if way == "slow" else "1")
+    assert world.answered()[-1].status == "accepted"
+    assert world.phase is Phase.IDLE
+
+
+def test_a_device_that_vanishes_during_a_start_whose_software_does_not_boot_is_not_heard_again():
+    async def story(world):
+        await world.desire("2")
+        await world.until(MOMENTS[NAMES.index("rebooting")])
+        world.device.power.off("vanish")
+        await world.until(200)
+
+    world = play(story, mishaps={"reboot": {"error": 1}})
+    assert [e.status for e in world.of(Kind.BOOT)] == ["cold", "reboot"]
+    assert not world.said("FAILURE")
+
+
 @pytest.mark.parametrize("at", [0.0, 1.0, *MOMENTS, 16.0, 19.0, DONE])
 def test_a_device_that_is_switched_off_ends_at_once(at):
     async def story(world):
