@@ -251,7 +251,7 @@ class DelegatedRollouts:
             raise ScenarioError(f"rollout {spec.name!r}: a thing stands among its targets twice")
         artifact = Artifact(facts.version, facts.url, facts.size, facts.sha256)
         order = JobOrder(f"{self._prefix}{spec.name}", artifact, [thing for thing, _ in targets], spec)
-        response = await self._ordered(order)
+        response = await self._insist(spec, "create", self._dialect.create(order))
         if why := self._dialect.refusal(response):
             raise ScenarioError(f"rollout {spec.name!r}: the backend refused the job: {why}")
         job = self._jobs[spec.name] = _Job(spec, artifact, targets, self._dialect.created(order, response))
@@ -262,18 +262,20 @@ class DelegatedRollouts:
             await self._poll(job)
         return job.facts()
 
-    async def _ordered(self, order: JobOrder) -> Response:
-        """The answer to the order, which is made again where none comes, as often as an offer would be."""
-        offer, tries = order.spec.offer, 1
+    async def _insist(self, spec: RolloutSpec, deed: str, request: Request) -> Response:
+        """The answer to what an operator does, which is asked again where none comes, as often as an offer would be sent.
+        Raises LinkError where none comes at all."""
+        offer, tries = spec.offer, 1
         while True:
             try:
-                return await self._once(self._dialect.create(order))
+                return await self._once(request)
             except LinkError as error:
                 if offer.attempts is not None and tries >= offer.attempts:
                     raise LinkError(
-                        f"rollout {order.spec.name!r}: the backend took no job in {tries} tries: {error}"
+                        f"rollout {spec.name!r}: the backend did not {deed} it in {tries} tries: {error}"
                     ) from None
-                await asyncio.sleep(offer.delay(tries - 1, draw(self._seed, order.name, "create", tries - 1)))
+                name = f"{self._prefix}{spec.name}"
+                await asyncio.sleep(offer.delay(tries - 1, draw(self._seed, name, deed, tries - 1)))
                 tries += 1
 
     def _find(self, name: str) -> _Job:
@@ -305,9 +307,10 @@ class DelegatedRollouts:
         request = self._dialect.operate(job.job, verb)
         if request is None:
             raise WrongState(f"rollout {name!r}: the backend's API cannot {verb}")
-        if why := self._dialect.refusal(await self._once(request)):
+        if why := self._dialect.refusal(await self._insist(job.spec, verb, request)):
             raise WrongState(f"rollout {name!r}: the backend refused to {verb}: {why}")
-        await self._poll(job)
+        with contextlib.suppress(LinkError, PeerError):  # `run` will meet it again
+            await self._poll(job)
         return job.facts()
 
     async def pause(self, name: str) -> RolloutState:

@@ -220,7 +220,7 @@ async def test_a_creation_whose_answer_was_lost_makes_no_second_job(play):
 @playing(size=2)
 async def test_an_api_that_never_takes_the_job_is_said_after_the_offers_tries(play):
     play.service.deaf = 10**6
-    with pytest.raises(LinkError, match=r"rollout 'r': the backend took no job in 3 tries: connection refused"):
+    with pytest.raises(LinkError, match=r"rollout 'r': the backend did not create it in 3 tries: connection refused"):
         await play.rollouts.create(play.request(offer={"base": "1s", "attempts": 3}))
     assert play.service.asked == ["POST /jobs"] * 3
     assert await play.rollouts.names() == []
@@ -291,6 +291,16 @@ async def test_an_operator_aborts_through_the_api_and_hears_what_it_cannot_do(pl
     play.switch_on()
     await play.rollouts.ended("r")
     assert play.noted(Kind.ROLLOUT) == ["begin", "abort", "end"]
+
+
+@playing(size=3, at_once=1)
+async def test_an_operator_whom_the_api_does_not_answer_asks_again_and_hears_of_it_after_the_offers_tries(play):
+    await play.rollouts.create(play.request(offer={"base": "1s", "attempts": 3}))
+    play.service.failing = 10**6
+    with pytest.raises(LinkError, match=r"rollout 'r': the backend did not abort it in 3 tries: .* 503"):
+        await play.rollouts.abort("r")
+    play.service.failing = 2
+    assert (await play.rollouts.abort("r")).status == "aborting"
 
 
 @playing(size=2)
