@@ -120,3 +120,8 @@ class OnServer(NamedTuple):
 
 
 Rule = OnMessage | OnExchange | OnRoad | ReplayCommand | Strike | OtherClient | Nature | OnServer
+
+
+def of_connections(rule: Rule) -> bool:
+    """Whether it harms MQTT: messages, the connection, or the broker. It can do nothing to devices that poll over HTTP."""
+    return isinstance(rule, OnMessage | OnRoad | ReplayCommand | OtherClient) or rule == OnServer("broker")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults.catalogue import CATALOGUE
-from simulator.faults.rules import Nature, OnRoad, OnServer, OtherClient, Rule, Strike
+from simulator.dialects.registry import dialect_of
+from simulator.faults.catalogue import CATALOGUE, Entry
+from simulator.faults.rules import Nature, OnRoad, OnServer, OtherClient, Rule, Strike, of_connections
 from simulator.model.dice import draw
 from simulator.model.scenario import Fault, Scenario
 from simulator.model.update import Phase
@@ -18,17 +19,25 @@ def with_swarm(scenario: Scenario) -> Scenario:
     """The scenario with as many faults more as its `swarm` asks for; they are named in it from then on."""
     if not scenario.swarm:
         return scenario
-    drawn = tuple(_drawn(scenario.seed, nth) for nth in range(scenario.swarm))
+    connected = dialect_of(scenario.target.dialect).can.sessions
+    harmless = [
+        entry for entry in CATALOGUE.values() if not entry.breaks and (connected or not of_connections(_example(entry)))
+    ]
+    drawn = tuple(_drawn(harmless, scenario.seed, nth) for nth in range(scenario.swarm))
     return scenario.model_copy(update={"faults": (*scenario.faults, *drawn), "swarm": 0})
 
 
-def _drawn(seed: int, nth: int) -> Fault:
+def _example(entry: Entry) -> Rule:
+    """A rule of this fault, with some settings: they do not change its kind."""
+    return entry.make(**dict.fromkeys(entry.settings, 1))
+
+
+def _drawn(harmless: list[Entry], seed: int, nth: int) -> Fault:
     def roll(what: str) -> float:
         return draw(seed, "swarm", f"{what} {nth}")
 
-    harmless = [entry for entry in CATALOGUE.values() if not entry.breaks]
     entry = harmless[int(roll("fault") * len(harmless))]
-    rule = entry.make(**dict.fromkeys(entry.settings, 1))
+    rule = _example(entry)
     fields: dict[str, Any] = {"fault": entry.name, **_when(rule, roll)}
     if not isinstance(rule, OnServer):
         fields["share"] = round(0.05 + 0.45 * roll("share"), 2)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from simulator.checks.judge import named
 from simulator.faults.catalogue import rule_of
+from simulator.faults.rules import of_connections
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
 from simulator.model.scenario import Fault, Scenario, Target
@@ -34,8 +35,13 @@ def sensible(scenario: Scenario) -> None:
     looks at, files."""
     named(scenario.checks)
     sensible_target(scenario.target, live=scenario.world == "live")
+    connected = setup.dialect_of(scenario.target).can.sessions
     for nth, fault in enumerate(scenario.faults):
-        rule_of(fault, nth)
+        if of_connections(rule_of(fault, nth)) and not connected:
+            raise ScenarioError(
+                f"faults.{nth}.fault: {fault.fault} harms MQTT connections; devices of dialect {scenario.target.dialect} "
+                "have none"
+            )
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
 

@@ -3,6 +3,7 @@
 import pytest
 
 from simulator.dialects.registry import DIALECTS
+from simulator.faults.swarm import with_swarm
 from simulator.model.errors import ScenarioError
 from simulator.model.events import Kind
 from simulator.model.verdict import Verdict
@@ -77,6 +78,22 @@ def test_a_service_of_its_own_runs_in_virtual_time_only(asking):
     made = scenario(target=asking).model_copy(update={"world": "live"})
     with pytest.raises(ScenarioError, match=r"target\.dialect: asking has a service of its own, which runs in virtual"):
         sensible(made)
+
+
+@pytest.mark.parametrize(
+    "name", ["F3-offline", "F24-blackhole", "F1-duplicate", "F4-broker-killed", "F26-stale-command"]
+)
+def test_a_fault_of_mqtt_is_refused_where_devices_have_no_connection(asking, name):
+    made = scenario(target=asking, faults=[{"fault": "F9-cut"}, {"fault": name, "at": "3s"}])
+    with pytest.raises(
+        ScenarioError, match=rf"faults\.1\.fault: {name} harms MQTT connections; devices of dialect asking"
+    ):
+        sensible(made)
+
+
+def test_a_swarm_draws_no_fault_of_mqtt_where_devices_have_no_connection(asking):
+    for seed in range(20):
+        sensible(with_swarm(scenario(target=asking, seed=seed, swarm=5)))
 
 
 def test_an_operator_s_deeds_reach_the_service(asking):
