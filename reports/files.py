@@ -86,15 +86,16 @@ def _told(seconds: np.ndarray) -> list[str]:
 
 def write_junit(path: Path, summary: dict[str, Any]) -> None:
     """A test case for each check and threshold, and one for the run itself, as Jenkins and GitLab read them. UNKNOWN is
-    an error: it is no pass."""
+    an error: it is no pass. A check that had no occasion, or could not be judged, is skipped, with the reason."""
     name = _xml(f"fleetsim.{summary['scenario']}")
     against = reasons(summary)
     bad = summary["verdict"] if summary["verdict"] in (Verdict.INVALID, Verdict.UNKNOWN) else Verdict.UNKNOWN
     cases = [_case(name, f["check"], f["verdict"], f["summary"], f["evidence"]) for f in summary["findings"]]
     cases.append(_case(name, "run", bad if against else Verdict.PASS, "; ".join(against), [], summary["span_s"]))
-    counts = {f"{kind}s": str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "error")}
+    names = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    counts = {name: str(sum(case.find(kind) is not None for case in cases)) for name, kind in names.items()}
     took = f"{summary['span_s']:.3f}"
-    suite = Xml.Element("testsuite", {"name": name, "tests": str(len(cases)), **counts, "skipped": "0", "time": took})
+    suite = Xml.Element("testsuite", {"name": name, "tests": str(len(cases)), **counts, "time": took})
     if summary["began"]:
         suite.set("timestamp", _xml(summary["began"][:19]))  # Jenkins takes two suites of one name and time for one
     properties = Xml.SubElement(suite, "properties")
@@ -107,7 +108,9 @@ def write_junit(path: Path, summary: dict[str, Any]) -> None:
 def _case(suite: str, check: str, verdict: str, message: str, evidence: list[str], took_s: float = 0.0) -> Xml.Element:
     """One test case. GitLab shows the text alone, Jenkins the message above the text: the message stands in both."""
     case = Xml.Element("testcase", classname=suite, name=_xml(check), time=f"{took_s:.3f}")
-    if verdict != Verdict.PASS:
+    if Verdict(verdict).silent:
+        Xml.SubElement(case, "skipped", message=_xml(f"{verdict.lower()}: {message}"))
+    elif verdict != Verdict.PASS:
         kind = "failure" if verdict == Verdict.FAIL else "error"
         element = Xml.SubElement(case, kind, message=_xml(message), type=verdict)
         element.text = _xml("\n".join([message or verdict, *evidence]))

@@ -12,7 +12,7 @@ import yaml
 from reports.words import seconds
 from simulator.model.verdict import Verdict
 
-CLASSES = {Verdict.PASS: "ok", Verdict.FAIL: "bad"}
+CLASSES = {Verdict.PASS: "ok", Verdict.FAIL: "bad", Verdict.NO_OCCASION: "none", Verdict.NOT_JUDGED: "none"}
 _STYLE = """
 :root{color-scheme:light}
 body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -28,7 +28,7 @@ td.mark{text-align:center;font-weight:700}.marked{table-layout:fixed}
 svg{width:100%;height:auto;margin-top:.6rem}
 header{border-left:.5rem solid;padding:.4rem 1rem;margin-bottom:1rem;background:#f7f7f7}
 header p{margin:.2rem 0;color:#222}header ul{margin:.2rem 0;padding-left:1.2rem;color:#222}
-.PASS,.ok{color:#00694c}.FAIL,.bad{color:#a83b00}.UNKNOWN,.INVALID,.doubt{color:#7a5900}
+.PASS,.ok{color:#00694c}.FAIL,.bad{color:#a83b00}.UNKNOWN,.INVALID,.doubt{color:#7a5900}.none{color:#666}
 .facts{display:flex;flex-wrap:wrap;gap:.8rem 2.5rem;margin:1rem 0}.facts div{min-width:6rem}
 .facts b{display:block;font-size:1.3rem;font-variant-numeric:tabular-nums}.facts span{color:#555;font-size:.85rem}
 pre,code{background:#f4f4f4;padding:.1rem .3rem;font-size:.8rem;overflow-wrap:anywhere}
@@ -85,7 +85,7 @@ def _numeric(value: str) -> bool:
 
 
 def mark(mark: str, kind: str) -> Raw:
-    """A cell with a verdict's mark, of the class ok, bad or doubt."""
+    """A cell with a verdict's mark, of the class ok, bad, doubt or none."""
     return Raw(f'<td class="mark {kind}">{mark}</td>')
 
 

@@ -52,7 +52,8 @@ def _one_of(*values: Any) -> Schema:
     return {"enum": [*values]}
 
 
-_VERDICT = _one_of(*(verdict.value for verdict in Verdict))
+_FOUND = _one_of(*(verdict.value for verdict in Verdict if verdict is not Verdict.INVALID))
+_VERDICT = _one_of(*(verdict.value for verdict in Verdict if not verdict.silent))
 _OUTCOMES = _said(
     {"type": "object", "propertyNames": _one_of(*(state.value for state in State)), "additionalProperties": _COUNT},
     "targets by the state of their last attempt",
@@ -64,7 +65,7 @@ _PART = _object(targets=_COUNT, outcomes=_OUTCOMES, converged_s=_CONVERGED)
 _FINDING = _object(
     check=_said(_TEXT, "the check's name, or threshold-NAME"),
     title=_said(_TEXT, "what is promised"),
-    verdict=_one_of("PASS", "FAIL", "UNKNOWN"),
+    verdict=_FOUND,
     safety=_said(_FLAG, "false: a promise of liveness, which counts in a valid and complete run alone"),
     summary=_said(_TEXT, "what was found"),
     things=_list(_TEXT, "the devices concerned"),
@@ -152,7 +153,7 @@ _RUN = _object(
     devices=_COUNT,
     counts=_said(_FLAG, "valid and complete; what is not decides nothing by its figures"),
     against=_list(_TEXT, "why it does not count"),
-    not_passed=_each(_VERDICT, "check -> its verdict, where that is not PASS"),
+    not_passed=_each(_one_of("FAIL", "UNKNOWN"), "check -> its verdict, where that is FAIL or UNKNOWN"),
     **_TOLD,
 )
 _FIGURE = _object(
@@ -182,8 +183,8 @@ _AGAINST = _object(
     checks=_list(
         _object(
             check=_TEXT,
-            baseline=_or_null(_VERDICT, "null: not judged"),
-            run=_or_null(_VERDICT, "null: not judged"),
+            baseline=_or_null(_FOUND, "null: not judged"),
+            run=_or_null(_FOUND, "null: not judged"),
             change=_CHANGE,
             why=_TEXT,
         ),

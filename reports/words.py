@@ -10,7 +10,21 @@ from typing import Any
 from simulator.model.quantity import many
 from simulator.model.verdict import Verdict
 
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.INVALID: "!"}
+MARKS = {
+    Verdict.PASS: "✓",
+    Verdict.FAIL: "✗",
+    Verdict.UNKNOWN: "?",
+    Verdict.INVALID: "!",
+    Verdict.NO_OCCASION: "–",
+    Verdict.NOT_JUDGED: "–",
+}
+_COUNTED = {
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.NO_OCCASION: "had no occasion",
+    Verdict.NOT_JUDGED: "could not be judged",
+}
 _UNITS = (("s", 1.0, 0.1), ("ms", 1e-3, 1e-4), ("µs", 1e-6, 0.0))  # its seconds, and from how many seconds on
 
 
@@ -35,6 +49,14 @@ def spelled(part: dict[str, Any]) -> str:
         return "no targets"
     counts = ", ".join(f"{count:,} {state.lower().replace('_', ' ')}" for state, count in part["outcomes"].items())
     return f"{many(part['targets'], 'target')}: {counts}"
+
+
+def tally(summary: dict[str, Any]) -> str:
+    """How many checks and thresholds passed, failed, had no occasion and so on, in words."""
+    verdicts = [finding["verdict"] for finding in summary["findings"]]
+    counts = {words: verdicts.count(verdict) for verdict, words in _COUNTED.items()}
+    listed = [f"{count} {words}" for words, count in counts.items() if count]
+    return f"checks and thresholds: {', '.join(listed)}" if listed else "no check was made"
 
 
 def struck(fault: dict[str, Any]) -> str:

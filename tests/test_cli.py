@@ -207,10 +207,36 @@ def test_an_interrupted_virtual_run_stays_readable(tmp_path, number):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "FILE", "--world", "virtual"),
+        ("run", "FILE", "--check-determinism"),
+        ("explore", "FILE", "--seeds", "2"),
+        ("sweep", "FILE", "-c", "5", "--world", "virtual"),
+    ],
+)
+def test_an_external_target_is_refused_in_virtual_time_where_nothing_of_it_would_take_part(tmp_path, words):
+    target = {"kind": "external", "broker": "mqtt://127.0.0.1:1", "artifact_url": "http://127.0.0.1:1/a"}
+    file = written(tmp_path, world="live", target=target)
+    code, out, err = fleetsim(*(file if word == "FILE" else word for word in words), cwd=tmp_path)
+    assert (code, out) == (3, "")
+    assert "target.kind: an external backend cannot take part in virtual time; use world live, or target.kind" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["case.yaml"]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--ramp", "5"), "--ramp: '5' is not a ramp; write 200/s (devices a second) or 30s (all within)"),
         (("--world", "vritual"), "--world: Input should be 'live' or 'virtual'"),
+        (
+            ("--broker", "mqtt://app:secret@127.0.0.1:1"),
+            "--broker: mqtt://app:***@127.0.0.1:1 cannot take part in virtual time; use world live",
+        ),
+        (
+            ("--storage", "http://127.0.0.1:1/app"),
+            "--storage: http://127.0.0.1:1/app cannot take part in virtual time; use world live",
+        ),
         (
             ("--world", "live", "--broker", "mqtt://[::1"),
             "target.broker: 'mqtt://[::1' is none of embedded, mosquitto, mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST",

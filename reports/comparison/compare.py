@@ -25,6 +25,7 @@ from simulator.trace.targets import Seconds, Targets
 
 SCHEMA_VERSION = 1
 RUNS_MOST = len(string.ascii_uppercase)
+_AGAINST = (Verdict.FAIL, Verdict.UNKNOWN)
 _TOLD = ("outcomes", "targets", "stuck", "converged_s", "phases_s", "fan_out", "throughput", "effort", "messages")
 _OF_MANIFEST = ("version", "python", "host", "scenario")
 _SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
@@ -117,7 +118,7 @@ def _run(name: str, side: Side) -> dict[str, Any]:
         "devices": _devices(manifest),
         "counts": side.counts,
         "against": reasons(summary),
-        "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if f["verdict"] != Verdict.PASS},
+        "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if f["verdict"] in _AGAINST},
         **{key: summary[key] for key in _TOLD},
     }
 
@@ -195,9 +196,10 @@ def _checks(base: Side, other: Side) -> list[dict[str, Any]]:
 def _changed(check: str, had: str | None, has: str | None, base: Side, other: Side) -> Change:
     if has == Verdict.PASS:
         return Change.BETTER if check in base.failed else Change.SAME
-    if check in other.failed and had == Verdict.PASS and base.counts:
+    if check in other.failed and had in (Verdict.PASS, Verdict.NO_OCCASION) and base.counts:
         return Change.WORSE
-    return Change.UNSURE
+    silent = has is not None and Verdict(has).silent  # nothing happened that could have broken the promise
+    return Change.SAME if silent and had not in _AGAINST else Change.UNSURE
 
 
 # ---- figures

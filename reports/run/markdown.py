@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from reports.words import MARKS, reasons, seconds, spelled, struck
+from reports.words import MARKS, reasons, seconds, spelled, struck, tally
 from simulator.model.verdict import Verdict
 
 _PHASES = ("whole update", "offer to delta", "downloading", "installing")
@@ -27,14 +27,14 @@ def of_run(summary: dict[str, Any]) -> str:
 
 
 def _checks(summary: dict[str, Any]) -> list[str]:
-    """What is not PASS, with its evidence."""
-    passed = sum(f["verdict"] == Verdict.PASS for f in summary["findings"])
-    others = [f for f in summary["findings"] if f["verdict"] != Verdict.PASS]
+    """What speaks against the run, with its evidence, and how many checks passed or had nothing to look at."""
+    others = [f for f in summary["findings"] if f["verdict"] != Verdict.PASS and not Verdict(f["verdict"]).silent]
+    counts = f"{tally(summary).capitalize()}."
     if not others:
-        return [f"All {passed} checks and thresholds passed." if passed else "Nothing was judged.", ""]
+        return [counts, ""]
     rows = [(f"{MARKS[Verdict(f['verdict'])]} {f['verdict']}", f["check"], f["summary"]) for f in others]
     shown = [line for f in others if f["evidence"] for line in [f"{plain(f['check'])}:", "", *code(*f["evidence"]), ""]]
-    return [*table(("", "check", f"finding ({passed} others passed)"), rows), "", *shown]
+    return [*table(("", "check", "finding"), rows), "", *shown, counts, ""]
 
 
 def _times(summary: dict[str, Any]) -> list[str]:

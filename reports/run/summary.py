@@ -188,6 +188,7 @@ def as_text(summary: dict[str, Any], report: str) -> str:
     for f in summary["findings"]:
         lines.append(f"  {words.MARKS[Verdict(f['verdict'])]} {f['check']:<20} {f['summary']}")
         lines += [f"      {line}" for line in f["evidence"]]
+    lines += ["", f"  {words.tally(summary)}"]
     lines += ["", f"  report  {report}"]
     if summary["verdict"] != "PASS":
         lines.append(f"  repeat  {summary['repeat']}")

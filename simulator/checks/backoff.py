@@ -37,8 +37,13 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     if len(strange):
         draft.doubt(f"the scenario names no profile of {many(len(strange), 'device')}")
     again = _resends(draft, trace, profiles) + _connects(draft, trace, profiles) + _downloads(draft, trace, profiles)
-    good = f"{many(again, 'repetition')}, each after its wait" if again else "nothing was repeated"
-    return draft.decide(good, "repeated attempt", "came too soon or too often")
+    return draft.decide(
+        f"{many(again, 'repetition')}, each after its wait",
+        "repeated attempt",
+        "came too soon or too often",
+        seen=again,
+        unseen="nothing was repeated",
+    )
 
 
 def _resends(draft: Draft, trace: Trace, profiles: Profiles) -> int:

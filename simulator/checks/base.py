@@ -2,7 +2,8 @@
 
 A check takes the trace and the scenario, and looks for events that break one promise. It notes these with `offend`, and
 notes with `doubt` what the trace does not hold. `decide` then makes the finding: FAIL if any event offends, else UNKNOWN if
-there is any doubt, else PASS.
+there is any doubt, else PASS. A check passes only where it has `seen` something: each says how many occasions there were to
+break its promise, and without any the finding is NO OCCASION.
 """
 
 from __future__ import annotations
@@ -50,12 +51,19 @@ class Draft:
         """The trace does not hold what is needed."""
         return self._finding(Verdict.UNKNOWN, why)
 
-    def decide(self, good: str, noun: str, bad: str = "") -> Finding:
+    def no_occasion(self, why: str) -> Finding:
+        """Nothing happened that could have broken the promise."""
+        return self._finding(Verdict.NO_OCCASION, why)
+
+    def decide(self, good: str, noun: str, bad: str, *, seen: int, unseen: str) -> Finding:
         """The finding. FAIL says how many offending events there are: `noun` names one of them, and `bad` says what was
-        wrong with it ("3 installations repeated a job ..."). UNKNOWN gives the doubts, PASS the sentence `good`."""
+        wrong with it ("3 installations repeated a job ..."). UNKNOWN gives the doubts, PASS the sentence `good`. `seen` is
+        how many occasions there were; for none NO OCCASION gives the sentence `unseen`."""
         rows = np.concatenate([np.empty(0, np.int64), *self._rows])
         if not len(rows):
-            return self._finding(Verdict.UNKNOWN, "; ".join(self._doubts)) if self._doubts else self.passed(good)
+            if self._doubts:
+                return self._finding(Verdict.UNKNOWN, "; ".join(self._doubts))
+            return self.passed(good) if seen else self.no_occasion(unseen)
         order = np.argsort(rows, kind="stable")
         events = list(dict.fromkeys(rows[order].tolist()))
         things = self._names(np.concatenate(self._things)[order])

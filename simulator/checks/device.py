@@ -47,6 +47,8 @@ def true_success(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(reports), 'report')}, each names what the device runs",
         "report",
         "named software that the device did not run",
+        seen=len(reports),
+        unseen="no device reported anything",
     )
 
 
@@ -79,6 +81,8 @@ def integrity(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(commits), 'installation')}, each wrote the announced bytes",
         "installation",
         "wrote other bytes than the announced ones",
+        seen=len(commits),
+        unseen="nothing was installed",
     )
 
 
@@ -91,7 +95,7 @@ def _nothing_installed(draft: Draft, trace: Trace) -> Finding:
         draft.doubt(f"{many(confirmed, 'confirmed update')}, and no installation is in the trace")
     if hidden := int(torn(trace)[np.unique(boots["thing"])].sum()):
         draft.doubt(f"nothing was installed, and the records of {many(hidden, 'device')} break off")
-    return draft.decide("nothing was installed", "")
+    return draft.decide("", "", "", seen=0, unseen="nothing was installed")
 
 
 def _heard(trace: Trace, commits: View) -> Codes:
@@ -180,6 +184,8 @@ def no_regress(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(acted), 'update')} began, each on a newer document",
         "update",
         "began on an older document than the device had seen",
+        seen=len(acted),
+        unseen="no update began",
     )
 
 
@@ -202,6 +208,8 @@ def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(commits), 'installation')}, no job was installed twice",
         "installation",
         "repeated a job that the device had already installed",
+        seen=len(commits),
+        unseen="nothing was installed",
     )
 
 
@@ -231,6 +239,8 @@ def targeting(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(targets), 'target')}, and no other device got the update",
         "event",
         "concerned a device that is no target, or the job or download of another device",
+        seen=len(acts) + len(trace.kind(Kind.OFFER)),
+        unseen="nothing was offered, and no device learned of an update",
     )
 
 

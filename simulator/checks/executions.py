@@ -42,7 +42,11 @@ def states(trace: Trace, scenario: Scenario) -> Finding:
         draft.doubt(f"{many(unnamed, 'state change')} without a job's name")
     draft.offend(moves.rows[~legal & named])
     return draft.decide(
-        f"{many(len(moves), 'state change')}, all of them allowed", "state change", "broke the rules of executions"
+        f"{many(len(moves), 'state change')}, all of them allowed",
+        "state change",
+        "broke the rules of executions",
+        seen=len(moves),
+        unseen=_NO_EXECUTIONS,
     )
 
 
@@ -65,8 +69,20 @@ def idempotence(trace: Trace, scenario: Scenario) -> Finding:
     starts = deltas.where("status", "start", "supersede", "installed")
     starts = starts.only(starts["job"] >= 0)
     draft.offend(starts.rows[_again(trace, starts)])
-    good = f"{many(len(starts), 'start')} and {many(len(ends), 'end')}, none repeated"
-    return draft.decide(good, "event", "happened a second time, after a repeated report or delta")
+    again = _repeated(trace, deltas)
+    return draft.decide(
+        f"{many(again, 'repetition')} of a report or delta, and nothing happened twice",
+        "event",
+        "happened a second time, after a repeated report or delta",
+        seen=again,
+        unseen="no report or delta came twice",
+    )
+
+
+def _repeated(trace: Trace, deltas: View) -> int:
+    """How many deltas told a device of a job that it knew, and how many reports of an end were sent again."""
+    reports = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE")
+    return sum(int(((view["job"] >= 0) & (view.latest(view, "thing", "job") >= 0)).sum()) for view in (deltas, reports))
 
 
 def _again(trace: Trace, starts: View) -> Mask:
@@ -94,10 +110,13 @@ def no_replay(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(acts.rows[acts.latest(ends, "thing", "job") >= 0])
     again = deltas.latest(ends, "thing", "job") >= 0
     came = int(again.sum())
-    good = (
-        f"{many(came, 'command')} of a job that had ended, none obeyed" if came else "no job came again after its end"
+    return draft.decide(
+        f"{many(came, 'command')} of a job that had ended, none obeyed",
+        "command",
+        "made a device act on a job that had already ended",
+        seen=came,
+        unseen="no job came again after its end",
     )
-    return draft.decide(good, "command", "made a device act on a job that had already ended")
 
 
 # ---- binding
@@ -122,4 +141,6 @@ def binding(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(jobs, 'job')}, each of one thing and one artifact",
         "event",
         "used a job id for another thing or artifact",
+        seen=jobs,
+        unseen="the application named no jobs",
     )

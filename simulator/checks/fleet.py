@@ -63,6 +63,8 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(targets), 'target')}, each runs the desired software or gave a reason",
         "target",
         "did not come to run the desired software, and gave no reason",
+        seen=int((~targets.replaced).sum()),
+        unseen="a later rollout took each target over",
     )
 
 
@@ -142,7 +144,13 @@ def counters(trace: Trace, scenario: Scenario) -> Finding:
     sent = _first_reports(trace, targets, "SUCCESS", "FAILURE")
     for name, mask in targets.rollouts().items():
         _count(draft, trace, targets, name, mask, sent, hidden)
-    return draft.decide(f"{many(len(targets), 'target')}, each counted once", "count", "did not add up")
+    return draft.decide(
+        f"{many(len(targets), 'target')}, each counted once",
+        "count",
+        "did not add up",
+        seen=len(trace.kind(Kind.COUNTERS)),
+        unseen="nothing was counted",
+    )
 
 
 def _first_reports(trace: Trace, targets: Targets, *statuses: str) -> Codes:

@@ -38,7 +38,7 @@ def fresh(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace holds nothing of the devices")
     retries = _retries(trace, refusals(trace, "401", "403"))
     if not len(retries.again):
-        return draft.passed("nobody was refused")
+        return draft.no_occasion("no device was refused a download")
     slack_us = (
         trace.once(Profiles, scenario).numbers(retries.again["thing"], lambda p: 2e6 * longest(p.latency)) + SKEW_US
     )
@@ -56,6 +56,8 @@ def fresh(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(retries.again), 'download')} refused, and each device got a new grant that worked",
         "refused download",
         f"got no new {'credential' if scenario.target.access == 'credential' else 'URL'} that worked",
+        seen=len(retries.again),
+        unseen="no device that was refused stayed connected until it asked again",
     )
 
 

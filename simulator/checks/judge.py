@@ -77,37 +77,68 @@ _OF_A_CAPABILITY = {
 """capability -> the checks that look at nothing without it."""
 
 
-def chosen(scenario: Scenario, can: Capabilities = ALL) -> dict[str, Check]:
-    """The checks that the scenario names; if none, all that its kind of backend leaves evidence for, and that mean
-    something in its dialect, which `can` do this."""
-    checks = named(scenario.checks)
-    if scenario.checks:
-        return checks
-    mute = {name for capability, names in _OF_A_CAPABILITY.items() if not getattr(can, capability) for name in names}
-    if scenario.target.kind == "external":
-        mute.update(_OF_THE_BACKEND, () if scenario.target.probes else _OF_A_PROBE)
-    return {name: check for name, check in checks.items() if name not in mute}
-
-
-def named(names: tuple[str, ...]) -> dict[str, Check]:
-    """The checks of these names, all for none. Raises ScenarioError for a name that is none."""
+def named(names: tuple[str, ...], key: str = "checks") -> tuple[str, ...]:
+    """The checks of these names, or numbers such as S19; all for none. Raises ScenarioError, with the scenario's `key`, for
+    a name that is none."""
+    numbers = {name.partition("-")[0]: name for name in CHECKS}
     for name in names:
-        if name not in CHECKS:
+        if name not in CHECKS and name not in numbers:
             near = difflib.get_close_matches(name, CHECKS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CHECKS)}"
-            raise ScenarioError(f"checks: no such check: {name!r}; {hint}")
-    return {name: CHECKS[name] for name in names or CHECKS}
+            raise ScenarioError(f"{key}: no such check: {name!r}; {hint}")
+    return tuple(dict.fromkeys(numbers.get(name, name) for name in names or CHECKS))
+
+
+def sensible(scenario: Scenario) -> None:
+    """Raises ScenarioError where the scenario names a check that there is not, or requires one that it leaves out."""
+    checks = named(scenario.checks)
+    left_out = [name for name in named(scenario.require, "require") if name not in checks]
+    if scenario.require and left_out:
+        raise ScenarioError(f"require: {left_out[0]} is not among the scenario's checks")
+
+
+def not_judged(scenario: Scenario, can: Capabilities = ALL) -> dict[str, str]:
+    """The checks for which a run of this scenario leaves no evidence: check -> why. `can` is what its dialect can do."""
+    why = {
+        name: f"dialect {scenario.target.dialect} does nothing that this check could look at"
+        for capability, names in _OF_A_CAPABILITY.items()
+        if not getattr(can, capability)
+        for name in names
+    }
+    if scenario.target.kind == "external":
+        why |= dict.fromkeys(
+            _OF_THE_BACKEND, "it needs the replica's own record, which an external backend does not give"
+        )
+        if not scenario.target.probes:
+            why |= dict.fromkeys(_OF_A_PROBE, "it needs a probe: set target.probe to true")
+    return why
 
 
 _OF_A_ROLLOUT = ("L4-timeout", "L7-rollout-ends", "L10-no-starvation", "S16-limits", "S17-abort", "S18-gate")
 """What is asked of each rollout by itself."""
-_GRAVITY = (Verdict.PASS, Verdict.UNKNOWN, Verdict.FAIL)
+_GRAVITY = (Verdict.NO_OCCASION, Verdict.PASS, Verdict.UNKNOWN, Verdict.FAIL)
 
 
 def judge(trace: Trace, scenario: Scenario, can: Capabilities = ALL) -> tuple[Finding, ...]:
     """The findings of the scenario's checks and thresholds. `can` is what its dialect can do."""
-    findings = [_judged(name, check, trace, scenario) for name, check in chosen(scenario, can).items()]
+    lacks = {} if scenario.checks else not_judged(scenario, can)
+    needed = named(scenario.require) if scenario.require else ()
+    findings = [_judged(name, CHECKS[name], trace, scenario) for name in named(scenario.checks)]
+    findings = [_unproven(finding, lacks.get(finding.check, "")) for finding in findings]
+    findings = [_needed(finding) if finding.check in needed else finding for finding in findings]
     return (*findings, *fleet.thresholds(trace, scenario))
+
+
+def _unproven(finding: Finding, lacks: str) -> Finding:
+    """A finding that says nothing, where the run leaves no evidence."""
+    return replace(finding, verdict=Verdict.NOT_JUDGED, summary=lacks, things=(), events=()) if lacks else finding
+
+
+def _needed(finding: Finding) -> Finding:
+    """UNKNOWN, where a check that the scenario requires says nothing."""
+    if not finding.verdict.silent:
+        return finding
+    return replace(finding, verdict=Verdict.UNKNOWN, summary=f"required, but {finding.summary}")
 
 
 def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Finding:
@@ -117,7 +148,7 @@ def _judged(name: str, check: Check, trace: Trace, scenario: Scenario) -> Findin
         return _run(name, check, trace, alone[0])
     each = [(single.rollout.name, _run(name, check, trace, single)) for single in alone]
     rollout, gravest = max(each, key=lambda pair: _GRAVITY.index(pair[1].verdict))
-    if gravest.verdict is Verdict.PASS:
+    if gravest.verdict in (Verdict.PASS, Verdict.NO_OCCASION):
         return replace(gravest, summary=f"{len(each)} rollouts; {rollout}: {gravest.summary}")
     return replace(gravest, summary=f"{rollout}: {gravest.summary}")
 

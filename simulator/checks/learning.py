@@ -54,7 +54,13 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     summary = f"{many(int(known.sum()), 'accepted offer')}, each known to its device"
     if short := int((~known).sum()):
         summary += f"; {short:,} more to devices that were not connected long enough to hear"
-    return draft.decide(summary, "offer", "did not reach its device, though the device was connected")
+    return draft.decide(
+        summary,
+        "offer",
+        "did not reach its device, though the device was connected",
+        seen=int(known.sum()),
+        unseen="no device was connected when something was offered to it",
+    )
 
 
 def hearing_us(profile: Profile) -> float:

@@ -97,6 +97,8 @@ def conditional(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(asked, 'conditional update')}, each answered by its condition",
         "answer",
         "did not follow the condition of the update",
+        seen=asked,
+        unseen="no conditional update was asked for and answered",
     )
 
 
@@ -141,10 +143,16 @@ def validation(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(accepted.rows[np.append(lengths, 0)[accepted["token"]] > target.token_max])
     judged = 0
     for story in _asked(trace):
-        judged += sum(bool(ask.must) for ask in story)
+        judged += sum(bool(ask.must) and ask.answer < _OPEN for ask in story)
         draft.offend(_rows((*_misjudged(story), *_changed(story))))
     good = f"{many(len(accepted), 'accepted update')} and {many(judged, 'request')} of a probe, each within the limits or refused"
-    return draft.decide(good, "answer", "did not keep to the limits of documents and tokens")
+    return draft.decide(
+        good,
+        "answer",
+        "did not keep to the limits of documents and tokens",
+        seen=len(accepted) + judged,
+        unseen="no request of a probe was answered",
+    )
 
 
 def _misjudged(story: list[_ProbeRequest]) -> Iterator[int]:

@@ -38,6 +38,8 @@ def version(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(accepted), 'accepted update')}, each the next version",
         "accepted update",
         "did not get the document's next version",
+        seen=len(accepted),
+        unseen="nothing was accepted",
     )
 
 
@@ -89,7 +91,13 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     if unsure := int((differs & ~published & ~recorded).sum() + (~differs & ~agrees).sum()):
         draft.doubt(f"the trace does not say whether a delta was due for {many(unsure, 'accepted update')}")
     good = f"{many(int(differs.sum()), 'difference')} among {many(len(accepted), 'accepted update')}, each published"
-    return draft.decide(good, "delta", "missing though software differed, or published though it did not")
+    return draft.decide(
+        good,
+        "delta",
+        "missing though software differed, or published though it did not",
+        seen=len(accepted),
+        unseen="nothing was accepted",
+    )
 
 
 def _software(accepted: View, section: str) -> _SectionSoftware:
@@ -152,7 +160,9 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     docs = np.concatenate([answers["doc"], taken(desires["doc"], basis)])
     draft.offend(_taken_back(accepted, View(trace, np.concatenate([answers.rows, offers.rows])), docs))
     good = f"{many(len(answers) + len(offers), 'answer')}, each agrees with what the replica keeps"
-    return draft.decide(good, "event", "contradicted what the replica had accepted")
+    return draft.decide(
+        good, "event", "contradicted what the replica had accepted", seen=len(answers) + len(offers), unseen=""
+    )
 
 
 def _committed(accepted: View, answers: View) -> Mask:

@@ -52,6 +52,8 @@ def correlation(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(requests, 'request')} with one answer each",
         "answer",
         "differed from an earlier answer to the same request",
+        seen=requests,
+        unseen="no request with a client token was answered",
     )
 
 
@@ -98,7 +100,8 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     if strange := len(np.unique(asked["thing"][~known])):
         draft.doubt(f"the scenario names no profile of {many(strange, 'device')}")
     deadline_us = asked["t_us"] + np.where(known, within_us, 0).astype(np.int64)
-    late = known & (answer_us > deadline_us) & (deadline_us <= _until_us(trace, asked, offers))
+    due = known & (deadline_us <= _until_us(trace, asked, offers))
+    late = due & (answer_us > deadline_us)
     late &= ~met(trace, asked["t_us"], deadline_us)
     if late.any():
         late[late] = ~_kept_back(trace, asked.only(late), deadline_us[late])
@@ -106,8 +109,13 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(asked.rows[late & ~hidden])
     if unsure := int((late & hidden).sum()):
         draft.doubt(f"{many(unsure, 'report')} of devices whose record breaks off")
-    good = f"{many(len(asked), 'request')}, each answered where its connection stayed up"
-    return draft.decide(good, "request", "got no answer in time")
+    return draft.decide(
+        f"{many(len(asked), 'request')}, each answered where its connection stayed up",
+        "request",
+        "got no answer in time",
+        seen=int((due | (known & (answer_us <= deadline_us))).sum()),
+        unseen="no connection stayed up long enough for an answer to be due",
+    )
 
 
 def _asked(trace: Trace) -> tuple[View, Codes]:

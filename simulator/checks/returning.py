@@ -36,7 +36,7 @@ def returns(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace holds nothing of the devices")
     troubles = _troubles(trace, scenario)
     if not len(troubles.thing):
-        return draft.passed("no connection was taken away")
+        return draft.no_occasion("no fault took a connection away")
     if not len(trace.kind(Kind.CONNECT)):
         return draft.unknown("the trace does not hold who was connected")
     patience_us = trace.once(Profiles, scenario).numbers(troubles.thing, _patience_us)
@@ -50,6 +50,8 @@ def returns(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(judged, 'return')} after an outage, all in time",
         "connection attempt",
         "came too late, or with too many others in one second",
+        seen=judged,
+        unseen="no device was trying to connect when an outage ended",
     )
 
 

@@ -39,7 +39,7 @@ def limits(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown(why)
     offers = course.rows[course.offered]
     if spec.maximum_concurrent is None and spec.maximum_per_minute is None:
-        return draft.passed(f"{many(len(offers), 'offer')}; no limit is set")
+        return draft.no_occasion("the rollout sets neither maximumConcurrent nor a rate")
     if spec.maximum_concurrent is not None:
         draft.offend(offers[course.under_way()[course.offered] > spec.maximum_concurrent])
     draft.offend(offers[_hurried(course)])
@@ -49,6 +49,8 @@ def limits(trace: Trace, scenario: Scenario) -> Finding:
         f"{many(len(offers), 'offer')}, each within the limits",
         "offer",
         "went beyond the rollout's limit of concurrency or rate",
+        seen=len(offers),
+        unseen="nothing was offered",
     )
 
 
@@ -81,16 +83,15 @@ def abort(trace: Trace, scenario: Scenario) -> Finding:
         _nothing_more(draft, course, min(stops), aborted)
     if why := course.broken_off():
         draft.doubt(why)
-    return draft.decide(_why_aborted(course, aborted), "event", "did not follow the abort criteria")
-
-
-def _why_aborted(course: Course, aborted: int | None) -> str:
     spec = course.spec
-    if aborted is not None:
-        return f"aborted: {course.reason(aborted)}"
-    if spec.abort_config.criteria_list or any(wave.error_action == "abort" for wave in spec.waves):
-        return "no criterion held"
-    return "no criterion is set"
+    may = bool(spec.abort_config.criteria_list) or any(wave.error_action == "abort" for wave in spec.waves)
+    return draft.decide(
+        "no criterion held" if aborted is None else f"aborted: {course.reason(aborted)}",
+        "event",
+        "did not follow the abort criteria",
+        seen=may or aborted is not None,
+        unseen="the rollout has no criterion to abort, and nobody aborted it",
+    )
 
 
 def _abort_in_time(draft: Draft, course: Course, due: int, aborted: int | None) -> None:
@@ -122,7 +123,7 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
     if why := course.lacks():
         return draft.unknown(why)
     if not scenario.rollout.waves:
-        return draft.passed("the rollout has no waves")
+        return draft.no_occasion("the rollout has no waves")
     for number in range(1, len(course.waves.specs)):
         start = _start(course, number)
         if start < len(trace) and not gate_open(course, number - 1, start) and not _excused(course, number - 1, start):
@@ -134,6 +135,8 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
         f"{opened} of {len(course.waves.specs)} waves started",
         "wave",
         "started before the gate of the wave before was open",
+        seen=len(course.waves.specs) - 1,
+        unseen="the rollout has one wave",
     )
 
 
@@ -183,7 +186,9 @@ def timeout(trace: Trace, scenario: Scenario) -> Finding:
     if why := course.broken_off():
         draft.doubt(why)
     good = f"{many(int(begun.sum()), 'execution')}, {many(int(timed.sum()), 'timeout')}"
-    return draft.decide(good, "execution", "timed out too late or too early")
+    return draft.decide(
+        good, "execution", "timed out too late or too early", seen=int(begun.sum()), unseen="nothing was offered"
+    )
 
 
 def _things(course: Course, which: Mask) -> Codes:
@@ -234,7 +239,13 @@ def ends(trace: Trace, scenario: Scenario) -> Finding:
     left, over = course.open_ends(), course.moved("end")
     if len(over):
         draft.offend(np.full(len(left), over[0]), course.thing[left])
-        return draft.decide(course.reason(int(over[0])) or "it ended", "target", "had not ended when the rollout did")
+        return draft.decide(
+            course.reason(int(over[0])) or "it ended",
+            "target",
+            "had not ended when the rollout did",
+            seen=1,
+            unseen="",
+        )
     if course.broken_off():
         return draft.unknown(course.broken_off())
     if course.paused_at(len(trace)):
@@ -253,7 +264,7 @@ def _unended(draft: Draft, course: Course, left: Codes) -> Finding:
         draft.offend(np.array([last]))
     else:
         draft.doubt(f"{many(len(left), 'target')} had not ended when the run was over")
-    return draft.decide("", "event", "after which the rollout should have ended, but did not")
+    return draft.decide("", "event", "after which the rollout should have ended, but did not", seen=1, unseen="")
 
 
 def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
@@ -269,8 +280,13 @@ def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
         draft.offend(np.array([row]), _heads(course, row))
     if why := course.broken_off():
         draft.doubt(why)
+    offers = int(course.offered.sum())
     return draft.decide(
-        f"{many(int(course.offered.sum()), 'offer')}, none too late", "free slot", "stayed unused while a target waited"
+        f"{many(offers, 'offer')}, none too late",
+        "free slot",
+        "stayed unused while a target waited",
+        seen=offers,
+        unseen="nothing was offered",
     )
 
 

@@ -37,12 +37,17 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace holds nothing of the devices' connections")
     acts = strikes(trace, lambda said: said.get("act") in ("rival", "half-open"))
     if not len(acts):
-        return draft.passed("no connection was taken over")
+        return draft.no_occasion("no connection was taken over")
     profiles, concerned = trace.once(Profiles, scenario), mentioned(acts)
     links = links.only(concerned[links["thing"]])
     count = sum(_judge(draft, profiles, takeovers) for takeovers in (_rivals(draft, links), _half_open(links)))
-    good = f"{many(count, 'connection')} taken over, each ended" if count else "no connection was taken over"
-    return draft.decide(good, "event", "of a connection that had been taken over")
+    return draft.decide(
+        f"{many(count, 'connection')} taken over, each ended",
+        "event",
+        "of a connection that had been taken over",
+        seen=count,
+        unseen="no connection was taken over",
+    )
 
 
 class _Takeovers(NamedTuple):
@@ -149,7 +154,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     expiry_us = _expiry_us(trace, profiles)
     deltas = trace.kind(Kind.SENT_DELTA)
     if not (expiry_us[clients] > 0).any():
-        return draft.decide("no session persisted", "")
+        return draft.decide("", "", "", seen=0, unseen="no session persisted")
     if not len(trace.kind(*REPLICA)):
         return draft.unknown("the trace holds nothing of the replica")
     deaf = mentioned(strikes(trace, lambda said: said.get("nature") in DEAF))
@@ -164,9 +169,14 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     draft.offend(deltas.rows[lost & ~hidden])
     if unsure := int((lost & hidden).sum()):
         draft.doubt(f"{many(unsure, 'delta')} to devices whose record breaks off")
-    good = f"{many(int(due.judged.sum()), 'acknowledged delta')} to sessions that persisted, each delivered"
-    good = good if due.judged.any() else "no delta was kept for a session"
-    return draft.decide(good, "acknowledged delta", "never reached its device")
+    judged = int(due.judged.sum())
+    return draft.decide(
+        f"{many(judged, 'acknowledged delta')} to sessions that persisted, each delivered",
+        "acknowledged delta",
+        "never reached its device",
+        seen=judged,
+        unseen="no delta was kept for a session",
+    )
 
 
 def _expiry_us(trace: Trace, profiles: Profiles) -> Numbers:

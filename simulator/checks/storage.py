@@ -25,21 +25,46 @@ def url(trace: Trace, scenario: Scenario) -> Finding:
     refused with 403 as long as the grant that it heard of is good.
 
     A grant's end is at the latest the time it was heard (a credential's: granted) and the scenario's url_ttl. Refusals
-    are judged where URLs are pre-signed and not bound to an address.
+    are judged where URLs are pre-signed and not bound to an address. A storage that is not ours, and records nothing, is
+    judged by the answers that devices got to URLs that name their end.
     """
     draft = Draft("S14-url", "the storage serves whoever has a grant, and nobody else", trace)
     served, pieces = trace.kind(Kind.SERVED), trace.kind(Kind.DOWNLOAD)
     if not len(served) and not len(pieces):
         return draft.unknown("nothing was downloaded")
     given = served.where("status", "200", "206")
-    _served(draft, trace, scenario, given)
+    if len(served) or scenario.target.artifact_url is None:
+        _served(draft, trace, scenario, given)
+    else:
+        given = _taken(draft, trace, pieces.where("status", "200", "206"))
     if not len(served) and scenario.target.artifact_url is None:
         draft.doubt("whom the storage served is not in the trace")
     refused = pieces.where("status", "403")
+    judged = len(refused)
     if scenario.target.access == "presigned" and not scenario.target.bind_address:
-        _refused(draft, trace, refused)
-    good = f"{many(len(given), 'answer')} to devices with a grant, {many(len(refused), 'refusal')} of devices without"
-    return draft.decide(good, "answer", "of the storage served a device without a grant, or refused one with a grant")
+        judged = _refused(draft, trace, refused)
+    return draft.decide(
+        f"{many(len(given), 'answer')} to devices with a grant, {many(len(refused), 'refusal')} of devices without",
+        "answer",
+        "of the storage served a device without a grant, or refused one with a grant",
+        seen=len(given) + judged,
+        unseen="no URL that a device was given says when it ends",
+    )
+
+
+def _taken(draft: Draft, trace: Trace, got: View) -> View:
+    """What devices got by URLs whose end they were told. It offends where each URL that the device knew had ended before it
+    asked."""
+    heard = trace.kind(Kind.DELTA)
+    ending = heard.only(heard["span_us"] > 0)
+    newest = got.latest(ending, "thing", "job")
+    end_us = taken(ending["t_us"] + ending["span_us"], newest)
+    asked_us = got["t_us"] - np.maximum(got["span_us"], 0)
+    endless = heard.where("status", "start", "supersede", "running")
+    endless = endless.only(endless["span_us"] == -1)
+    known = (newest >= 0) & (got.latest(endless, "thing", "job") < 0)
+    draft.offend(got.rows[known & (asked_us > end_us + SKEW_US)])
+    return got.only(known)
 
 
 def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None:
@@ -62,8 +87,9 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
         draft.doubt(f"{many(unsure, 'answer')} to devices whose record breaks off")
 
 
-def _refused(draft: Draft, trace: Trace, refused: View) -> None:
-    """Refused, and by the storage, before the end of a grant no newer than the one that the device used."""
+def _refused(draft: Draft, trace: Trace, refused: View) -> int:
+    """Refused, and by the storage, before the end of a grant no newer than the one that the device used. How many refusals
+    could be judged."""
     heard = trace.kind(Kind.DELTA)
     starts = heard.where("status", "start", "supersede")
     grants = heard.where("status", "start", "supersede", "running")
@@ -79,6 +105,7 @@ def _refused(draft: Draft, trace: Trace, refused: View) -> None:
     draft.offend(refused.rows[(span > 0) & (refused["t_us"] < end - SKEW_US) & ~by_fault])
     if unsure := int(((span == -1) & ~by_fault).sum()):
         draft.doubt(f"the trace does not say when the grant ends for {many(unsure, 'refusal')}")
+    return int(((span > 0) & ~by_fault).sum())
 
 
 def refusals(trace: Trace, *statuses: str) -> View:
@@ -113,7 +140,11 @@ def ranges(trace: Trace, scenario: Scenario) -> Finding:
     elif scenario.target.artifact_url is None:
         draft.doubt("what the storage sent is not in the trace")
     return draft.decide(
-        f"{many(len(pieces), 'download')}, each of the range asked for", "answer", "had the wrong range or size"
+        f"{many(len(pieces), 'download')}, each of the range asked for",
+        "answer",
+        "had the wrong range or size",
+        seen=len(pieces) + len(served),
+        unseen="nothing was downloaded",
     )
 
 

@@ -46,7 +46,13 @@ def terminal(trace: Trace, scenario: Scenario) -> Finding:
     hidden = torn(trace)[stays.thing[stays.open]]
     if hidden.any():
         draft.doubt(f"the records of {many(int(hidden.sum()), 'device')} break off in an update")
-    return draft.decide(f"{many(stays.learned, 'update')}, none stuck", "update", "stayed in one phase for too long")
+    return draft.decide(
+        f"{many(stays.learned, 'update')}, none stuck",
+        "update",
+        "stayed in one phase for too long",
+        seen=stays.learned,
+        unseen="no device learned of an update",
+    )
 
 
 class _Story(NamedTuple):

@@ -110,5 +110,5 @@ def _read(word: str, laid: dict[str, Any], check: Callable[[Scenario], None]) ->
     try:
         check(scenario)
     except ScenarioError as error:
-        raise located(path, error) from None
+        raise located(path, error, {key: OPTION_OF[key] for key in laid if key in OPTION_OF}) from None
     return scenario

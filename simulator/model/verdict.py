@@ -9,12 +9,21 @@ from typing import NamedTuple
 
 
 class Verdict(StrEnum):
-    """A check's verdict is PASS, FAIL or UNKNOWN; a run's may also be INVALID."""
+    """A run's verdict is PASS, FAIL, UNKNOWN or INVALID. A check's is PASS, FAIL, UNKNOWN, or one of two that say nothing
+    about the promise: NO OCCASION, where nothing happened that could have broken it, and NOT JUDGED, where this kind of
+    backend leaves no evidence for it."""
 
     PASS = "PASS"
     FAIL = "FAIL"
     UNKNOWN = "UNKNOWN"
     INVALID = "INVALID"
+    NO_OCCASION = "NO OCCASION"
+    NOT_JUDGED = "NOT JUDGED"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it says nothing about the promise: neither passed nor against the run."""
+        return self in (Verdict.NO_OCCASION, Verdict.NOT_JUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,8 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """Safety outweighs validity, validity outweighs liveness, and UNKNOWN is never a pass."""
+        """Safety outweighs validity, validity outweighs liveness, and UNKNOWN is never a pass; nor is a run in which no
+        check saw anything."""
         if _any(self.findings, Verdict.FAIL, safety_only=True):
             return Verdict.FAIL
         if self.invalid:
@@ -69,7 +79,7 @@ class Judgement:
             return Verdict.UNKNOWN
         if _any(self.findings, Verdict.FAIL):
             return Verdict.FAIL
-        if not self.findings or _any(self.findings, Verdict.UNKNOWN):
+        if _any(self.findings, Verdict.UNKNOWN) or not _any(self.findings, Verdict.PASS):
             return Verdict.UNKNOWN
         return Verdict.PASS
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from simulator.checks.judge import named
+from simulator.checks import judge
 from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import of_connections
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
+from simulator.model.masks import masked
 from simulator.model.scenario import Fault, Scenario, Target
 from simulator.model.verdict import Judgement
 from simulator.replica import database
@@ -33,8 +34,10 @@ if TYPE_CHECKING:  # the live world takes as long to import as all the rest: a v
 def sensible(scenario: Scenario) -> None:
     """Raises ScenarioError for what the scenario file alone does not tell: names of checks and faults, what `sensible_target`
     looks at, files."""
-    named(scenario.checks)
+    judge.sensible(scenario)
     sensible_target(scenario.target, live=scenario.world == "live")
+    if scenario.world == "virtual":
+        sensible_in_virtual_time(scenario)
     connected = setup.dialect_of(scenario.target).can.sessions
     for nth, fault in enumerate(scenario.faults):
         if of_connections(rule_of(fault, nth)) and not connected:
@@ -44,6 +47,19 @@ def sensible(scenario: Scenario) -> None:
             )
     if scenario.rollout.file is not None and not Path(scenario.rollout.file).is_file():
         raise ScenarioError(f"rollout.file: {scenario.rollout.file}: no such file")
+
+
+def sensible_in_virtual_time(scenario: Scenario) -> None:
+    """Raises ScenarioError where the target is somebody else's: in virtual time nothing of it would take part, and any
+    verdict would be on our own servers."""
+    target = scenario.target
+    if target.kind == "external":
+        raise ScenarioError(
+            "target.kind: an external backend cannot take part in virtual time; use world live, or target.kind reference"
+        )
+    for key, url in (("broker", "" if target.own_broker else target.broker), ("artifact_url", target.artifact_url)):
+        if url:
+            raise ScenarioError(f"target.{key}: {masked(url)} cannot take part in virtual time; use world live")
 
 
 def sensible_target(target: Target, live: bool) -> None:

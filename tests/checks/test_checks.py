@@ -1,13 +1,16 @@
 """Each check: traces it passes, traces it fails, traces it must call UNKNOWN; its findings name rows and devices."""
 
 import json
+import re
 
 import pytest
 
 from simulator.checks import judge as judging
-from simulator.checks.judge import CHECKS, judge
+from simulator.checks.judge import CHECKS, judge, sensible
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import Scenario
+from simulator.model.verdict import Finding, Judgement, Verdict
+from tests.checks.tables import cases
 from tests.checks.traces import NEW, OLD, apart, failure, trace, update, with_after
 
 HERE = L2, S8, S10, S11, S12, S13, S23 = (
@@ -239,14 +242,14 @@ LACKS = {
 }  # fmt: skip
 
 
-def cases(of):
-    return [pytest.param(check, case, id=f"{check}: {name}") for check in HERE for name, case in of[check].items()]
+NO_OCCASION = {"S10-integrity": {"nothing was installed"}, "S13-at-most-once": {"nothing installed"}}
+"""check -> the cases of PASSES in which nothing happens that could break its promise."""
 
 
-@pytest.mark.parametrize(("check", "events"), cases(PASSES))
-def test_passes(check, events):
+@pytest.mark.parametrize(("check", "events", "verdict"), cases(PASSES, NO_OCCASION))
+def test_passes(check, events, verdict):
     found = CHECKS[check](trace(*events), Scenario())
-    assert (found.verdict, found.things, found.events) == ("PASS", (), ()), found.summary
+    assert (found.verdict, found.things, found.events) == (verdict, (), ()), found.summary
 
 
 @pytest.mark.parametrize(("check", "case"), cases(FAILS))
@@ -396,7 +399,7 @@ def test_what_is_asked_of_a_rollout_is_asked_of_each_and_the_gravest_tells():
     assert (ends.verdict, limits.verdict) == ("UNKNOWN", "UNKNOWN")
     assert ends.summary.startswith(f"{names[1]}: the trace names no targets")
     (ends, limits) = judge(trace(*first, *renamed(update(), names[1])), both)
-    assert (ends.verdict, limits.verdict) == ("PASS", "PASS")
+    assert (ends.verdict, limits.verdict) == ("PASS", "NO OCCASION")
     assert limits.summary.startswith("2 rollouts; ")
     open_end = [
         event for event in renamed(update(), names[1]) if (event[0], event[2].get("status")) != ("rollout", "end")
@@ -404,6 +407,34 @@ def test_what_is_asked_of_a_rollout_is_asked_of_each_and_the_gravest_tells():
     (ends, _) = judge(trace(*first, *open_end), both)
     assert ends.verdict != "PASS"
     assert ends.summary.startswith(f"{names[1]}: ")
+
+
+def test_a_check_that_is_required_and_had_no_occasion_is_unknown():
+    scenario = Scenario(require=("S19", "S11-true-success"))
+    findings = {f.check: f for f in judge(trace(*update()), scenario)}
+    assert findings["S19-one-session"].verdict == "UNKNOWN"
+    assert findings["S19-one-session"].summary == "required, but no connection was taken over"
+    assert findings["S11-true-success"].verdict == "PASS"
+    assert Judgement(tuple(findings.values())).verdict == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "why"),
+    [
+        ({"require": ["S99"]}, "require: no such check: 'S99'; "),
+        ({"checks": ["L1"], "require": ["S19"]}, "require: S19-one-session is not among the scenario's checks"),
+        ({"checks": ["S19-one-sesion"]}, "checks: no such check: 'S19-one-sesion'; did you mean 'S19-one-session'?"),
+    ],
+)
+def test_a_check_that_there_is_not_or_that_is_left_out_is_refused(scenario, why):
+    with pytest.raises(ScenarioError, match=re.escape(why)):
+        sensible(Scenario.model_validate(scenario))
+
+
+def test_a_run_in_which_no_check_saw_anything_is_unknown():
+    silent = Finding("S19-one-session", "", Verdict.NO_OCCASION, "no connection was taken over")
+    assert Judgement((silent,)).verdict == "UNKNOWN"
+    assert Judgement((silent, Finding("L7-rollout-ends", "", Verdict.PASS, "it ended"))).verdict == "PASS"
 
 
 def renamed(events, name):

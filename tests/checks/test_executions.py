@@ -110,4 +110,17 @@ LACKS = {
 }
 
 
-test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
+NO_OCCASION = {
+    "S7-idempotence": {"success", "one job on two things", "jobs without a name"},
+    "S21-no-replay": {
+        "success",
+        "another job",
+        "another device's",
+        "begun again before its end was reported",
+        "no end, for it goes on",
+    },
+}
+"""check -> the cases of PASSES in which nothing happens that could break its promise."""
+
+
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS, NO_OCCASION)

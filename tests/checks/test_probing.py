@@ -1,9 +1,9 @@
 """Checks on what a probe asked: traces they pass, traces they fail, and where; traces they must call UNKNOWN."""
 
-from simulator.checks.judge import chosen
+from simulator.checks.judge import judge, not_judged
 from simulator.model.scenario import Scenario
 from tests.checks.tables import proofs
-from tests.checks.traces import update, without
+from tests.checks.traces import trace, update, without
 
 S2, S22 = "S2-conditional", "S22-validation"
 ACCEPTED = "replica.accepted"
@@ -116,12 +116,17 @@ BACKENDLESS = without(update(), (ACCEPTED, "reported"), ("storage.served", "200"
 LACKS = {S2: {"the replica": BACKENDLESS}, S22: {"the replica": BACKENDLESS, "sizes": update()}}
 
 
-test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
+NO_OCCASION = {S2: {"neither has", "nobody asked for it", "no probe"}, S22: {"no thing yet"}}
+"""check -> the cases of PASSES in which nothing happens that could break its promise."""
+
+
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS, NO_OCCASION)
 
 
 def test_of_a_backend_that_is_already_there_a_probe_alone_decides():
     external = Scenario.model_validate({"target": {"kind": "external"}})
-    assert not {S2, S22} & set(chosen(external))
+    assert {S2, S22} <= set(not_judged(external))
+    assert {f.check: f.verdict for f in judge(trace(*update()), external)}[S2] == "NOT JUDGED"
     probed = Scenario.model_validate({"target": {"kind": "external", "probe": True}})
-    assert {S2, S22} <= set(chosen(probed))
-    assert {S2, S22} <= set(chosen(Scenario.model_validate({"target": {"probe": False}})))
+    assert not {S2, S22} & set(not_judged(probed))
+    assert not {S2, S22} & set(not_judged(Scenario.model_validate({"target": {"probe": False}})))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.checks.judge import CHECKS, chosen, judge
+from simulator.checks.judge import CHECKS, judge, not_judged
 from simulator.dialects.registry import DIALECTS
 from simulator.model.capabilities import Capabilities
 from simulator.model.scenario import Scenario
@@ -130,9 +130,12 @@ test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PA
 
 def test_of_a_backend_that_is_already_there_only_the_checks_that_are_named_ask():
     external = Scenario.model_validate({"target": {"kind": "external"}})
-    by_default = [f.check for f in judge(trace(*update()), external)]
-    assert "S11-true-success" in by_default
-    assert not {S1, S3, S5, "S20-offline-queue"} & set(by_default)
+    by_default = {f.check: f for f in judge(trace(*update()), external)}
+    assert list(by_default) == list(CHECKS)
+    assert by_default["S11-true-success"].verdict == "PASS"
+    lacks = [name for name, finding in by_default.items() if finding.verdict == "NOT JUDGED"]
+    assert lacks == [S1, "S2-conditional", S3, S5, "S20-offline-queue", "S22-validation"]
+    assert by_default[S1].summary == "it needs the replica's own record, which an external backend does not give"
     named = judge(trace(*BACKENDLESS), external.model_copy(update={"checks": (S1,)}))
     assert [(f.check, f.verdict) for f in named] == [(S1, "UNKNOWN")]
     assert list(CHECKS) == [f.check for f in judge(trace(), Scenario())]
@@ -140,7 +143,7 @@ def test_of_a_backend_that_is_already_there_only_the_checks_that_are_named_ask()
 
 def test_what_a_dialect_cannot_do_is_not_judged_unless_it_is_named():
     def left_out(scenario, **lacks):
-        return set(CHECKS) - set(chosen(scenario, Capabilities(**lacks)))
+        return set(not_judged(scenario, Capabilities(**lacks)))
 
     assert left_out(Scenario()) == set()
     assert left_out(Scenario(), versions=False) == {"S1-version", "S2-conditional", "S12-no-regress"}
@@ -148,9 +151,12 @@ def test_what_a_dialect_cannot_do_is_not_judged_unless_it_is_named():
     assert left_out(Scenario(), replica=False) == {"S5-durability", "S22-validation"}
     assert left_out(Scenario(), sessions=False) == {"L3-learns", "L8-return", "S19-one-session", "S20-offline-queue"}
     named = Scenario(checks=("S3-delta",))
-    assert list(chosen(named, Capabilities(deltas=False))) == ["S3-delta"]
+    (finding,) = judge(trace(*update()), named, Capabilities(deltas=False))
+    assert finding.verdict != "NOT JUDGED"
+    everything = judge(trace(*update()), Scenario(), Capabilities(deltas=False))
+    assert [f.check for f in everything if f.verdict == "NOT JUDGED"] == ["S3-delta"]
 
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_all_is_judged_in_the_dialects_of_the_pattern(name):
-    assert list(chosen(Scenario(), DIALECTS[name].can)) == list(CHECKS)
+    assert not_judged(Scenario(), DIALECTS[name].can) == {}

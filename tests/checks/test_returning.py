@@ -118,7 +118,25 @@ LACKS = {
 }
 
 
-test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS)
+NO_OCCASION = {
+    "L8-return": {
+        "nothing happened",
+        "it never lost its connection",
+        "the replica was killed",
+        "a road that is never given back",
+        "it was rebooting",
+        "it was away by its own will",
+        "it was switched off",
+        "it was switched off while it rebooted",
+        "a marker switched it off",
+        "the outage never ended",
+        "many at once before there was an outage",
+    },
+}
+"""check -> the cases of PASSES in which nothing happens that could break its promise."""
+
+
+test_passes, test_fails_and_says_where_and_who, test_unknown_without = proofs(PASSES, FAILS, LACKS, NO_OCCASION)
 
 
 def test_it_is_a_matter_of_liveness():

@@ -6,6 +6,7 @@ import pytest
 from simulator.checks.judge import CHECKS
 from simulator.model.scenario import Scenario
 from tests.checks.courses import SOFT, at, begun, done, end, finished, killed, move, offer, over, running
+from tests.checks.tables import cases
 from tests.checks.traces import trace
 
 S16, S17, S18 = "S16-limits", "S17-abort", "S18-gate"
@@ -224,14 +225,19 @@ def judged(check, settings, events):
     return CHECKS[check](trace(*events), Scenario.model_validate({"rollout": settings}))
 
 
-def cases(of):
-    return [pytest.param(check, case, id=f"{check}: {name}") for check in of for name, case in of[check].items()]
+NO_OCCASION = {
+    "S16-limits": {"no limit"},
+    "S17-abort": {"no criterion"},
+    "S18-gate": {"no waves"},
+    "L10-no-starvation": {"a pause holds back"},
+}
+"""check -> the cases of PASSES in which nothing happens that could break its promise."""
 
 
-@pytest.mark.parametrize(("check", "case"), cases(PASSES))
-def test_passes(check, case):
+@pytest.mark.parametrize(("check", "case", "verdict"), cases(PASSES, NO_OCCASION))
+def test_passes(check, case, verdict):
     found = judged(check, *case)
-    assert (found.check, found.verdict, found.things, found.events) == (check, "PASS", (), ()), found.summary
+    assert (found.check, found.verdict, found.things, found.events) == (check, verdict, (), ()), found.summary
 
 
 @pytest.mark.parametrize(("check", "case"), cases(FAILS))
@@ -277,4 +283,4 @@ def test_a_newer_rollout_takes_the_turns_of_an_older_one():
              at(2, "offer", "d-0", job="q.d-0.0", status="sent", **other)]  # fmt: skip
     events = [*begun(1), *offer(0, 0), *newer, *end(3, "FAILED", 0, detail="superseded"), *finished(3)]
     for check in PASSES:
-        assert judged(check, RETRY, events).verdict == "PASS"
+        assert judged(check, RETRY, events).verdict in ("PASS", "NO OCCASION")

@@ -46,11 +46,14 @@ def load_scenario(
     return parse_scenario(text, str(path), overrides, default_name=path.stem, flags=flags)
 
 
-def located(path: Path, error: ScenarioError) -> ScenarioError:
-    """What a scenario's file alone did not tell, with the file and the line of the key that the error begins with."""
+def located(path: Path, error: ScenarioError, flags: Mapping[str, str]) -> ScenarioError:
+    """What a scenario's file alone did not tell, with the file and the line of the key that the error begins with; or with
+    the flag that was laid over that key, by `flags`: key -> flag."""
     key = re.match(r"([a-zA-Z_]\w*(?:\.\w+)*): ", str(error))
     if key is None:
         return error
+    if key[1] in flags:
+        return ScenarioError(f"{flags[key[1]]}{str(error).removeprefix(key[1])}")
     line = _line(yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader), key[1].split("."))
     return ScenarioError(f"{path}:{line}: {error}" if line else f"{path}: {error}")
 

@@ -46,7 +46,10 @@ class Scenario(Block):
         None, description="since the rollout began: all faults that are left end; absent: when it has ended"
     )
     settle: Duration = Field(5.0, description="quiet time at the end, before judging")
-    checks: tuple[str, ...] = Field((), description="names of checks; none: all")
+    checks: tuple[str, ...] = Field((), description="names or numbers of checks; none: all")
+    require: tuple[str, ...] = Field(
+        (), description="names or numbers of checks that must have an occasion, or the run is UNKNOWN"
+    )
     thresholds: dict[Literal["converged", "succeeded", "failed"], Threshold] = Field(
         default_factory=dict, description="shares of the targets"
     )

@@ -109,6 +109,7 @@ def explore(scenario: Scenario, word: str, seeds: range, processes: int, out: Pa
     """Run the known failing seeds, then all others; leave the corpus in `out`. Raises ScenarioError before anything
     was started."""
     running.sensible(scenario)
+    running.sensible_in_virtual_time(scenario)
     corpus = Corpus(out)
     known = corpus.seeds(scenario.name)
     asked = [*known, *(seed for seed in seeds if seed not in set(known))] if known else seeds

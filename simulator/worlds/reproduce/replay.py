@@ -110,6 +110,7 @@ def trace_of(scenario: Scenario) -> pa.Table:
 def twice(scenario: Scenario) -> Difference | None:
     """The first event in which two runs of one scenario differ; None where they are the same."""
     running.sensible(scenario)
+    running.sensible_in_virtual_time(scenario)
     return first_difference(trace_of(scenario), trace_of(scenario))
 
 

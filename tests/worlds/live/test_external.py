@@ -98,6 +98,27 @@ def test_a_certificate_that_nobody_trusts_is_said(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("given_by", ["flag", "environment"])
+def test_no_password_of_a_broker_stands_in_any_file_of_a_run_or_a_sweep(tmp_path, given_by):
+    file = scenario(tmp_path, target={"kind": "external"}, fleet={"devices": 3})
+    runs, swept = tmp_path / "runs", tmp_path / "swept"
+    with (
+        mosquitto(tmp_path) as (ports, certificate),
+        backend(f"mqtts://localhost:{ports['mqtts']}", *certificate) as (_, url),
+    ):
+        secret = f"ws://app:s3cret@localhost:{ports['ws']}"
+        env = {"FLEETSIM_BROKER": secret} if given_by == "environment" else {}
+        words = ["--storage", url, "--link", "library", *(["--broker", secret] if given_by == "flag" else [])]
+        assert fleetsim("run", file, *words, "--out", runs, env=env)[0] == 0
+        assert fleetsim("sweep", file, "-c", 3, *words, "--out", swept, env=env)[0] == 0
+    files = [path for where in (runs, swept) for path in where.rglob("*") if path.is_file()]
+    assert {"manifest.json", "summary.json", "sweep.json", "report.html"} <= {path.name for path in files}
+    for path in files:
+        assert b"s3cret" not in path.read_bytes(), path
+    repeat = latest(runs).manifest["repeat"]
+    assert ("--broker ws://app:***@localhost" in repeat) is (given_by == "flag")
+
+
 def test_an_external_backend_that_dies_is_a_finding(tmp_path):
     file = scenario(
         tmp_path, target={"kind": "external"}, fleet={"devices": 10}, run_time="50s",
