@@ -25,7 +25,6 @@ from simulator.trace.targets import Seconds, Targets
 
 SCHEMA_VERSION = 1
 RUNS_MOST = len(string.ascii_uppercase)
-_AGAINST = (Verdict.FAIL, Verdict.UNKNOWN)
 _TOLD = ("outcomes", "targets", "stuck", "converged_s", "phases_s", "fan_out", "throughput", "effort", "messages")
 _OF_MANIFEST = ("version", "python", "host", "scenario")
 _SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
@@ -118,7 +117,7 @@ def _run(name: str, side: Side) -> dict[str, Any]:
         "devices": _devices(manifest),
         "counts": side.counts,
         "against": reasons(summary),
-        "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if f["verdict"] in _AGAINST},
+        "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if Verdict(f["verdict"]).against},
         **{key: summary[key] for key in _TOLD},
     }
 
@@ -199,7 +198,7 @@ def _changed(check: str, had: str | None, has: str | None, base: Side, other: Si
     if check in other.failed and had in (Verdict.PASS, Verdict.NO_OCCASION) and base.counts:
         return Change.WORSE
     silent = has is not None and Verdict(has).silent  # nothing happened that could have broken the promise
-    return Change.SAME if silent and had not in _AGAINST else Change.UNSURE
+    return Change.SAME if silent and not (had is not None and Verdict(had).against) else Change.UNSURE
 
 
 # ---- figures

@@ -28,7 +28,7 @@ def of_run(summary: dict[str, Any]) -> str:
 
 def _checks(summary: dict[str, Any]) -> list[str]:
     """What speaks against the run, with its evidence, and how many checks passed or had nothing to look at."""
-    others = [f for f in summary["findings"] if f["verdict"] != Verdict.PASS and not Verdict(f["verdict"]).silent]
+    others = [f for f in summary["findings"] if Verdict(f["verdict"]).against]
     counts = f"{tally(summary).capitalize()}."
     if not others:
         return [counts, ""]

@@ -21,6 +21,11 @@ class Verdict(StrEnum):
     NOT_JUDGED = "NOT JUDGED"
 
     @property
+    def against(self) -> bool:
+        """Whether it keeps a run from passing."""
+        return self in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.INVALID)
+
+    @property
     def silent(self) -> bool:
         """Whether it says nothing about the promise: neither passed nor against the run."""
         return self in (Verdict.NO_OCCASION, Verdict.NOT_JUDGED)

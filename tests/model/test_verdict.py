@@ -12,6 +12,7 @@ def found(verdict, *, safety=True):
 
 
 KEPT, BROKEN, UNSEEN = found("PASS"), found("FAIL"), found("UNKNOWN")
+IDLE, MUTE = found("NO OCCASION"), found("NOT JUDGED")
 LATE = found("FAIL", safety=False)  # a liveness check or a threshold
 
 # findings, what else is known of the run, its verdict, its exit code
@@ -19,6 +20,10 @@ TABLE = [
     ([KEPT, KEPT], {}, "PASS", 0),
     ([], {}, "UNKNOWN", 2),
     ([KEPT, UNSEEN], {}, "UNKNOWN", 2),
+    ([KEPT, IDLE, MUTE], {}, "PASS", 0),
+    ([IDLE, MUTE], {}, "UNKNOWN", 2),
+    ([IDLE, UNSEEN], {}, "UNKNOWN", 2),
+    ([IDLE, LATE], {}, "FAIL", 1),
     ([KEPT, LATE], {}, "FAIL", 1),
     ([UNSEEN, LATE], {}, "FAIL", 1),
     ([UNSEEN, BROKEN], {}, "FAIL", 1),

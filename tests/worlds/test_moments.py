@@ -9,7 +9,6 @@ import pytest
 from simulator.checks.judge import judge
 from simulator.model.events import Kind
 from simulator.model.update import Phase
-from simulator.model.verdict import Verdict
 from tests.worlds.test_faults import ends
 from tests.worlds.virtually import run, scenario
 
@@ -30,7 +29,7 @@ def steady(*faults, devices=24, rollout=None, **blocks):
 def passing(made):
     """The trace of a run that passes all checks."""
     trace = run(made)
-    assert [f for f in judge(trace, made) if f.verdict is not Verdict.PASS] == []
+    assert [f for f in judge(trace, made) if f.verdict.against] == []
     return trace
 
 

@@ -124,10 +124,16 @@ def test_the_same_runs_give_the_same_numbers_whatever_else_is_compared(swift, sl
         ("FAIL", "PASS", "better", 2),
         ("PASS", "UNKNOWN", "cannot tell", 2),
         ("UNKNOWN", "FAIL", "cannot tell", 2),
+        ("PASS", "NO OCCASION", "none", 0),
+        ("NO OCCASION", "PASS", "none", 0),
+        ("NO OCCASION", "NOT JUDGED", "none", 0),
+        ("NO OCCASION", "FAIL", "regression", 1),
+        ("NOT JUDGED", "FAIL", "cannot tell", 2),
+        ("FAIL", "NO OCCASION", "cannot tell", 2),
     ],
 )
 def test_a_check_that_changes_its_verdict(before, after, change, code):
-    found = against(*(one([("c", Verdict(verdict))], path=verdict) for verdict in (before, after)))
+    found = against(*(one([("c", Verdict(v)), ("d", Verdict.PASS)], path=v) for v in (before, after)))
     (check,) = found["comparisons"][0]["checks"]
     assert (check["check"], check["baseline"], check["run"], check["change"]) == ("c", before, after, change)
     assert found["exit_code"] == (code if change != "better" else 0)

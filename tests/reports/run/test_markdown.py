@@ -36,14 +36,19 @@ def test_what_is_not_pass_is_listed_with_its_evidence_and_what_is_pass_is_counte
     text = of(update(report={"version": "9"}))
     failing = [line for line in text.splitlines() if "FAIL |" in line]
     assert any("S11-true-success" in line for line in failing)
-    assert re.search(r"finding \(\d+ others passed\)", text)
+    assert re.search(r"^Checks and thresholds: \d+ passed, \d+ failed, \d+ unknown, \d+ had no occasion\.$", text, re.M)
+    assert "S19-one-session" not in text
     assert "version=9" in text
     assert "S10-integrity" not in text
 
 
 def test_a_run_that_passed_lists_no_check():
-    passed = Judgement((Finding("c", "t", Verdict.PASS, "good"), Finding("d", "t", Verdict.PASS, "good")))
-    assert "All 2 checks and thresholds passed." in of(update(), passed)
+    findings = [
+        Finding(verdict, "t", Verdict(verdict), "said") for verdict in ("PASS", "PASS", "NO OCCASION", "NOT JUDGED")
+    ]
+    text = of(update(), Judgement(tuple(findings)))
+    assert "Checks and thresholds: 2 passed, 1 had no occasion, 1 could not be judged." in text
+    assert "| finding |" not in text
 
 
 def test_a_run_of_which_nothing_began_says_so_once():
@@ -55,7 +60,7 @@ def test_a_run_of_which_nothing_began_says_so_once():
 @pytest.mark.parametrize("events", [[], update()[:2], failure()], ids=["nothing", "only a target", "a failure"])
 def test_every_end_has_a_summary_and_says_why_it_does_not_count(events):
     text = of(events, Judgement((), ("lag",), ("interrupted",), ("shard-0 died",)))
-    for said in ("INVALID: s", "shard-0 died", "bottleneck: lag", "interrupted", "Nothing was judged."):
+    for said in ("INVALID: s", "shard-0 died", "bottleneck: lag", "interrupted", "No check was made."):
         assert said in text
 
 

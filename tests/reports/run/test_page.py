@@ -204,13 +204,15 @@ def test_nothing_hostile_gets_through(tmp_path):
 
 
 def test_junit_counts_what_it_holds_and_unknown_is_no_pass(tmp_path):
-    findings = tuple(Finding(f"c-{v}", "t", v, f"said {v}") for v in (Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN))
+    findings = tuple(Finding(f"c-{v}", "t", v, f"said {v}") for v in Verdict if v is not Verdict.INVALID)
     manifest = {"scenario": {"name": "s"}, "began": "2026-01-02T03:04:05+00:00", "seed": 7, "repeat": "fleetsim run s"}
     written(tmp_path, update(), Judgement(findings), manifest)
     suite = Xml.parse(tmp_path / "junit.xml").getroot()
     cases = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
-    assert cases == {"c-PASS": [], "c-FAIL": ["failure"], "c-UNKNOWN": ["error"], "run": []}
-    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "0"]
+    skipped = {"c-NO OCCASION": ["skipped"], "c-NOT JUDGED": ["skipped"]}
+    assert cases == {"c-PASS": [], "c-FAIL": ["failure"], "c-UNKNOWN": ["error"], "run": [], **skipped}
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "1", "1", "2"]
+    assert suite.find("testcase/skipped").get("message") == "no occasion: said NO OCCASION"
     assert (suite.get("name"), suite.get("timestamp")) == ("fleetsim.s", "2026-01-02T03:04:05")
     said = suite.find("testcase/failure")
     assert (said.get("message"), said.get("type"), said.text) == ("said FAIL", "FAIL", "said FAIL")
