@@ -16,15 +16,15 @@ Meant = Callable[[dict[str, Any]], bool]
 
 def strikes(trace: Trace, meant: Meant) -> View:
     """The strikes whose detail is meant."""
-    return told(trace.kind(Kind.FAULT).where("status", "did"), meant)
+    return with_detail(trace.kind(Kind.FAULT).where("status", "did"), meant)
 
 
 def sights(trace: Trace, meant: Meant) -> View:
     """What the connections that faults made themselves saw, where it is meant."""
-    return told(trace.kind(Kind.FAULT).where("status", "saw"), meant)
+    return with_detail(trace.kind(Kind.FAULT).where("status", "saw"), meant)
 
 
-def told(view: View, meant: Meant) -> View:
+def with_detail(view: View, meant: Meant) -> View:
     """The events whose detail, as JSON, is meant; each distinct one is asked about once."""
     words = view.trace.words("detail")
     codes, which = np.unique(view["detail"], return_inverse=True)
