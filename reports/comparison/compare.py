@@ -25,9 +25,19 @@ from simulator.trace.targets import Seconds, Targets
 
 SCHEMA_VERSION = 1
 RUNS_MOST = len(string.ascii_uppercase)
-_TOLD = ("outcomes", "targets", "stuck", "converged_s", "phases_s", "fan_out", "throughput", "effort", "messages")
+_SUMMARY_KEYS = (
+    "outcomes",
+    "targets",
+    "stuck",
+    "converged_s",
+    "phases_s",
+    "fan_out",
+    "throughput",
+    "effort",
+    "messages",
+)
 _OF_MANIFEST = ("version", "python", "host", "scenario")
-_SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
+_NO_WARNING = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
 _BLOCKS_MOST = 5
 
 
@@ -118,7 +128,7 @@ def _run(name: str, side: Side) -> dict[str, Any]:
         "counts": side.counts,
         "against": reasons(summary),
         "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if f["verdict"] != Verdict.PASS},
-        **{key: summary[key] for key in _TOLD},
+        **{key: summary[key] for key in _SUMMARY_KEYS},
     }
 
 
@@ -222,18 +232,20 @@ def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[
         "needed": difference.figure.least,
         "change": change.value,
     }
-    fields = {
+    reason = {
         Change.FEW: f"{difference.values:,} values; it needs {difference.figure.least:,}",
         Change.ABSENT: "one of the runs has none",
-    }.get(change, f"{told(row, 'run')}, was {told(row, 'baseline')}: {changed(row)}, allowed {bound(row)}")
-    return row | {"why": f"{difference.name}: {fields}"}
+    }.get(
+        change, f"{figure_text(row, 'run')}, was {figure_text(row, 'baseline')}: {changed(row)}, allowed {bound(row)}"
+    )
+    return row | {"why": f"{difference.name}: {reason}"}
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def told(row: Mapping[str, Any], which: str) -> str:
+def figure_text(row: Mapping[str, Any], which: str) -> str:
     """A figure of the `baseline` or of the `run`, with its unit."""
     value = row[which]
     if value is None:
@@ -241,6 +253,9 @@ def told(row: Mapping[str, Any], which: str) -> str:
     if row["unit"] == "s":
         return seconds(value)
     return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+
+
+told = figure_text  # the name by which page.py and text.py import it
 
 
 def changed(row: Mapping[str, Any]) -> str:
@@ -273,11 +288,13 @@ def _warnings(base: Side, other: Side) -> list[str]:
     """Why the two runs can hardly be compared, in sentences."""
     if base.path.resolve() == other.path.resolve():
         return ["it is the same run"]
-    one, two = (_facts(side) for side in (base, other))
-    warnings = [f"another {what}: {one[what]}, here {two[what]}" for what in one if one[what] != two[what]]
-    keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _SAID]
+    baseline, run = (_facts(side) for side in (base, other))
+    warnings = [
+        f"another {what}: {baseline[what]}, here {run[what]}" for what in baseline if baseline[what] != run[what]
+    ]
+    keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _NO_WARNING]
     blocks = list(dict.fromkeys(".".join(key.split(".")[1:3]) for key in keys))
-    if blocks and one["scenario"] == two["scenario"]:
+    if blocks and baseline["scenario"] == run["scenario"]:
         more = f" and {len(blocks) - _BLOCKS_MOST} more" if len(blocks) > _BLOCKS_MOST else ""
         warnings.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
     return warnings
@@ -300,15 +317,15 @@ def _settings(base: Side, other: Side) -> list[tuple[str, str, str]]:
     return [setting for key in _OF_MANIFEST for setting in _apart(key, base.manifest.get(key), other.manifest.get(key))]
 
 
-def _apart(key: str, one: Any, two: Any) -> Iterator[tuple[str, str, str]]:
+def _apart(key: str, baseline: Any, run: Any) -> Iterator[tuple[str, str, str]]:
     """Where two settings differ, each part by its dotted key; a part that only one has stays whole."""
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        one, two = (dict(enumerate(part)) for part in (one, two))
-    if isinstance(one, dict) and isinstance(two, dict):
-        for name in {**one, **two}:
-            yield from _apart(f"{key}.{name}", one.get(name), two.get(name))
-    elif one != two:
-        yield key, _spelled(one), _spelled(two)
+    if isinstance(baseline, list) and isinstance(run, list) and len(baseline) == len(run):
+        baseline, run = (dict(enumerate(part)) for part in (baseline, run))
+    if isinstance(baseline, dict) and isinstance(run, dict):
+        for name in {**baseline, **run}:
+            yield from _apart(f"{key}.{name}", baseline.get(name), run.get(name))
+    elif baseline != run:
+        yield key, _spelled(baseline), _spelled(run)
 
 
 def _spelled(setting: Any) -> str:

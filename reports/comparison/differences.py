@@ -80,36 +80,39 @@ class Difference(NamedTuple):
 
 def differences(a: Sample, b: Sample) -> Iterator[Difference]:
     """Of each figure that either run has."""
-    one, two = figures(a), figures(b)
-    ours, theirs = drawings(a, b)
+    baseline, run = figures(a), figures(b)
+    drawn_baseline, drawn_run = drawings(a, b)
     counts, together = (a.counts(), b.counts()), paired(a, b)
     for name, figure in FIGURES.items():
-        if np.isnan(one[name][0]) and np.isnan(two[name][0]):
+        if np.isnan(baseline[name][0]) and np.isnan(run[name][0]):
             continue
-        change = _change(figure, one[name], two[name])
-        low, high = _interval(_change(figure, ours[name], theirs[name]))
-        apart = _interval(_gap(ours[name], theirs[name]))
-        same = together and np.array_equal(ours[name], theirs[name])  # of each target alike: nothing to be unsure of
+        change = _change(figure, baseline[name], run[name])
+        low, high = _interval(_change(figure, drawn_baseline[name], drawn_run[name]))
+        apart = _interval(_gap(drawn_baseline[name], drawn_run[name]))
+        # each target is like itself in both runs: nothing to be unsure of
+        same = together and np.array_equal(drawn_baseline[name], drawn_run[name])
         values = min(count[name] for count in counts)
         yield Difference(
-            name, float(one[name][0]), float(two[name][0]), float(change[0]), low, high, apart, values, same
+            name, float(baseline[name][0]), float(run[name][0]), float(change[0]), low, high, apart, values, same
         )
 
 
-def _gap(one: Seconds, two: Seconds) -> Seconds:
+def _gap(baseline: Seconds, run: Seconds) -> Seconds:
     """The difference; none between what was reached neither here nor there."""
-    both = np.isinf(one) & np.isinf(two)
-    return np.where(both, 0.0, np.where(both, 0.0, two) - np.where(both, 0.0, one))
+    both = np.isinf(baseline) & np.isinf(run)
+    return np.where(both, 0.0, np.where(both, 0.0, run) - np.where(both, 0.0, baseline))
 
 
-def _change(figure: Figure, one: Seconds, two: Seconds) -> Seconds:
+def _change(figure: Figure, baseline: Seconds, run: Seconds) -> Seconds:
     """The difference as a share of the baseline's; of shares, the difference itself."""
-    gap = _gap(one, two)
+    gap = _gap(baseline, run)
     if figure.unit == "share":
         return gap
-    reached = np.isfinite(one) & (one != 0)
-    relative = gap / np.where(reached, np.abs(one), 1.0)
-    beyond = np.where(gap == 0, 0.0, np.where(np.isinf(one), -1.0, np.inf))  # never reached; or nothing, and now more
+    reached = np.isfinite(baseline) & (baseline != 0)
+    relative = gap / np.where(reached, np.abs(baseline), 1.0)
+    beyond = np.where(
+        gap == 0, 0.0, np.where(np.isinf(baseline), -1.0, np.inf)
+    )  # never reached; or nothing, and now more
     return np.where(reached | np.isnan(gap), relative, beyond)
 
 
