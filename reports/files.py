@@ -69,8 +69,8 @@ def write_devices(path: Path, trace: Trace) -> None:
         targets.view.texts("detail"),
         [states[code] if code >= 0 else State.QUEUED.value for code in targets.state.tolist()],
         [details[code] if code >= 0 else "" for code in reasons.tolist()],
-        _told(offered - began_s(trace, targets)),
-        _told(trace.once(converged_s, targets)),
+        _seconds_texts(offered - began_s(trace, targets)),
+        _seconds_texts(trace.once(converged_s, targets)),
         np.bincount(of[begun], minlength=size).tolist(),
         got.astype(np.int64).tolist(),
     )
@@ -80,7 +80,7 @@ def write_devices(path: Path, trace: Trace) -> None:
         rows.writerows(zip(*columns, strict=True))
 
 
-def _told(seconds: np.ndarray) -> list[str]:
+def _seconds_texts(seconds: np.ndarray) -> list[str]:
     return ["" if s != s else f"{s:.6f}" for s in seconds.tolist()]
 
 

@@ -80,10 +80,10 @@ def efforts(trace: Trace) -> dict[str, Effort]:
 
 def messages(trace: Trace) -> dict[str, int]:
     """How many messages the devices sent and received, by what they said."""
-    return {what: len(view) for what, view in said(trace).items() if len(view)}
+    return {what: len(view) for what, view in messages_by_meaning(trace).items() if len(view)}
 
 
-def said(trace: Trace) -> dict[str, View]:
+def messages_by_meaning(trace: Trace) -> dict[str, View]:
     """The messages that the devices sent and received, by what they said."""
     reports, answers = trace.kind(Kind.REPORT), trace.kind(Kind.ANSWER)
     return {

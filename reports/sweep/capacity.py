@@ -36,8 +36,8 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
         "most_at": None if best is None else loads[best],
         "knee": knee,
         "knee_said": knee_said,
-        "law": None if isinstance(law, str) else _law_told(law, sweep),
-        "law_said": f"cannot tell: {law}" if isinstance(law, str) else _law_said(law),
+        "law": None if isinstance(law, str) else _law_numbers(law, sweep),
+        "law_said": f"cannot tell: {law}" if isinstance(law, str) else _law_sentence(law),
         "beyond_said": _beyond(law, sweep, loads),
         "saturated": used_up,
         "saturated_said": used_up_said,
@@ -122,7 +122,7 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
     return scaling.fit([p["under_way"] for p in usable], [p["held_per_s"] for p in usable])
 
 
-def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
+def _law_numbers(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
     over = "load" if sweep["axis"] == "devices" else "under_way"
     first = min(p[over] for p in sweep["points"] if p["counts"] and p[over])
     curve = [(load, *law.at(load)) for load in np.linspace(min(first, law.last), law.reach, 61).tolist()]
@@ -143,7 +143,7 @@ def with_interval(estimate: Estimate) -> str:
     return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
-def _law_said(law: Fit) -> str:
+def _law_sentence(law: Fit) -> str:
     return (
         f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; the points lie within "
         f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"

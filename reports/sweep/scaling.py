@@ -47,31 +47,31 @@ class Fit:
     @property
     def alone(self) -> Estimate:
         """λ: the throughput at a load of one."""
-        return self._told(lambda parts: 1 / _first(parts))
+        return self._estimate(lambda parts: 1 / _first(parts))
 
     @property
     def contention(self) -> Estimate:
         """σ: from 0 (all at once) to 1 (one at a time)."""
-        return self._told(lambda parts: parts[..., 1] / _first(parts))
+        return self._estimate(lambda parts: parts[..., 1] / _first(parts))
 
     @property
     def crosstalk(self) -> Estimate:
         """κ: above 0, more load means less throughput in the end."""
-        return self._told(lambda parts: parts[..., 2] / _first(parts))
+        return self._estimate(lambda parts: parts[..., 2] / _first(parts))
 
     @property
     def peak(self) -> Estimate | None:
         """The load with the most throughput, √((1-σ)/κ); None where the points do not tell that there is one as near
         as the law is drawn."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            estimate = self._told(
+            estimate = self._estimate(
                 lambda parts: np.nan_to_num(np.sqrt(parts[..., 0] / parts[..., 2]), nan=0, posinf=1e300)
             )
         return estimate if estimate.high <= BEYOND * self.last and estimate.tells else None
 
     def at(self, load: float) -> Estimate:
         """The throughput at a load."""
-        return self._told(lambda parts: load / (parts @ _terms(np.array([load]))[0]))
+        return self._estimate(lambda parts: load / (parts @ _terms(np.array([load]))[0]))
 
     @property
     def reach(self) -> float:
@@ -80,7 +80,7 @@ class Fit:
         certain = [load for load in loads.tolist() if self.at(load).tells]
         return max(certain, default=self.last)
 
-    def _told(self, of: Callable[[Numbers], Any]) -> Estimate:
+    def _estimate(self, of: Callable[[Numbers], Any]) -> Estimate:
         value, (low, high) = float(of(self._parts)), np.quantile(of(self._draws), [0.05, 0.95]).tolist()
         return Estimate(value, min(low, value), max(high, value))
 
