@@ -1,4 +1,9 @@
-"""The JSON Schemas of summary.json and comparison.json: what each key holds, and in which unit."""
+"""The JSON Schemas of summary.json and comparison.json: what each key holds, and in which unit.
+
+`SCHEMAS` maps `summary` and `comparison` to a schema of draft 2020-12. `fleetsim schema` prints them. Versions and names are
+taken from the modules that make the documents. No object may have keys that its schema does not name, so a new key of
+`reports.run.summary` or `reports.comparison.compare` must be described here too.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,7 @@ def _list(items: Schema, description: str) -> Schema:
 
 
 def _each(values: Schema, description: str) -> Schema:
-    """An object with such a value under each key."""
+    """An object with any keys, and a value of this schema under each."""
     return {"type": "object", "additionalProperties": values, "description": description}
 
 
