@@ -2,7 +2,7 @@
 
 `waterfall` splits the time of two updates (the median and the 99th percentile) into steps, in seconds. `efforts` compares
 how often something was done with how often it was needed, such as attempts to connect with connections made. `messages`
-counts the devices' messages. All read a run's `Trace`; the summary, the charts and comparisons use them.
+counts the devices' messages. All read a run's `Trace`; the summary, the page, the charts and comparisons use them.
 """
 
 from __future__ import annotations
