@@ -285,7 +285,7 @@ def _grouped(codes: Codes) -> tuple[Codes, Codes]:
 
 
 def describe(event: dict[str, Any], *, named: bool = True) -> str:
-    """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
+    """One event as a line for a person; control characters are escaped. `named`: with the name of its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
         name = "grant-for" if event["kind"] == Kind.DELTA else "took"
