@@ -1,6 +1,6 @@
 """How much happened a second: how often each step happened, how many updates were under way, how fast a rollout spread.
 
-All functions read a run's `Trace`, some of them its `Targets` too. Times are arrays of seconds since the run began, unless
+Most functions read a run's `Trace`, some of them its `Targets` too. Times are arrays of seconds since the run began, unless
 a function says that it counts from the rollout's begin; rates are events (or bytes) a second. The summary, the charts,
 comparisons and sweeps use them.
 """

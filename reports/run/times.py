@@ -1,7 +1,7 @@
 """When each target converged, and how long each step of an update took, in seconds.
 
-All functions read a run's `Trace`, most of them its `Targets` too. A result is either an array with one value for each
-target (in the order of `Targets`; NaN: it never happened), or `Spans`, with one value for each time that a step happened.
+Most functions read a run's `Trace` and its `Targets`. A result is either an array with one value for each target
+(in the order of `Targets`; NaN: it never happened), or `Spans`, with one value for each time that a step happened.
 `cohorts` and `waves` say which targets belong together. The summary, the pages, comparisons and sweeps take their times
 from here.
 """

@@ -75,12 +75,12 @@ class LatentMqtt:
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages of QoS 1 or 2 have no acknowledgement, those that still wait for their delay included."""
+        """How many messages of a QoS above 0 have no acknowledgement, those that still wait for their delay included."""
         return self._link.unacknowledged + sum(1 for *_, qos, _ in self._leaving if qos)
 
     @property
     def refused(self) -> int:
-        """The count of the link below."""
+        """How many messages the broker refused, as the link below counts them."""
         return self._link.refused
 
     async def receive(self, until: float | None = None) -> Delivery | None:

@@ -1,7 +1,8 @@
 """Decides which hosts may be spoken to, and which request follows a redirect. Pure: nothing here opens a connection.
 
 `refuse_unmeant` raises LinkError for a host that is neither this machine nor one of those that are allowed. The HTTP
-links ask it before they connect, at each redirect too; `worlds/live/options.py` asks it about the user's addresses.
+links that open connections ask it before they do, at each redirect too; `worlds/live/options.py` asks it about the
+addresses that the user gives.
 """
 
 from __future__ import annotations
