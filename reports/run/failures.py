@@ -65,7 +65,8 @@ def _phases(trace: Trace) -> Codes:
 
 
 def slowest(trace: Trace, targets: Targets, most: int) -> Codes:
-    """The indices of the targets that took longest to converge, the slowest first, at most `most`; only of those that did."""
+    """The indices of the targets that took longest to converge, the slowest first, at most `most`; only of those that
+    did."""
     took = trace.once(converged_s, targets)
     order = np.argsort(-took, kind="stable")
     return order[: min(most, int((~np.isnan(took)).sum()))]

@@ -28,7 +28,8 @@ class TimeBins(NamedTuple):
 
 
 def bins(end_s: float, most: int = 200) -> TimeBins:
-    """At most `most` bins that cover the seconds from 0 to `end_s`; their width is one that people count in (1, 2, 5, 10 s)."""
+    """At most `most` bins that cover the seconds from 0 to `end_s`; their width is one that people count in (1, 2, 5,
+    10 s)."""
     width = next((w for w in _WIDTHS_S if end_s / w <= most), _WIDTHS_S[-1])
     return TimeBins(np.arange(max(1, int(np.ceil(end_s / width))) + 1, dtype=np.float64) * width, width)
 

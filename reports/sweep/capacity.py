@@ -53,7 +53,8 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """(loads in ascending order, for each load the median of its points' values of `name`); points without one are left out."""
+    """(loads in ascending order, for each load the median of its points' values of `name`); points without one are
+    left out."""
     by_load: dict[float, list[float]] = defaultdict(list)
     for point in points:
         if (value := point[name]) is not None:
@@ -246,7 +247,8 @@ def number(value: float | None) -> str:
 
 
 def busiest(point: dict[str, Any]) -> str:
-    """The process that used most CPU as text, with the share of a core that it used, on average and in its busiest second."""
+    """The process that used most CPU as text, with the share of a core that it used, on average and in its busiest
+    second."""
     if not point["cpu"]:
         return "-"
     name = max(point["cpu"], key=lambda process: point["cpu"][process]["mean"])

@@ -28,7 +28,8 @@ _HELD_S, _HELD = 1.0, 30  # nor do fewer updates, or a shorter time, tell whethe
 
 
 def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
-    """One point of sweep.json, from a run's record and its summary.json (`numbers`). The sweep itself adds which run it was."""
+    """One point of sweep.json, from a run's record and its summary.json (`numbers`). The sweep itself adds which run
+    it was."""
     ended = since_due(run.trace, run.trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))[1]
     ends, span = np.sort(ended.at_s), _held(ended)
     cpu, together = _cpu(run.trace, ends)

@@ -54,7 +54,8 @@ def size(value: object) -> int:
 
 
 def bandwidth(value: object) -> float:
-    """A bandwidth in bytes per second; 0 means no limit. A text is in bits per second, a plain number in bytes per second."""
+    """A bandwidth in bytes per second; 0 means no limit. A text is in bits per second, a plain number in bytes per
+    second."""
     bits_per_s = _bare(value)
     if bits_per_s is None and (bits := _written(value, _BITS)) is not None:
         bits_per_s = bits / 8

@@ -43,7 +43,8 @@ class Download(Struct, frozen=True):
 
 
 class Execution(Struct, frozen=True):
-    """The update of one thing by a rollout. `id` is the job's id on the wire; it stays the same when the offer is sent again."""
+    """The update of one thing by a rollout. `id` is the job's id on the wire; it stays the same when the offer is
+    sent again."""
 
     id: str
     thing: str

@@ -65,8 +65,8 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the run. A failed safety check outweighs that the run is invalid or incomplete, and this outweighs a
-        failed liveness check. A run with an UNKNOWN finding, or with none at all, does not pass."""
+        """The verdict of the run. A failed safety check outweighs that the run is invalid or incomplete, and this
+        outweighs a failed liveness check. A run with an UNKNOWN finding, or with none at all, does not pass."""
         if _any(self.findings, Verdict.FAIL, safety_only=True):
             return Verdict.FAIL
         if self.invalid:
@@ -87,7 +87,8 @@ class Judgement:
 
     @property
     def exit_code(self) -> int:
-        """0 for PASS; 1 for FAIL, a broken promise; 2 for any other verdict; 4 if a part of ours died, whatever the verdict."""
+        """0 for PASS; 1 for FAIL, a broken promise; 2 for any other verdict; 4 if a part of ours died, whatever the
+        verdict."""
         if self.died:
             return 4
         return {Verdict.PASS: 0, Verdict.FAIL: 1}.get(self.verdict, 2)

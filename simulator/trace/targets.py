@@ -54,7 +54,8 @@ class Targets:
         return events.latest(self.view, "thing", "digest")
 
     def of_jobs(self, events: View) -> Codes:
-        """For each event the index of its target, found by its job; -1 where the job is of no target, or of another thing."""
+        """For each event the index of its target, found by its job; -1 where the job is of no target, or of another
+        thing."""
         targets = self._by_job(events["job"])
         return np.where(self._at(self.thing, targets) == events["thing"], targets, -1)
 
@@ -130,8 +131,8 @@ class Targets:
         return {words[code]: self.rollout == code for code in codes[np.argsort(first)].tolist()}
 
     def outcomes(self, which: Mask | None = None) -> dict[str, int]:
-        """State -> how many targets are in it, sorted by the state's name; those never offered are QUEUED. `which` is a mask of
-        the targets to count; None: all."""
+        """State -> how many targets are in it, sorted by the state's name; those never offered are QUEUED. `which` is
+        a mask of the targets to count; None: all."""
         codes, counts = np.unique(self.state if which is None else self.state[which], return_counts=True)
         words = self._trace.words("status")
         outcomes: dict[str, int] = {}
@@ -142,7 +143,8 @@ class Targets:
 
 
 def running(trace: Trace) -> tuple[Codes, Codes]:
-    """(digests, versions), each by the code of a thing: what its device ran last, by its own events; -1 where it has none."""
+    """(digests, versions), each by the code of a thing: what its device ran last, by its own events; -1 where it has
+    none."""
     facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK, Kind.RETIRED)
     digests, versions = (np.full(len(trace.words("thing")), -1) for _ in range(2))
     digests[facts["thing"]], versions[facts["thing"]] = facts["digest"], facts["version"]
