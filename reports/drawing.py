@@ -1,4 +1,9 @@
-"""How pictures look: colours, lines and axes, and the SVG that stands inside a page."""
+"""Draws the charts of all pages with matplotlib, as SVG text that stands inside the HTML.
+
+`drawn` makes one picture. Its caller gives a function for each part of the picture, which paints on matplotlib axes. The
+other functions give the colours, line styles, axes, legends and notes that all charts share, and reduce long curves to
+few points. The charts of a run, of a comparison and of a sweep use them.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +29,13 @@ _NAMED = r"(cohort|wave|fault|rate)-\d+"
 
 
 def time_unit(end_s: float) -> tuple[str, float]:
-    """In which unit an axis of time is told that ends there, and how many seconds that is."""
+    """The unit for a time axis that ends at `end_s`: its name, and how many seconds one of it is."""
     return next((name, size) for least, name, size in _UNITS if end_s >= least)
 
 
 def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3.6, columns: int = 1) -> str:
-    """One picture of axes in so many columns, each painted by its function."""
+    """One picture as SVG text. Each function of `paints` paints axes of its own; these stand in `columns` columns, in rows
+    that are `height` inches high."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -58,25 +64,26 @@ def drawn(paints: Sequence[Callable[[Any], None]], title: str, height: float = 3
 
 
 def style(nth: int, turn: int | None = None) -> dict[str, Any]:
-    """A colour and a line of its own; `turn` picks the line."""
+    """How the curve number `nth` looks: its colour and its line style; `turn`, if given, picks the line style instead."""
     return {"color": COLOURS[nth % 7], "linestyle": _STYLES[(nth // 7 if turn is None else turn) % 4]}
 
 
 def bar(nth: int) -> dict[str, Any]:
-    """A part of a bar: a colour and a hatching of its own."""
+    """How part number `nth` of a bar looks: its colour and its hatching."""
     colours = (*COLOURS, _GREY)
     return {"facecolor": colours[nth % 8], "hatch": _HATCHES[nth % 8], "edgecolor": "white"}
 
 
 def plain(axes: Any) -> None:
-    """A grid behind, and no frame where no axis is."""
+    """Put a grid behind what is painted, and leave out the frame at the top and at the right."""
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def of_times(axes: Any) -> None:
-    """A logarithmic axis of times, below; without a formula for a label, which takes a third of a second to set."""
+    """Make the x axis a logarithmic one of times in seconds. Its labels are plain text (`10 ms`), because matplotlib needs
+    a third of a second to set formulas."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5) if high < _NARROW * low else (1,))
@@ -90,7 +97,7 @@ def _tick(seconds: float) -> str:
 
 
 def all_labels(looks: Mapping[str, dict[str, Any]]) -> tuple[list[Any], list[str]]:
-    """A legend of all parts by their looks, whichever bar has them."""
+    """(handles, names) for a legend of all parts of the bars; `looks` maps a part's name to how it looks."""
     from matplotlib.patches import Patch
 
     return [Patch(label=name, **look) for name, look in looks.items()], list(looks)
@@ -107,28 +114,29 @@ def above(axes: Any) -> None:
 
 
 def note(axes: Any, x: float, y: float, text: str, transform: Any = None, **look: Any) -> None:
-    """A few words just to the right of a place; `transform` says what of it is a share of the axes. They may reach out
-    of the picture, and take no room from it."""
+    """Write a few words just to the right of the point (x, y). The point is in the units of the axes, or in those of
+    `transform`, such as a share of the axes. The words make no room for themselves: they may reach out of the picture."""
     at = axes.transData if transform is None else transform
     label = axes.annotate(text, (x, y), xycoords=at, xytext=(3, 0), textcoords="offset points", fontsize=8, **look)
     label.set_in_layout(False)
 
 
 def printable(text: str) -> str:
-    """The text, without what a picture cannot show or would take for a formula."""
+    """The text without characters that a picture cannot show, and with each $ marked so that it begins no formula."""
     return "".join(c if c.isprintable() else "�" for c in text).replace("$", r"\$")
 
 
 def _inline(svg: str) -> str:
-    """The SVG without what only a file of its own needs: names of its own among them, but for those that it refers to
-    and ours."""
+    """The SVG without what only a separate file needs: its namespaces, and the ids that nothing refers to. Our own ids,
+    such as `wave-1`, stay."""
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
     used = set(re.findall(r"#([\w-]+)", svg))
     return re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used or re.fullmatch(_NAMED, m[1]) else "", svg)
 
 
 def curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
-    """Time and percentage, in at most so many points, from 0 to `end`."""
+    """The curve of what was reached when: (times, percentages), from 0 to `end` seconds. `times` has one value for each
+    target in seconds, NaN for one that never got there. Long curves are reduced to some 1,000 points."""
     done = np.sort(times[~np.isnan(times)])
     reached = 100 * np.arange(1, len(done) + 1) / max(1, len(times))
     kept = few(len(done))
@@ -138,5 +146,5 @@ def curve(times: Seconds, end: float) -> tuple[Seconds, Seconds]:
 
 
 def few(count: int, most: int = _POINTS) -> Any:
-    """Places of at most so many of the values, the first and the last among them."""
+    """The indices of at most `most` out of `count` values, evenly spread, the first and the last among them."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(int)

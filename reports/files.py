@@ -1,4 +1,9 @@
-"""The files of a finished run, and of a comparison: what other tools read, beside the page."""
+"""Writes the files of a finished run, and of a comparison, into a directory.
+
+A run leaves summary.json, devices.csv, junit.xml, summary.md and report.html; a comparison leaves comparison.json,
+comparison.md and comparison.html. The numbers come from `reports.run` and `reports.comparison`; here they only get the
+format of each file. The command line calls `write_all` after a run and `write_comparison` after a comparison.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]") 
 
 
 def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
-    """Write all of a run's files into its directory; what summary.json holds."""
+    """Write all files of a run into its directory. Returns what summary.json holds."""
     numbers = summarise(run.manifest, run.trace, judgement)
     write_json(run.path / "summary.json", numbers)
     write_devices(run.path / "devices.csv", run.trace)
@@ -42,7 +47,7 @@ def write_all(run: Run, judgement: Judgement) -> dict[str, Any]:
 
 
 def write_comparison(path: Path, sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
-    """Write a comparison's files into a directory; what comparison.json holds."""
+    """Write all files of a comparison into the directory `path`. Returns what comparison.json holds."""
     comparison = compare(sides, allowed)
     write_json(path / "comparison.json", comparison)
     (path / "comparison.md").write_text(comparison_text.of_comparison(comparison), encoding="utf-8", errors="replace")
@@ -51,8 +56,9 @@ def write_comparison(path: Path, sides: Sequence[Side], allowed: Tolerances) -> 
 
 
 def write_devices(path: Path, trace: Trace) -> None:
-    """A row for each target: outcome, seconds from its rollout's begin to its first offer and to convergence, attempts
-    and bytes downloaded."""
+    """Write devices.csv: one row for each target, with DEVICE_COLUMNS. `offered_s` and `converged_s` are seconds since
+    the target's rollout began (empty: it never happened), `attempts` how often an update of it was begun, `bytes` how
+    many bytes its device downloaded for it."""
     targets, executions = trace.once(Targets), trace.kind(Kind.EXECUTION)
     of, size = targets.of_execution, len(targets)
     begun = (of >= 0) & (executions["status"] == trace.code("status", State.IN_PROGRESS))
@@ -69,8 +75,8 @@ def write_devices(path: Path, trace: Trace) -> None:
         targets.view.texts("detail"),
         [states[code] if code >= 0 else State.QUEUED.value for code in targets.state.tolist()],
         [details[code] if code >= 0 else "" for code in reasons.tolist()],
-        _told(offered - began_s(trace, targets)),
-        _told(trace.once(converged_s, targets)),
+        _seconds_texts(offered - began_s(trace, targets)),
+        _seconds_texts(trace.once(converged_s, targets)),
         np.bincount(of[begun], minlength=size).tolist(),
         got.astype(np.int64).tolist(),
     )
@@ -80,13 +86,14 @@ def write_devices(path: Path, trace: Trace) -> None:
         rows.writerows(zip(*columns, strict=True))
 
 
-def _told(seconds: np.ndarray) -> list[str]:
+def _seconds_texts(seconds: np.ndarray) -> list[str]:
     return ["" if s != s else f"{s:.6f}" for s in seconds.tolist()]
 
 
 def write_junit(path: Path, summary: dict[str, Any]) -> None:
-    """A test case for each check and threshold, and one for the run itself, as Jenkins and GitLab read them. UNKNOWN is
-    an error: it is no pass. A check that had no occasion, or could not be judged, is skipped, with the reason."""
+    """Write junit.xml as Jenkins and GitLab read it: a test case for each check and threshold, and one called `run` for
+    the run itself. FAIL is a failure. UNKNOWN and INVALID are errors: neither is a pass. A check that had no occasion, or
+    could not be judged, is skipped, with the reason."""
     name = _xml(f"fleetsim.{summary['scenario']}")
     against = reasons(summary)
     bad = summary["verdict"] if summary["verdict"] in (Verdict.INVALID, Verdict.UNKNOWN) else Verdict.UNKNOWN

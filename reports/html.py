@@ -1,4 +1,8 @@
-"""What every page is made of: its style, its tables, and numbers as people read them."""
+"""The parts that every HTML page is made of: its style, its tables, and numbers as people read them.
+
+Each function returns a piece of HTML, or a text to put into one. `write_page` joins the pieces to one file that loads
+nothing from elsewhere. The pages of a run, of a comparison and of a sweep are all made with it.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +55,8 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table; a cell's text is escaped unless it is Raw, and stands to the right if it begins with a
-    digit or a sign, or is a dash for a number that there is none of."""
+    """A table as HTML, of the CSS class `kind`. The text of a cell is escaped unless it is `Raw`. A column other than the
+    first is aligned to the right if one of its cells is a number or says that there is none (`-`, `not reached`)."""
     cells = [[(value if isinstance(value, Raw) else escape(value), _numeric(value)) for value in row] for row in rows]
     right = [any(row[i][1] for row in cells) and i > 0 for i in range(len(heads))]
     head = "".join(f"<th{' class=n' if r else ''}>{escape(h)}</th>" for h, r in zip(heads, right, strict=True))
@@ -65,12 +69,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
-    """The few numbers that most readers want: (value, what it is)."""
+    """The few numbers that most readers want, as HTML. Each row is (value, what it is), both HTML already."""
     return '<div class="facts">' + "".join(f"<div><b>{v}</b><span>{what}</span></div>" for v, what in rows) + "</div>"
 
 
 def setting(rows: Iterable[tuple[str, str]], scenario: Mapping[str, Any]) -> str:
-    """How it was run: (what, value), and the whole scenario, folded."""
+    """How it was run, as HTML: a table of (what, value), and below it the whole scenario, folded."""
     text = yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True)
     shown = table(("", ""), [(name, Raw(escape(value))) for name, value in rows], "setting")
     return f"{shown}<details><summary>The scenario, with every default</summary><pre>{escape(text)}</pre></details>"
@@ -85,23 +89,23 @@ def _numeric(value: str) -> bool:
 
 
 def mark(mark: str, kind: str) -> Raw:
-    """A cell with a verdict's mark, of the class ok, bad, doubt or none."""
+    """A table cell with the mark of a verdict; `kind` is its CSS class: ok, bad, doubt or none."""
     return Raw(f'<td class="mark {kind}">{mark}</td>')
 
 
 def count(value: float) -> str:
-    """How many, or how many a second."""
+    """A count, or a rate, as text: two decimals if it is below 100 and not whole, else none."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"
 
 
 def share(part: Mapping[str, Any], state: str) -> str:
-    """How many of these targets ended in a state, and which share that is."""
+    """How many targets of this part of a summary are in a state, and their share, as text: `12 (3.0%)`."""
     count = part["outcomes"].get(state, 0)
     return f"{count:,} ({count / part['targets']:.1%})" if count else "0"
 
 
 def amount(size_bytes: float) -> str:
-    """Bytes, in the largest unit of which there is one."""
+    """A number of bytes as text, in the largest of TB, GB, MB, kB and B of which there is at least one."""
     size, unit = next(
         ((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size_bytes >= s), (1, "B")
     )

@@ -1,4 +1,9 @@
-"""The JSON Schemas of summary.json and comparison.json: what each key holds, and in which unit."""
+"""The JSON Schemas of summary.json and comparison.json: what each key holds, and in which unit.
+
+`SCHEMAS` maps `summary` and `comparison` to a schema of draft 2020-12. `fleetsim schema` prints them. Versions and names are
+taken from the modules that make the documents. No object may have keys that its schema does not name, so a new key of
+`reports.run.summary` or `reports.comparison.compare` must be described here too.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ _NUMBER: Schema = {"type": "number"}
 _FLAG: Schema = {"type": "boolean"}
 
 
-def _said(schema: Schema, description: str) -> Schema:
+def _described(schema: Schema, description: str) -> Schema:
     return schema | {"description": description}
 
 
@@ -35,7 +40,7 @@ def _list(items: Schema, description: str) -> Schema:
 
 
 def _each(values: Schema, description: str) -> Schema:
-    """An object with such a value under each key."""
+    """An object with any keys, and a value of this schema under each."""
     return {"type": "object", "additionalProperties": values, "description": description}
 
 
@@ -54,7 +59,7 @@ def _one_of(*values: Any) -> Schema:
 
 _FOUND = _one_of(*(verdict.value for verdict in Verdict if verdict is not Verdict.INVALID))
 _VERDICT = _one_of(*(verdict.value for verdict in Verdict if not verdict.silent))
-_OUTCOMES = _said(
+_OUTCOMES = _described(
     {"type": "object", "propertyNames": _one_of(*(state.value for state in State)), "additionalProperties": _COUNT},
     "targets by the state of their last attempt",
 )
@@ -63,27 +68,27 @@ _CONVERGED = _each(
 )
 _PART = _object(targets=_COUNT, outcomes=_OUTCOMES, converged_s=_CONVERGED)
 _FINDING = _object(
-    check=_said(_TEXT, "the check's name, or threshold-NAME"),
-    title=_said(_TEXT, "what is promised"),
+    check=_described(_TEXT, "the check's name, or threshold-NAME"),
+    title=_described(_TEXT, "what is promised"),
     verdict=_FOUND,
-    safety=_said(_FLAG, "false: a promise of liveness, which counts in a valid and complete run alone"),
-    summary=_said(_TEXT, "what was found"),
+    safety=_described(_FLAG, "false: a promise of liveness, which counts in a valid and complete run alone"),
+    summary=_described(_TEXT, "what was found"),
     things=_list(_TEXT, "the devices concerned"),
     events=_list(_COUNT, "rows of the trace, the first that offends first"),
     evidence=_list(_TEXT, "the first of them, marked by >, among those of its device around it"),
 )
-_LIMIT = _object(name=_TEXT, value=_NUMBER, allowed=_NUMBER, at_most=_said(_FLAG, "false: at least"), held=_FLAG)
+_LIMIT = _object(name=_TEXT, value=_NUMBER, allowed=_NUMBER, at_most=_described(_FLAG, "false: at least"), held=_FLAG)
 _FAILURE = _object(**{name: _COUNT if name == "targets" else _TEXT for name in Failure._fields})
 _FAULT = _object(
     fault=_TEXT,
-    on=_said(_TEXT, "the server; empty: devices"),
+    on=_described(_TEXT, "the server; empty: devices"),
     devices=_COUNT,
     strikes=_COUNT,
     begin_s=_or_null(_NUMBER, "seconds since the first rollout began; null: by the device's step"),
     end_s=_or_null(_NUMBER, "likewise"),
 )
 _FAN_OUT = _object(
-    devices=_said(_COUNT, "that heard of it"),
+    devices=_described(_COUNT, "that heard of it"),
     first_s=_or_null(_NUMBER, "seconds since the rollout began"),
     median_s=_or_null(_NUMBER, "likewise"),
     last_s=_or_null(_NUMBER, "likewise"),
@@ -91,10 +96,10 @@ _FAN_OUT = _object(
 )
 _COURSE = _object(thing=_TEXT, job=_TEXT, total_s=_NUMBER, parts_s=_each(_NUMBER, "step -> seconds"))
 _EFFORT = _object(done=_COUNT, needed=_COUNT, times=_or_null(_NUMBER, "done for each that was needed"))
-_TOLD = {
-    "targets": _said(_COUNT, "things of rollouts"),
+_OF_A_RUN = {
+    "targets": _described(_COUNT, "things of rollouts"),
     "outcomes": _OUTCOMES,
-    "stuck": _said(_COUNT, "targets that never converged"),
+    "stuck": _described(_COUNT, "targets that never converged"),
     "converged_s": _CONVERGED,
     "throughput": _each(_object(total=_NUMBER, peak_per_s=_NUMBER), "step -> how many, and the most in one second"),
     "fan_out": _each(_FAN_OUT, "rollout -> how its desired state spread"),
@@ -111,7 +116,7 @@ _SUMMARY = _object(
     seed=_or_null(_COUNT, "of all draws"),
     world=_or_null(_one_of("live", "virtual"), "where it ran"),
     version=_or_null(_TEXT, "fleetsim's"),
-    began=_said(_TEXT, "ISO 8601, in UTC"),
+    began=_described(_TEXT, "ISO 8601, in UTC"),
     verdict=_VERDICT,
     exit_code=_one_of(0, 1, 2, 4),
     invalid=_list(_TEXT, "why the load generator was the bottleneck"),
@@ -125,22 +130,22 @@ _SUMMARY = _object(
     waves=_each(_PART, "wave -> its targets"),
     failures=_list(_FAILURE, "targets that did not succeed, by reason; the most frequent first"),
     faults=_list(_FAULT, "what was done on purpose"),
-    rolled_out_s=_said(_NUMBER, "seconds from when the first rollout began until the last ended"),
+    rolled_out_s=_described(_NUMBER, "seconds from when the first rollout began until the last ended"),
     waterfall=_each(_COURSE, "median, p99 -> where that update's time went"),
-    events=_said(_COUNT, "recorded"),
-    span_s=_said(_NUMBER, "seconds of fleet time recorded"),
+    events=_described(_COUNT, "recorded"),
+    span_s=_described(_NUMBER, "seconds of fleet time recorded"),
     bytes_served=_COUNT,
     clocks=_list(
         _object(process=_TEXT, host=_TEXT, offset_s=_NUMBER, error_s=_NUMBER), "of other hosts, as they were compared"
     ),
-    repeat=_said(_TEXT, "the command that repeats it"),
-    **_TOLD,
+    repeat=_described(_TEXT, "the command that repeats it"),
+    **_OF_A_RUN,
 )
 
 _CHANGE = _one_of(*(change.value for change in Change))
 _OUTCOME = _one_of(*(outcome.value for outcome in ComparisonVerdict))
 _RUN = _object(
-    name=_said({"type": "string", "pattern": "^[A-Z]$"}, "A is the baseline"),
+    name=_described({"type": "string", "pattern": "^[A-Z]$"}, "A is the baseline"),
     path=_TEXT,
     scenario=_TEXT,
     seed=_SUMMARY["properties"]["seed"],
@@ -151,23 +156,23 @@ _RUN = _object(
     host=_TEXT,
     began=_TEXT,
     devices=_COUNT,
-    counts=_said(_FLAG, "valid and complete; what is not decides nothing by its figures"),
+    counts=_described(_FLAG, "valid and complete; what is not decides nothing by its figures"),
     against=_list(_TEXT, "why it does not count"),
     not_passed=_each(_one_of("FAIL", "UNKNOWN"), "check -> its verdict, where that is FAIL or UNKNOWN"),
-    **_TOLD,
+    **_OF_A_RUN,
 )
 _FIGURE = _object(
     figure=_TEXT,
-    unit=_said(_one_of("s", "share", "ratio", "rate"), "s: seconds; rate: a second"),
+    unit=_described(_one_of("s", "share", "ratio", "rate"), "s: seconds; rate: a second"),
     less_is_worse=_FLAG,
     baseline=_or_null(_NUMBER, "in its unit; null: never reached, or none"),
     run=_or_null(_NUMBER, "likewise"),
     difference=_or_null(_NUMBER, "as a share of the baseline's; of a share: the difference itself; null: no bound"),
     low=_or_null(_NUMBER, "the interval of the difference; null: no bound"),
     high=_or_null(_NUMBER, "likewise"),
-    allowed=_said(_NUMBER, "the tolerance, as the difference"),
-    values=_said(_COUNT, "of how many values it is, in the run that has fewer"),
-    needed=_said(_COUNT, "how many it takes to be judged"),
+    allowed=_described(_NUMBER, "the tolerance, as the difference"),
+    values=_described(_COUNT, "of how many values it is, in the run that has fewer"),
+    needed=_described(_COUNT, "how many it takes to be judged"),
     change=_CHANGE,
     why=_TEXT,
 )
@@ -179,7 +184,7 @@ _AGAINST = _object(
     settings=_list(
         {"type": "array", "prefixItems": [_TEXT, _TEXT, _TEXT], "items": False}, "setting, the baseline's, the run's"
     ),
-    paired=_said(_FLAG, "both have the same targets, and these were drawn in pairs"),
+    paired=_described(_FLAG, "both have the same targets, and these were drawn in pairs"),
     checks=_list(
         _object(
             check=_TEXT,
@@ -196,11 +201,11 @@ _COMPARISON = _object(
     schema=_one_of(compare.SCHEMA_VERSION),
     verdict=_OUTCOME,
     exit_code=_one_of(0, 1, 2),
-    tolerance=_said(_NUMBER, "how much worse times, sizes and rates may be, as a share of the baseline's"),
-    tolerance_failed=_said(_NUMBER, "by how much more of the targets may not succeed"),
-    least_s=_said(_NUMBER, "times that differ by less do not differ, in seconds"),
-    confidence=_said(_NUMBER, "that all intervals of one comparison hold together"),
-    drawings=_said(_COUNT, "of the bootstrap"),
+    tolerance=_described(_NUMBER, "how much worse times, sizes and rates may be, as a share of the baseline's"),
+    tolerance_failed=_described(_NUMBER, "by how much more of the targets may not succeed"),
+    least_s=_described(_NUMBER, "times that differ by less do not differ, in seconds"),
+    confidence=_described(_NUMBER, "that all intervals of one comparison hold together"),
+    drawings=_described(_COUNT, "of the bootstrap"),
     runs=_list(_RUN, "the baseline first"),
     comparisons=_list(_AGAINST, "one for each run but the first"),
 )

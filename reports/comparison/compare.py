@@ -1,4 +1,10 @@
-"""Runs compared with the first of them, the baseline: which figures differ, how surely, and whether it is a regression."""
+"""Compares runs with the first of them, the baseline: makes comparison.json.
+
+`side` keeps of one run what a comparison needs, so that its trace can be dropped before the next is read. `compare` takes
+these sides and the tolerances and returns the whole document as a dict: for each run after the first, every figure with its
+difference, the checks whose verdict changed, whether that is a regression, and why the runs can hardly be compared, if so.
+The command line calls `side` for each run; `reports.files` calls `compare`. `reports.schemas` describes each key.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +31,24 @@ from simulator.trace.targets import Seconds, Targets
 
 SCHEMA_VERSION = 1
 RUNS_MOST = len(string.ascii_uppercase)
-_TOLD = ("outcomes", "targets", "stuck", "converged_s", "phases_s", "fan_out", "throughput", "effort", "messages")
+_SUMMARY_KEYS = (
+    "outcomes",
+    "targets",
+    "stuck",
+    "converged_s",
+    "phases_s",
+    "fan_out",
+    "throughput",
+    "effort",
+    "messages",
+)
 _OF_MANIFEST = ("version", "python", "host", "scenario")
-_SAID = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
+_NO_WARNING = ("scenario.seed", "scenario.name", "scenario.description", "scenario.world", "scenario.fleet.devices")
 _BLOCKS_MOST = 5
 
 
 class ComparisonVerdict(StrEnum):
-    """What a comparison comes to."""
+    """The result of a comparison."""
 
     REGRESSION = "REGRESSION"
     NONE = "NO REGRESSION"
@@ -48,7 +64,8 @@ _DECIDES = (
 
 
 class Curves(NamedTuple):
-    """What is drawn of a run: times in seconds since its rollout began."""
+    """What the charts show of a run, as arrays. Times are in seconds since its rollout began; `took_s` maps each step to how
+    long it took, sorted; `bytes` were downloaded at `bytes_s`."""
 
     converged_s: Seconds
     end_s: float
@@ -60,7 +77,8 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the runs, without its trace. `failed`: the checks that make it FAIL; `counts`: it is valid and complete."""
+    """What a comparison needs of one run, without its trace. `failed`: the checks that make it FAIL. `counts`: it is valid
+    and complete."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -72,7 +90,7 @@ class Side:
 
 
 def side(path: Path, manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> Side:
-    """All that is kept of a run, so that no two traces are in memory at once."""
+    """Keep of a run what a comparison needs, so that no two traces are in memory at once."""
     counts = not (judgement.invalid or judgement.incomplete or judgement.died)
     failed = frozenset(finding.check for finding in judgement.failed)
     return Side(path, manifest, summarise(manifest, trace, judgement), failed, counts, sample(trace), _curves(trace))
@@ -88,7 +106,7 @@ def _curves(trace: Trace) -> Curves:
 
 
 def compare(sides: Sequence[Side], allowed: Tolerances) -> dict[str, Any]:
-    """The whole of comparison.json: each run after the first against the first; at most RUNS_MOST runs."""
+    """The whole of comparison.json: each run after the first against the first. Two to RUNS_MOST runs."""
     names = string.ascii_uppercase[: len(sides)]
     comparisons = [_against(sides[0], other, name, allowed) for name, other in zip(names[1:], sides[1:], strict=True)]
     verdict = next(v for v in _DECIDES if any(comparison["verdict"] == v for comparison in comparisons))
@@ -118,7 +136,7 @@ def _run(name: str, side: Side) -> dict[str, Any]:
         "counts": side.counts,
         "against": reasons(summary),
         "not_passed": {f["check"]: f["verdict"] for f in summary["findings"] if Verdict(f["verdict"]).against},
-        **{key: summary[key] for key in _TOLD},
+        **{key: summary[key] for key in _SUMMARY_KEYS},
     }
 
 
@@ -148,7 +166,7 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
 
 
 def _verdict(checks: list[dict[str, Any]], rows: list[dict[str, Any]], void: list[str]) -> ComparisonVerdict:
-    """A newly failing check is one, whatever the load generator did; figures count in runs that count."""
+    """A check that newly fails is a regression, even if the run is not valid. Figures decide only if both runs count."""
     changes = [row["change"] for row in (*checks, *rows)]
     if Change.WORSE in changes:
         return ComparisonVerdict.REGRESSION
@@ -156,14 +174,14 @@ def _verdict(checks: list[dict[str, Any]], rows: list[dict[str, Any]], void: lis
 
 
 def _too_few(rows: list[dict[str, Any]]) -> bool:
-    """Whether there are not even the values that a median takes, or none at all. That a percentile takes more than there
-    are is said beside it, and keeps nobody from telling the rest."""
+    """Whether a figure has not even the TO_HAVE values that a median needs, or no figure can be compared at all. A
+    percentile that needs more values than there are does not count here: that is said beside it."""
     few = any(row["change"] == Change.FEW and row["values"] < TO_HAVE for row in rows)
     return few or all(row["change"] in (Change.FEW, Change.ABSENT) for row in rows)
 
 
 def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: ComparisonVerdict) -> list[str]:
-    """What made it so, in sentences."""
+    """Why the verdict is what it is, in sentences."""
     if verdict is ComparisonVerdict.REGRESSION:
         return [row["why"] for row in (*checks, *rows) if row["change"] == Change.WORSE]
     reasons = [f"cannot tell: {row['why']}" for row in (*checks, *rows) if row["change"] == Change.UNSURE]
@@ -205,7 +223,7 @@ def _changed(check: str, had: str | None, has: str | None, base: Side, other: Si
 
 
 def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[str, Any]:
-    """A figure as comparison.json has it; what is decided by runs that do not count is nothing."""
+    """A figure as comparison.json has it. Unless `decided`, a run does not count, and the figure can decide nothing."""
     change = difference.judged(allowed)
     if not decided and change not in (Change.FEW, Change.ABSENT):
         change = Change.UNSURE
@@ -223,19 +241,21 @@ def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[
         "needed": difference.figure.least,
         "change": change.value,
     }
-    fields = {
+    reason = {
         Change.FEW: f"{difference.values:,} values; it needs {difference.figure.least:,}",
         Change.ABSENT: "one of the runs has none",
-    }.get(change, f"{told(row, 'run')}, was {told(row, 'baseline')}: {changed(row)}, allowed {bound(row)}")
-    return row | {"why": f"{difference.name}: {fields}"}
+    }.get(
+        change, f"{figure_text(row, 'run')}, was {figure_text(row, 'baseline')}: {changed(row)}, allowed {bound(row)}"
+    )
+    return row | {"why": f"{difference.name}: {reason}"}
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def told(row: Mapping[str, Any], which: str) -> str:
-    """A figure of the `baseline` or of the `run`, with its unit."""
+def figure_text(row: Mapping[str, Any], which: str) -> str:
+    """The figure's value in one of the runs as text, with its unit; `which` is `baseline` or `run`."""
     value = row[which]
     if value is None:
         return "not reached" if "converged" in row["figure"] else "-"
@@ -244,8 +264,11 @@ def told(row: Mapping[str, Any], which: str) -> str:
     return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
+told = figure_text  # the name by which page.py and text.py import it
+
+
 def changed(row: Mapping[str, Any]) -> str:
-    """By how much it changed, and the interval in which that lies."""
+    """By how much the figure changed, and the interval in which that lies, as text: `+5.0% (+3.1 to +7.2)`."""
     if row["difference"] is None:
         return "without bound" if row["change"] != Change.ABSENT else "-"
     low, high = ("∞" if row[end] is None else _signed(row[end]) for end in ("low", "high"))
@@ -253,7 +276,7 @@ def changed(row: Mapping[str, Any]) -> str:
 
 
 def bound(row: Mapping[str, Any]) -> str:
-    """The tolerance."""
+    """The tolerance of the figure as text, with the sign of what is worse: `+10.0%`."""
     return _signed(-row["allowed"] if row["less_is_worse"] else row["allowed"]) + _unit(row)
 
 
@@ -262,7 +285,7 @@ def _unit(row: Mapping[str, Any]) -> str:
 
 
 def _signed(share: float) -> str:
-    """In percent or points; nothing has no sign."""
+    """A share in percent or points, with its sign; 0 has none."""
     shown = round(share * 100, 1)
     return f"{shown:+,.1f}".replace("-", "−") if shown else "0.0"
 
@@ -274,11 +297,13 @@ def _warnings(base: Side, other: Side) -> list[str]:
     """Why the two runs can hardly be compared, in sentences."""
     if base.path.resolve() == other.path.resolve():
         return ["it is the same run"]
-    one, two = (_facts(side) for side in (base, other))
-    warnings = [f"another {what}: {one[what]}, here {two[what]}" for what in one if one[what] != two[what]]
-    keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _SAID]
+    baseline, run = (_facts(side) for side in (base, other))
+    warnings = [
+        f"another {what}: {baseline[what]}, here {run[what]}" for what in baseline if baseline[what] != run[what]
+    ]
+    keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _NO_WARNING]
     blocks = list(dict.fromkeys(".".join(key.split(".")[1:3]) for key in keys))
-    if blocks and one["scenario"] == two["scenario"]:
+    if blocks and baseline["scenario"] == run["scenario"]:
         more = f" and {len(blocks) - _BLOCKS_MOST} more" if len(blocks) > _BLOCKS_MOST else ""
         warnings.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
     return warnings
@@ -301,15 +326,15 @@ def _settings(base: Side, other: Side) -> list[tuple[str, str, str]]:
     return [setting for key in _OF_MANIFEST for setting in _apart(key, base.manifest.get(key), other.manifest.get(key))]
 
 
-def _apart(key: str, one: Any, two: Any) -> Iterator[tuple[str, str, str]]:
+def _apart(key: str, baseline: Any, run: Any) -> Iterator[tuple[str, str, str]]:
     """Where two settings differ, each part by its dotted key; a part that only one has stays whole."""
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        one, two = (dict(enumerate(part)) for part in (one, two))
-    if isinstance(one, dict) and isinstance(two, dict):
-        for name in {**one, **two}:
-            yield from _apart(f"{key}.{name}", one.get(name), two.get(name))
-    elif one != two:
-        yield key, _spelled(one), _spelled(two)
+    if isinstance(baseline, list) and isinstance(run, list) and len(baseline) == len(run):
+        baseline, run = (dict(enumerate(part)) for part in (baseline, run))
+    if isinstance(baseline, dict) and isinstance(run, dict):
+        for name in {**baseline, **run}:
+            yield from _apart(f"{key}.{name}", baseline.get(name), run.get(name))
+    elif baseline != run:
+        yield key, _spelled(baseline), _spelled(run)
 
 
 def _spelled(setting: Any) -> str:

@@ -1,4 +1,9 @@
-"""How much each figure differs between two runs, how sure that is, and whether it is a regression."""
+"""How much each figure differs between two runs, how sure that is, and whether it is a regression.
+
+`differences` takes the samples of the baseline and of another run (`samples.py`), draws their targets anew many times
+(`resampling.py`), and gives a `Difference` for each figure: how much it changed, and the interval in which that change lies.
+`Difference.judged` sets this interval against what is tolerated. `compare.py` puts the result into comparison.json.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +34,19 @@ class Change(StrEnum):
 
 
 class Tolerances(NamedTuple):
-    """How much worse a run may be: `relative` to the baseline's times, sizes and rates; `points` of the share that did
-    not succeed. Both as fractions."""
+    """How much worse a run may be, as fractions. `relative`: of the baseline's times, sizes and rates. `points`: by how much
+    more of the targets may not succeed."""
 
     relative: float = 0.10
     points: float = 0.01
 
 
 class Difference(NamedTuple):
-    """One figure of two runs. `change`, and the interval from `low` to `high` in which it lies, are shares of the
-    baseline's, or a difference of shares; inf: of a time that was never reached. `values`: of how many the figure is, in
-    the run that has fewer. `gap`: the interval of the difference in the figure's own unit. `same`: each target is like
-    itself in both runs."""
+    """One figure of two runs: its values in the `baseline` and in the `run`, in its own unit (inf: a time that was never
+    reached). `change` is how much it differs, and `low` to `high` the interval in which that lies: as shares of the
+    baseline's value, or, of a figure that is a share itself, as the plain difference. `gap` is the interval of the
+    difference in the figure's own unit. `values`: from how many values the figure is computed, in the run that has
+    fewer. `same`: each target is alike in both runs, so that there is no doubt."""
 
     name: str
     baseline: float
@@ -54,15 +60,15 @@ class Difference(NamedTuple):
 
     @property
     def figure(self) -> Figure:
-        """What kind of figure it is."""
+        """Its unit, which way is worse, and how many values it needs."""
         return FIGURES[self.name]
 
     def allowed(self, tolerances: Tolerances) -> float:
-        """How much worse it may be."""
+        """How much worse it may be, as `change` says it."""
         return tolerances.points if self.figure.unit == "share" else tolerances.relative
 
     def judged(self, tolerances: Tolerances) -> Change:
-        """A regression lies beyond the tolerance with its whole interval; where that straddles it, nobody can tell."""
+        """What to make of it: a regression if the whole interval is worse than tolerated; UNSURE if only a part of it is."""
         if np.isnan([self.baseline, self.run, self.low]).any():
             return Change.ABSENT
         if self.same:
@@ -79,42 +85,45 @@ class Difference(NamedTuple):
 
 
 def differences(a: Sample, b: Sample) -> Iterator[Difference]:
-    """Of each figure that either run has."""
-    one, two = figures(a), figures(b)
-    ours, theirs = drawings(a, b)
+    """The difference of each figure that at least one of the runs has; `a` is the baseline."""
+    baseline, run = figures(a), figures(b)
+    drawn_baseline, drawn_run = drawings(a, b)
     counts, together = (a.counts(), b.counts()), paired(a, b)
     for name, figure in FIGURES.items():
-        if np.isnan(one[name][0]) and np.isnan(two[name][0]):
+        if np.isnan(baseline[name][0]) and np.isnan(run[name][0]):
             continue
-        change = _change(figure, one[name], two[name])
-        low, high = _interval(_change(figure, ours[name], theirs[name]))
-        apart = _interval(_gap(ours[name], theirs[name]))
-        same = together and np.array_equal(ours[name], theirs[name])  # of each target alike: nothing to be unsure of
+        change = _change(figure, baseline[name], run[name])
+        low, high = _interval(_change(figure, drawn_baseline[name], drawn_run[name]))
+        apart = _interval(_gap(drawn_baseline[name], drawn_run[name]))
+        # each target is like itself in both runs: nothing to be unsure of
+        same = together and np.array_equal(drawn_baseline[name], drawn_run[name])
         values = min(count[name] for count in counts)
         yield Difference(
-            name, float(one[name][0]), float(two[name][0]), float(change[0]), low, high, apart, values, same
+            name, float(baseline[name][0]), float(run[name][0]), float(change[0]), low, high, apart, values, same
         )
 
 
-def _gap(one: Seconds, two: Seconds) -> Seconds:
-    """The difference; none between what was reached neither here nor there."""
-    both = np.isinf(one) & np.isinf(two)
-    return np.where(both, 0.0, np.where(both, 0.0, two) - np.where(both, 0.0, one))
+def _gap(baseline: Seconds, run: Seconds) -> Seconds:
+    """The run's values minus the baseline's; 0 where neither was ever reached (both are inf)."""
+    both = np.isinf(baseline) & np.isinf(run)
+    return np.where(both, 0.0, np.where(both, 0.0, run) - np.where(both, 0.0, baseline))
 
 
-def _change(figure: Figure, one: Seconds, two: Seconds) -> Seconds:
-    """The difference as a share of the baseline's; of shares, the difference itself."""
-    gap = _gap(one, two)
+def _change(figure: Figure, baseline: Seconds, run: Seconds) -> Seconds:
+    """The difference as a share of the baseline's value; of a figure that is a share, the difference itself."""
+    gap = _gap(baseline, run)
     if figure.unit == "share":
         return gap
-    reached = np.isfinite(one) & (one != 0)
-    relative = gap / np.where(reached, np.abs(one), 1.0)
-    beyond = np.where(gap == 0, 0.0, np.where(np.isinf(one), -1.0, np.inf))  # never reached; or nothing, and now more
+    reached = np.isfinite(baseline) & (baseline != 0)
+    relative = gap / np.where(reached, np.abs(baseline), 1.0)
+    beyond = np.where(
+        gap == 0, 0.0, np.where(np.isinf(baseline), -1.0, np.inf)
+    )  # never reached; or nothing, and now more
     return np.where(reached | np.isnan(gap), relative, beyond)
 
 
 def _interval(drawn: Seconds) -> tuple[float, float]:
-    """Within which all but the outermost drawings lie; nan where there are hardly any."""
+    """The interval that holds all drawings but the outermost `_CUT` at each end; NaN if fewer than half have a value."""
     known = np.sort(drawn[~np.isnan(drawn)])
     if len(known) < DRAWINGS / 2:
         return np.nan, np.nan

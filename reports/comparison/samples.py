@@ -112,7 +112,7 @@ def sample(trace: Trace) -> Sample:
     cohorts = [names[at][0] for at in order.tolist()]
     counts = {
         "succeeded": targets.ended_as(State.SUCCEEDED).astype(np.int64),
-        "messages": _of_things(targets, *effort.said(trace).values()),
+        "messages": _of_things(targets, *effort.messages_by_meaning(trace).values()),
         "downloaded": _of_things(targets, trace.kind(Kind.DOWNLOAD), sizes=True),
         "installed": _of_things(targets, trace.kind(Kind.COMMIT), sizes=True),
     }

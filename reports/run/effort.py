@@ -1,4 +1,9 @@
-"""Where time and bytes went: one update's time step by step, and how much was done for how much that was needed."""
+"""What updates cost: where the time of one went, and how often devices and application had to do things again.
+
+`waterfall` splits the time of two updates (the median and the 99th percentile) into steps, in seconds. `efforts` compares
+how often something was done with how often it was needed, such as attempts to connect with connections made. `messages`
+counts the devices' messages. All read a run's `Trace`; the summary, the page, the charts and comparisons use them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,8 @@ from simulator.trace.reader import Trace, View
 
 
 class Waterfall(NamedTuple):
-    """The time of one update: whose it was, how long it took from when it was due, and of this what went where."""
+    """Where the time of one update went: `total_s` is from when its offer was due until the application knew that it had
+    succeeded; `parts_s` maps each step to its seconds. `thing` and `job` say which update it is."""
 
     thing: str
     job: str
@@ -64,8 +70,9 @@ class Effort(NamedTuple):
 
 
 def efforts(trace: Trace) -> dict[str, Effort]:
-    """What was done again and again: attempts to connect for connections made, sendings of each offer and of each
-    report of an end, requests for each artifact that was downloaded, bytes for each byte that was installed."""
+    """What was done -> how often, and how often it was needed; what was never done is left out. Attempts to connect are
+    set against connections made, offers sent against first offers, reports of an end against updates that reported one,
+    download requests against updates that downloaded, bytes downloaded against bytes installed."""
     connects, offers = trace.kind(Kind.CONNECT), trace.kind(Kind.OFFER)
     ends, pieces = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE"), trace.kind(Kind.DOWNLOAD)
     counts = {
@@ -79,12 +86,12 @@ def efforts(trace: Trace) -> dict[str, Effort]:
 
 
 def messages(trace: Trace) -> dict[str, int]:
-    """How many messages the devices sent and received, by what they said."""
-    return {what: len(view) for what, view in said(trace).items() if len(view)}
+    """Meaning -> how many such messages the devices sent or received; meanings that never came are left out."""
+    return {what: len(view) for what, view in messages_by_meaning(trace).items() if len(view)}
 
 
-def said(trace: Trace) -> dict[str, View]:
-    """The messages that the devices sent and received, by what they said."""
+def messages_by_meaning(trace: Trace) -> dict[str, View]:
+    """Meaning -> the events of the messages with this meaning that the devices sent or received."""
     reports, answers = trace.kind(Kind.REPORT), trace.kind(Kind.ANSWER)
     return {
         "deltas and answers to get": trace.kind(Kind.DELTA),

@@ -1,4 +1,8 @@
-"""What failed: why, in which phase, in which cohort; and which targets took longest."""
+"""Which targets did not succeed and why, and which took longest.
+
+`failures` counts the targets that did not succeed, in groups of the same state, phase, reason and cohort. `slowest` picks
+those that took longest to converge. Both read a run's `Trace` and its `Targets`; the summary and the run's page use them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,9 @@ _END_PHASES = ("reporting", "rolling-back", "idle")
 
 
 class Failure(NamedTuple):
-    """So many targets of a cohort ended in this state, for this reason, in this phase (empty: none that is known).
-    What varies from one to the other, numbers and hashes, is left out of the reason."""
+    """A group of targets that did not succeed: `targets` of one cohort are in this state, for this reason, and failed in
+    this phase of the device (empty: not known). Numbers and hashes are cut out of the reason, so that targets that
+    differ in nothing else are counted together."""
 
     state: str
     phase: str
@@ -28,7 +33,7 @@ class Failure(NamedTuple):
 
 
 def failures(trace: Trace, targets: Targets) -> list[Failure]:
-    """The targets that ended otherwise than SUCCEEDED, or have not ended; the most frequent first."""
+    """The targets that have not ended, or ended otherwise than SUCCEEDED, in groups; the largest group first."""
     failed = np.flatnonzero(~targets.ended_as(State.SUCCEEDED))
     of_cohort = np.empty(len(targets), object)
     for name, mask in cohorts(trace, targets).items():
@@ -52,7 +57,7 @@ def failures(trace: Trace, targets: Targets) -> list[Failure]:
 
 
 def _phases(trace: Trace) -> Codes:
-    """By the code of a job: the code of the last phase of work that its device entered; -1 where nobody told of any."""
+    """By the code of a job: the code of the last phase of work that its device entered; -1 where none is recorded."""
     moves, last = trace.kind(Kind.PHASE), np.full(len(trace.words("job")) + 1, -1)
     work = moves.only(~trace.among("status", moves["status"], _END_PHASES) & (moves["job"] >= 0))
     last[work["job"]] = work["status"]  # the last is written last
@@ -60,7 +65,8 @@ def _phases(trace: Trace) -> Codes:
 
 
 def slowest(trace: Trace, targets: Targets, most: int) -> Codes:
-    """The targets that took longest to converge, the slowest first."""
+    """The indices of the targets that took longest to converge, the slowest first, at most `most`; only of those that
+    did."""
     took = trace.once(converged_s, targets)
     order = np.argsort(-took, kind="stable")
     return order[: min(most, int((~np.isnan(took)).sum()))]

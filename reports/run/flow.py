@@ -1,4 +1,9 @@
-"""How much went through, and when: rates of every step, what was under way, and the fan-out of each rollout."""
+"""How much happened a second: how often each step happened, how many updates were under way, how fast a rollout spread.
+
+Most functions read a run's `Trace`, some of them its `Targets` too. Times are arrays of seconds since the run began, unless
+a function says that it counts from the rollout's begin; rates are events (or bytes) a second. The summary, the charts,
+comparisons and sweeps use them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,8 @@ class TimeBins(NamedTuple):
 
 
 def bins(end_s: float, most: int = 200) -> TimeBins:
-    """Spans of a width that people count in, at most so many, that cover [0, end)."""
+    """At most `most` bins that cover the seconds from 0 to `end_s`; their width is one that people count in (1, 2, 5,
+    10 s)."""
     width = next((w for w in _WIDTHS_S if end_s / w <= most), _WIDTHS_S[-1])
     return TimeBins(np.arange(max(1, int(np.ceil(end_s / width))) + 1, dtype=np.float64) * width, width)
 
@@ -47,7 +53,7 @@ def steps(trace: Trace) -> dict[str, Seconds]:
 
 
 def rate(at: Seconds, spans: TimeBins, weights: Seconds | None = None) -> Seconds:
-    """How many a second (or how much, by weight) in each span."""
+    """Events a second in each bin; with `weights`, the sum of their weights a second. `at` counts from where the bins do."""
     return np.asarray(np.histogram(at, spans.edges, weights=weights)[0] / spans.width_s)
 
 
@@ -75,7 +81,8 @@ def _was_begun(trace: Trace) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def lateness(trace: Trace) -> Spans:
-    """The worst lateness against the schedule in each second: of devices' starts, and of offers."""
+    """For each second in which a device was started or an offer sent: how late the latest of them was, in seconds
+    (`took_s`), against the schedule."""
     views = trace.kind(Kind.BOOT).where("status", "cold"), trace.kind(Kind.OFFER).where("status", "sent")
     at, late = (np.concatenate([view[column].clip(min=0) / 1e6 for view in views]) for column in ("t_us", "span_us"))
     seconds, which = np.unique(at.astype(np.int64), return_inverse=True)
@@ -85,8 +92,9 @@ def lateness(trace: Trace) -> Spans:
 
 
 def fan_out(trace: Trace, targets: Targets) -> dict[str, dict[str, float | int | None]]:
-    """Rollout -> how its desired state spread: seconds from its begin to the first, the median and the last device that
-    heard of it, how many did, and the slope between the tenth and the ninetieth percent of these, in devices a second."""
+    """Rollout -> how its desired state spread: how many devices heard of it; the seconds from its begin until the first,
+    the median and the last of them did (None: nobody did); and the slope between the tenth and the ninetieth percent of
+    them, in devices a second."""
     after = trace.once(heard_s, targets)
     return {name: _spread(after[mask]) for name, mask in targets.rollouts().items()}
 
@@ -127,7 +135,8 @@ def slope(at: Seconds) -> float | None:
 
 
 def throughput(trace: Trace, since_s: float) -> dict[str, dict[str, float]]:
-    """Step -> how many there were since then, and the most in one second; bytes downloaded likewise."""
+    """Step -> how often it happened from `since_s` (seconds since the run began) on, as `total`, and the most in one second,
+    as `peak_per_s`. `bytes downloaded` counts bytes in the same way."""
     peaks = {}
     at_bytes, size = bytes_of(trace)
     for name, at, weights in [*((n, at, None) for n, at in steps(trace).items()), ("bytes downloaded", at_bytes, size)]:

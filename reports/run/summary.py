@@ -1,4 +1,9 @@
-"""The numbers of a run: what summary.json holds and what the terminal shows."""
+"""The numbers of one run: makes summary.json from its manifest, its trace and its judgement.
+
+`summarise` returns the whole document as a dict; `reports.schemas` describes each key. Times are in seconds, sizes in bytes.
+`as_text` says the most important of it for a terminal. The page, the Markdown, junit.xml and comparisons are given this
+document, so that a number is the same in all of them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +30,7 @@ _FAILURES = 100
 
 
 def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> dict[str, Any]:
-    """The whole of summary.json. Devices that never finished stay in every denominator."""
+    """The whole of summary.json. Shares are of all targets: those that never finished are counted too."""
     targets = trace.once(Targets)
     times = trace.once(converged_s, targets)
     served = trace.kind(Kind.SERVED)
@@ -72,7 +77,7 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
 
 
 def _rolled_out_s(trace: Trace, targets: Targets) -> float:
-    """From when the first rollout began until the last ended, or until the record does."""
+    """Seconds from when the first rollout began until the last one ended, or the record where one did not end."""
     if not len(targets):
         return 0.0
     ends = trace.kind(Kind.ROLLOUT).where("status", "end")["t_us"]
@@ -97,8 +102,8 @@ def _clocks(trace: Trace) -> list[dict[str, Any]]:
 
 
 def faults(trace: Trace, targets: Targets) -> list[dict[str, Any]]:
-    """Each fault that was asked for: the server that it was `on`, or how many devices it struck, how often, and from when
-    to when, in seconds since the first rollout began; None for a time that never came."""
+    """One entry for each fault in the record: the server that it was `on`, or how many devices it struck, and how often;
+    and when it began and ended, in seconds since the first rollout began (None: it did not)."""
     turns, rows, zero = trace.kind(Kind.FAULT), [], zero_s(trace, targets)
     for nth in np.unique(turns["size"]).tolist():
         turns_of = turns.only(turns["size"] == nth)
@@ -136,7 +141,7 @@ def _finding(trace: Trace, finding: Finding) -> dict[str, Any]:
 
 
 def evidence(trace: Trace, row: int) -> list[str]:
-    """The event, marked, among those of the same thing around it."""
+    """Lines of text for a person: the event in this row, marked with >, and some of the same thing before and after it."""
     thing = trace.row(row).get("thing", "")
     rows = trace.thing(thing).rows if thing else np.array([row])
     at = int(np.searchsorted(rows, row))
@@ -165,7 +170,7 @@ def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[s
 
 
 def as_text(summary: dict[str, Any], report: str) -> str:
-    """The end of a run, for a terminal."""
+    """What is printed at the end of a run. `report` is the path of its page."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
     lines += [f"  {reason}" for reason in words.reasons(summary)]
     lines.append(f"  {words.spelled(summary)}")

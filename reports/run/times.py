@@ -1,4 +1,10 @@
-"""When each target converged, and how long each step took: in seconds, one number for each time that it happened."""
+"""When each target converged, and how long each step of an update took, in seconds.
+
+Most functions read a run's `Trace` and its `Targets`. A result is either an array with one value for each target
+(in the order of `Targets`; NaN: it never happened), or `Spans`, with one value for each time that a step happened.
+`cohorts` and `waves` say which targets belong together. The summary, the pages, comparisons and sweeps take their times
+from here.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +42,8 @@ def zero_s(trace: Trace, targets: Targets) -> float:
 
 
 def end_s(trace: Trace, targets: Targets, times: Seconds) -> float:
-    """Where pictures end, in seconds since the rollout began: behind the last that converged, or with the record where a rollout had not ended."""
+    """Where the time axis of a chart ends, in seconds since the rollout began. If all rollouts ended and a target converged:
+    just after the last one that did. Otherwise: where the record ends."""
     over = np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"]).all()
     if over and not np.isnan(times).all():
         return float(np.nanmax(times)) * 1.03 + 1e-3
@@ -62,7 +69,8 @@ class Spans(NamedTuple):
 
 
 def durations(trace: Trace, targets: Targets) -> dict[str, Spans]:
-    """What took how long. What an offer begins is counted from when the offer was due, so that a stall is not hidden."""
+    """Step -> how long it took, each time that it happened; steps that never happened are left out. What an offer begins
+    is counted from when the offer was due: if it was sent late, the delay is part of the time."""
     phases = trace.kind(Kind.PHASE)
     by_step = {
         "connect": _spans(trace.kind(Kind.CONNECT).where("status", "new", "resumed")),
@@ -74,7 +82,7 @@ def durations(trace: Trace, targets: Targets) -> dict[str, Spans]:
 
 
 def heard_of_offer(trace: Trace) -> View:
-    """The deltas by which a device learned of what was not known to it."""
+    """The deltas by which a device learned something new (their status is start, supersede or installed)."""
     return trace.kind(Kind.DELTA).where("status", "start", "supersede", "installed")
 
 
@@ -89,7 +97,8 @@ def _from_due(trace: Trace, ends: View) -> Spans:
 
 
 def since_due(trace: Trace, ends: View) -> tuple[Codes, Spans]:
-    """The codes of the jobs for which such an event came, and from when each one's offer was due to the first of them."""
+    """Of each job that was offered and has an event among `ends`: its code, and the span from when its offer was due until
+    the first of these events."""
     sent = trace.kind(Kind.OFFER).where("status", "sent")
     due_us, end_us = (np.full(len(trace.words("job")) + 1, -1) for _ in range(2))
     due_us[sent["job"]] = sent["t_us"] - sent["span_us"].clip(min=0)
@@ -99,21 +108,22 @@ def since_due(trace: Trace, ends: View) -> tuple[Codes, Spans]:
 
 
 def quantiles(values: Seconds) -> dict[str, float]:
-    """count, min, med, p90, p95, p99, max."""
+    """How many values there are (`count`), and their QUANTILES. There must be at least one value."""
     at = np.quantile(values, [0, 0.5, 0.9, 0.95, 0.99, 1]).tolist()
     return {"count": len(values), **dict(zip(QUANTILES, at, strict=True))}
 
 
 def cohorts(trace: Trace, targets: Targets) -> dict[str, Mask]:
-    """Cohort -> which targets are of it, by name."""
+    """Cohort -> mask of its targets, sorted by the cohort's name."""
     words = trace.words("detail")
     named = {words[code] if code >= 0 else "": targets.cohort == code for code in np.unique(targets.cohort).tolist()}
     return dict(sorted(named.items()))
 
 
 def waves(trace: Trace, targets: Targets) -> dict[str, Mask]:
-    """Wave -> which targets are of it, in order; a rollout takes its targets in the order given. Of several rollouts
-    each wave bears its rollout's name; what no wave took is of none."""
+    """Wave -> mask of its targets, in the order in which waves were opened. A rollout takes its targets in the order in
+    which they are given, so each wave holds the next ones. If there are several rollouts, the name of a wave begins with
+    its rollout's. A target that no wave took is in none."""
     moves, rollouts = trace.kind(Kind.ROLLOUT).where("status", "wave"), targets.rollouts()
     masks: dict[str, Mask] = {}
     for name, mask in rollouts.items():

@@ -1,5 +1,10 @@
-"""What a sweep over loads tells of a system's capacity: throughput and latency against load, the knee, the law of
-scaling, and what saturated. This makes sweep.json, except for the part that says what was asked for."""
+"""What a sweep tells about a system's capacity: completes sweep.json from the points that were measured.
+
+`judged` takes what was asked for and measured (`simulator/worlds/campaigns/sweep.py` collects it) and adds `analysis`:
+the highest throughput, the knee, the law of scaling, what was used up, and notes; and the exit code. `as_text` and
+`headline` say it in words, for the terminal and for the page. Loads are devices, or offers a second; throughput is
+updates a second.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ VIRTUAL = (
 
 
 def judged(sweep: dict[str, Any]) -> dict[str, Any]:
-    """The whole of sweep.json: what was asked and measured, with what it tells."""
+    """The whole of sweep.json: what was asked for and measured, with `analysis` and `exit_code` added."""
     counting = [p for p in sweep["points"] if p["counts"]]
     loads, rates = medians(counting, throughput(sweep))
     best = int(np.argmax(rates)) if rates else None
@@ -36,8 +41,8 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
         "most_at": None if best is None else loads[best],
         "knee": knee,
         "knee_said": knee_said,
-        "law": None if isinstance(law, str) else _law_told(law, sweep),
-        "law_said": f"cannot tell: {law}" if isinstance(law, str) else _law_said(law),
+        "law": None if isinstance(law, str) else _law_numbers(law, sweep),
+        "law_said": f"cannot tell: {law}" if isinstance(law, str) else _law_sentence(law),
         "beyond_said": _beyond(law, sweep, loads),
         "saturated": used_up,
         "saturated_said": used_up_said,
@@ -48,7 +53,8 @@ def judged(sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """(load, the median of its points' values) in order; without points that have none."""
+    """(loads in ascending order, for each load the median of its points' values of `name`); points without one are
+    left out."""
     by_load: dict[float, list[float]] = defaultdict(list)
     for point in points:
         if (value := point[name]) is not None:
@@ -57,13 +63,14 @@ def medians(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[
 
 
 def throughput(sweep: dict[str, Any]) -> str:
-    """Which rate of a point is its throughput: of devices that all begin at once, the time they take together; of a
-    rate that is held, what comes while it is."""
+    """The key of a point's throughput. Over devices, which all begin at once, it is the rate over the time that they take
+    together; over rates, the rate of updates while the offered rate was held."""
     return "updates_per_s" if sweep["axis"] == "devices" else "held_per_s"
 
 
 def _exit_code(sweep: dict[str, Any]) -> int:
-    """4 a part of ours died, 1 a promise was broken, 2 less was measured than asked or nothing can be told, else 0."""
+    """4 if a part of ours died, else 1 if a promise was broken, else 2 if less was measured than asked for or invalid runs
+    keep the law from being told, else 0."""
     points = sweep["points"]
     codes = {p["exit_code"] for p in points}
     short = sweep["ended"] or any(p["verdict"] == "UNKNOWN" for p in points)
@@ -107,7 +114,8 @@ def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]
 
 
 def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[float], rates: list[float]) -> Fit | str:
-    """The law through each point that counts. Over rates its N is the mean number under way (Little)."""
+    """The law fitted to each point that counts, or why there is none. Its N is the number of devices; over rates, the mean
+    number of executions under way (by Little's law)."""
     if sweep["axis"] == "devices":
         steady = zip(*medians(counting, "steady_per_s"), strict=True)
         if bound := [load for load, rate in steady if at_pace(sweep, rate)]:
@@ -122,7 +130,7 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
     return scaling.fit([p["under_way"] for p in usable], [p["held_per_s"] for p in usable])
 
 
-def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
+def _law_numbers(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
     over = "load" if sweep["axis"] == "devices" else "under_way"
     first = min(p[over] for p in sweep["points"] if p["counts"] and p[over])
     curve = [(load, *law.at(load)) for load in np.linspace(min(first, law.last), law.reach, 61).tolist()]
@@ -139,11 +147,11 @@ def _law_told(law: Fit, sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """An estimate with its interval."""
+    """An estimate as text, with its interval: `12.3 (10.1 to 14.8)`."""
     return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
-def _law_said(law: Fit) -> str:
+def _law_sentence(law: Fit) -> str:
     return (
         f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; the points lie within "
         f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"
@@ -151,7 +159,7 @@ def _law_said(law: Fit) -> str:
 
 
 def _beyond(law: Fit | str, sweep: dict[str, Any], loads: list[float]) -> str:
-    """What is extrapolated, and where measurement ends."""
+    """A sentence: where measurement ends, and what the law says beyond it."""
     if not loads:
         return "nothing was measured that counts"
     noun = "devices" if sweep["axis"] == "devices" else "executions under way"
@@ -195,7 +203,8 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
 
 
 def _not_held(sweep: dict[str, Any]) -> list[str]:
-    """Of the rates that were offered for too short a time to tell whether they were achieved: what it takes."""
+    """A note on the rates that were offered for too short a time to tell whether they were achieved, if there are any: how
+    many devices it takes."""
     short = [p for p in sweep["points"] if p["counts"] and p["held_per_s"] is None and p["whole_update_s"]]
     if not short:
         return []
@@ -211,7 +220,7 @@ def _not_held(sweep: dict[str, Any]) -> list[str]:
 
 
 def as_text(sweep: dict[str, Any], where: str) -> str:
-    """The end of a sweep."""
+    """What is printed at the end of a sweep. `where` is the path of its page."""
     analysis, axis = sweep["analysis"], sweep["axis"]
     heads = ("load", "verdict", "deltas/s", "updates/s", "offer to delta", "whole update", "busiest process")
     lines = [f"  {heads[0]:>13}  {heads[1]:<8}{heads[2]:>10}{heads[3]:>10}{heads[4]:>19}{heads[5]:>19}  {heads[6]}"]
@@ -233,12 +242,13 @@ def as_text(sweep: dict[str, Any], where: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A rate."""
+    """A rate as text; None is `-`."""
     return "-" if value is None else f"{value:,.1f}"
 
 
 def busiest(point: dict[str, Any]) -> str:
-    """The process that used most CPU, and how much of a core, on average and in its busiest second."""
+    """The process that used most CPU as text, with the share of a core that it used, on average and in its busiest
+    second."""
     if not point["cpu"]:
         return "-"
     name = max(point["cpu"], key=lambda process: point["cpu"][process]["mean"])
@@ -246,12 +256,12 @@ def busiest(point: dict[str, Any]) -> str:
 
 
 def median_p99(quantiles: dict[str, float] | None) -> str:
-    """A latency's two quantiles."""
+    """The median and the 99th percentile of a latency, as text; None is `-`."""
     return f"{seconds(quantiles['median'])} / {seconds(quantiles['p99'])}" if quantiles else "-"
 
 
 def headline(sweep: dict[str, Any]) -> str:
-    """The most that was measured."""
+    """A sentence: the highest throughput that was measured, and at which load."""
     analysis = sweep["analysis"]
     if analysis["most_per_s"] is None:
         return "Nothing was measured that counts."

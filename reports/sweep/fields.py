@@ -1,4 +1,8 @@
-"""What stands where in sweep.json: the path of each field, and what it holds (`fleetsim schema sweep` prints it)."""
+"""Describes each field of sweep.json: FIELDS maps the path of a field to what it holds.
+
+`points[]` stands for each of the points. `fleetsim schema sweep` prints FIELDS. The fields are made in
+`simulator/worlds/campaigns/sweep.py`, `points.py` and `capacity.py`.
+"""
 
 FIELDS = {
     "schema": "version of this file's schema",

@@ -1,4 +1,9 @@
-"""What a sweep keeps of one run: its throughput, its latencies, and how much of the processors was used meanwhile."""
+"""Reduces one run of a sweep to a point: its throughput, its latencies, and how much CPU was used meanwhile.
+
+`point` takes the run and its summary.json and returns a dict, one entry of `points` in sweep.json; `fields.py` describes
+each key. Rates are per second, latencies in seconds, CPU in cores (1.0 is one core fully used). The command line calls it
+after each run of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,8 @@ _HELD_S, _HELD = 1.0, 30  # nor do fewer updates, or a shorter time, tell whethe
 
 
 def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
-    """What a sweep keeps of one run, from its record and its summary.json."""
+    """One point of sweep.json, from a run's record and its summary.json (`numbers`). The sweep itself adds which run
+    it was."""
     ended = since_due(run.trace, run.trace.kind(Kind.EXECUTION).where("status", "SUCCEEDED"))[1]
     ends, span = np.sort(ended.at_s), _held(ended)
     cpu, together = _cpu(run.trace, ends)
@@ -54,7 +60,7 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fan_out(numbers: dict[str, Any]) -> float | None:
-    """The slope, unless all heard nearly at once: what comes in one batch tells no rate."""
+    """Devices a second that heard of the rollout; None if all heard nearly at once, because one batch has no rate."""
     for spread in numbers["fan_out"].values():
         if (slope := spread["slope"]) is not None and 0.8 * spread["devices"] / slope >= _LEAST_S:
             return float(slope)
@@ -66,8 +72,8 @@ def _quantiles(quantiles: dict[str, float] | None) -> dict[str, float] | None:
 
 
 def _since_begin(trace: Trace, ends: Seconds) -> float | None:
-    """Updates a second from the rollout's begin until nine in ten of those that succeeded had: stragglers are few, and
-    wait for nothing but themselves."""
+    """Updates a second, from the rollout's begin until nine in ten of those that succeeded had done so. The last tenth is
+    left out: a few slow devices would hide what the system can do."""
     if not len(ends):
         return None
     took_s = flow.middle(ends)[1] - zero_s(trace, trace.once(Targets))
@@ -75,8 +81,9 @@ def _since_begin(trace: Trace, ends: Seconds) -> float | None:
 
 
 def _held(ended: Spans) -> tuple[float, float] | None:
-    """From when until when updates come as fast as they are offered, if nothing holds them up: from the first offer and
-    the longest of the first tenth of the updates on, until the last offer. None where that tells no rate."""
+    """The time (begin, end) in which updates end as fast as they are offered, if nothing holds them up. It begins with
+    the first offer plus the longest time that one of the first tenth of the updates took, and ends with the last offer.
+    None if it is too short to tell a rate, or too few updates end in it."""
     if not len(ended.at_s):
         return None
     due = ended.at_s - ended.took_s
@@ -90,7 +97,7 @@ def _among(at: Seconds, low: float, high: float) -> int:
 
 
 def _under_way(trace: Trace, low: float, high: float) -> float:
-    """The mean number of executions under way meanwhile."""
+    """The mean number of executions under way from `low` to `high`, in seconds since the run began."""
     at, count = flow.under_way(trace)
     edges = np.concatenate([[low], at[(at > low) & (at < high)], [high]])
     level = count[np.searchsorted(at, edges[:-1], "right") - 1]
@@ -98,7 +105,7 @@ def _under_way(trace: Trace, low: float, high: float) -> float:
 
 
 def _cpu(trace: Trace, ends: Seconds) -> tuple[dict[str, dict[str, float | None]], dict[str, float] | None]:
-    """Each process's share of a core, and of all together, each second's, while the rollout ran."""
+    """The CPU used while the rollout ran, in cores: for each process, and for all together (None: nothing was measured)."""
     since, until = zero_s(trace, trace.once(Targets)), flow.middle(ends)[1] if len(ends) else np.inf
     used, waited = (defaultdict[str, list[float]](list) for _ in range(2))
     all_of: dict[int, float] = defaultdict(float)
@@ -119,5 +126,5 @@ def _shares(used: list[float], waited: list[float]) -> dict[str, float | None]:
 
 
 def spelled(load: float, axis: str) -> str:
-    """A load with its unit."""
+    """A load as text with its unit: devices, or offers a second."""
     return many(int(load), "device") if axis == "devices" else f"{load:g}/s"

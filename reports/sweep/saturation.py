@@ -1,4 +1,9 @@
-"""What was used up at the highest load of a sweep that counts: a part, the machine, the rollout's own pace, or nothing."""
+"""What was used up at the highest load of a sweep that counts.
+
+`saturated` looks at the points of sweep.json with this load. A process is used up if it ran (or waited for a core) nearly
+all the time, the machine if all its cores were busy or processes waited for one, the rollout's own pace if updates came
+as fast as it lets them. The shares from which that is so stand at the top. `capacity.py` puts the result into sweep.json.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,13 @@ _BUSY, _BUSY_MOST, _WAITED, _AT_PACE, _OTHERS = 0.85, 0.97, 0.2, 0.9, 0.15  # sh
 
 
 def part_of(process: str) -> str:
-    """The part that a process is."""
+    """The name of the part of the system that this process belongs to; of an unknown process, its own name."""
     return next((part for name, part in PARTS.items() if process.startswith(name)), process)
 
 
 def saturated(sweep: dict[str, Any], counting: list[dict[str, Any]], knee: float | None) -> tuple[list[str], str]:
-    """What was used up at the highest load that counts."""
+    """What was used up at the highest load that counts: the names of the parts, and the same in a sentence. `counting` are
+    the points that count, `knee` is the load at the knee, if there is one."""
     if sweep["scenario"]["world"] == "virtual":
         return [], "no machine: this is virtual time"
     generator = _generator(sweep)
@@ -41,7 +47,7 @@ def _paced(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str
 
 
 def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Those that ran, or were ready to, nearly all the time: one thread does no more."""
+    """The processes that ran, or were ready to run, nearly all the time: one thread cannot do more."""
     busy = []
     for process in sorted({name for p in there for name in p["cpu"]}):
         shares = [p["cpu"][process] for p in there if process in p["cpu"]]
@@ -55,7 +61,7 @@ def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _machine(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Where all cores were busy, or processes often found none free."""
+    """The machine, if all its cores were busy or a process often found none free."""
     cores, most = sweep["cores"], _most(there)
     waited = max((s["waited"] or 0.0 for p in there for s in p["cpu"].values()), default=0.0)
     if most >= _BUSY * cores:
@@ -83,13 +89,13 @@ def _most(there: list[dict[str, Any]]) -> float:
 
 
 def crowd(sweep: dict[str, Any]) -> float:
-    """Cores that other programs kept busy before the runs, at worst; 0 where it was too little to speak of."""
+    """How many cores other programs kept busy before the runs, at most; 0 if it was too little to matter."""
     busiest = max((p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None), default=0.0)
     return float(busiest) if busiest > _OTHERS * sweep["cores"] else 0.0
 
 
 def _generator(sweep: dict[str, Any]) -> str:
-    """What is to be said of points whose load generator was the bottleneck."""
+    """A sentence about the points whose load generator was the bottleneck; empty if there are none."""
     bad = sorted({p["load"] for p in sweep["points"] if p["invalid"]})
     if not bad:
         return ""
@@ -100,5 +106,5 @@ def _generator(sweep: dict[str, Any]) -> str:
 
 
 def at_pace(sweep: dict[str, Any], rate: float) -> bool:
-    """Whether updates come as fast as the rollout itself lets them."""
+    """Whether updates come at `rate` a second because the rollout's own pace lets no more through."""
     return bool(sweep["pace_per_s"]) and rate >= _AT_PACE * sweep["pace_per_s"]

@@ -1,9 +1,11 @@
-"""How throughput grows with load: the Universal Scalability Law through measured points, with its uncertainty.
+"""How throughput grows with load: fits the Universal Scalability Law to measured points, and finds the knee.
 
-The law (N. Gunther) says X(N) = λN / (1 + σ(N-1) + κN(N-1)): λ is the throughput of one, σ the share of the work that
-is done one at a time, κ what each pair costs by agreeing with each other. Turned over, it is a straight sum,
-N/X = alone + serial·N + crosstalk·N(N-1), each part at least 0, with λ = 1/(alone + serial), σ = λ·serial and
-κ = λ·crosstalk: the least squares of it have one solution, and need no first guess.
+The law (N. Gunther) is X(N) = λN / (1 + σ(N-1) + κN(N-1)), with the throughput X at a load of N. λ is the throughput at a
+load of one, σ the share of the work that is done one at a time, κ what each pair costs by agreeing with each other.
+
+`fit` uses another form of it: N/X = alone + serial·N + crosstalk·N(N-1), with λ = 1/(alone + serial), σ = λ·serial and κ
+= λ·crosstalk. This is linear in its three parts, each at least 0. So the method of least squares has one solution, and
+needs no first guess. `capacity.py` and the sweep's page use this module.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ KEPT_UP = 0.95
 
 
 class Estimate(NamedTuple):
-    """A value, and the interval that holds it with 90 %."""
+    """A value, and its interval of 90 %, from `low` to `high`."""
 
     value: float
     low: float
@@ -39,7 +41,8 @@ class Estimate(NamedTuple):
 
 
 class Fit:
-    """The law through some points. `scatter` is how far the points lie from it, as a share (standard deviation)."""
+    """The law fitted to some points. `scatter` is how far the points lie from it, as a share (standard deviation); `last` is
+    the highest load that was measured."""
 
     def __init__(self, parts: Numbers, draws: Numbers, scatter: float, last: float) -> None:
         self._parts, self._draws, self.scatter, self.last = parts, draws, scatter, last
@@ -47,49 +50,50 @@ class Fit:
     @property
     def alone(self) -> Estimate:
         """λ: the throughput at a load of one."""
-        return self._told(lambda parts: 1 / _first(parts))
+        return self._estimate(lambda parts: 1 / _first(parts))
 
     @property
     def contention(self) -> Estimate:
         """σ: from 0 (all at once) to 1 (one at a time)."""
-        return self._told(lambda parts: parts[..., 1] / _first(parts))
+        return self._estimate(lambda parts: parts[..., 1] / _first(parts))
 
     @property
     def crosstalk(self) -> Estimate:
         """κ: above 0, more load means less throughput in the end."""
-        return self._told(lambda parts: parts[..., 2] / _first(parts))
+        return self._estimate(lambda parts: parts[..., 2] / _first(parts))
 
     @property
     def peak(self) -> Estimate | None:
-        """The load with the most throughput, √((1-σ)/κ); None where the points do not tell that there is one as near
-        as the law is drawn."""
+        """The load with the most throughput, √((1-σ)/κ); None if the points do not show that there is one up to BEYOND times
+        the last load."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            estimate = self._told(
+            estimate = self._estimate(
                 lambda parts: np.nan_to_num(np.sqrt(parts[..., 0] / parts[..., 2]), nan=0, posinf=1e300)
             )
         return estimate if estimate.high <= BEYOND * self.last and estimate.tells else None
 
     def at(self, load: float) -> Estimate:
         """The throughput at a load."""
-        return self._told(lambda parts: load / (parts @ _terms(np.array([load]))[0]))
+        return self._estimate(lambda parts: load / (parts @ _terms(np.array([load]))[0]))
 
     @property
     def reach(self) -> float:
-        """Up to which load, at most BEYOND times the last, the law says anything."""
+        """The highest load, at most BEYOND times the last, at which the interval is narrow enough to say anything."""
         loads = np.linspace(self.last, BEYOND * self.last, 41)
         certain = [load for load in loads.tolist() if self.at(load).tells]
         return max(certain, default=self.last)
 
-    def _told(self, of: Callable[[Numbers], Any]) -> Estimate:
+    def _estimate(self, of: Callable[[Numbers], Any]) -> Estimate:
         value, (low, high) = float(of(self._parts)), np.quantile(of(self._draws), [0.05, 0.95]).tolist()
         return Estimate(value, min(low, value), max(high, value))
 
 
 def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
-    """The law through points (load, throughput), each with the same relative error; or why it can't be told.
+    """Fit the law to points (load, throughput per second), which are taken to have the same relative error. Returns a
+    sentence instead if the loads are too few or the points lie too far from the law.
 
-    The interval comes from drawing such points again and again: from the law, with the scatter that was seen, itself as
-    uncertain as it is with so few points (χ²).
+    Intervals come from a simulation: points are drawn many times from the fitted law, with the scatter that was seen, and
+    each set is fitted again. So few points tell their scatter only roughly, so it is drawn as well (χ²).
     """
     n, x = np.asarray(loads, float), np.asarray(rates, float)
     if (distinct := len(np.unique(n))) < LEAST_LOADS:
@@ -114,12 +118,12 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
 
 
 def too_few(loads: int) -> str:
-    """Why the law can't be told of so many different loads."""
+    """The sentence that says why so few different loads are not enough for the law."""
     return f"the law has three unknowns; of the loads {loads} count, and it takes {LEAST_LOADS}"
 
 
 def _first(parts: Numbers) -> Any:
-    """The time of one alone."""
+    """The time that one takes alone: 1/λ."""
     return np.maximum(parts[..., 0] + parts[..., 1], 1e-12)
 
 
@@ -128,7 +132,7 @@ def _terms(loads: Numbers) -> Numbers:
 
 
 def _solved(terms: Numbers, times: Numbers) -> Numbers:
-    """The parts, none below 0, with the least squares of the relative errors."""
+    """The three parts, none below 0, for which the squares of the relative errors are least."""
     from scipy.optimize import nnls
 
     rows = terms / times[:, None]
@@ -137,9 +141,9 @@ def _solved(terms: Numbers, times: Numbers) -> Numbers:
 
 
 def knee(loads: Sequence[float], rates: Sequence[float]) -> float | None:
-    """The load from which on more load brings less than before: the point farthest above the straight line from
-    (0, 0) to the last one, as a share of the whole picture (the "kneedle" of Satopää and others). None where no point
-    lies a tenth of it above: throughput still grows in proportion."""
+    """The knee: the load from which on more load brings less than before. `loads` are in ascending order. It is the point
+    that lies farthest above the straight line from (0, 0) to the last point (the "kneedle" of Satopää and others). None
+    if no point lies above it by a tenth of the highest rate: throughput still grows in proportion."""
     x, y = (np.concatenate([[0.0], np.asarray(values, float)]) for values in (loads, rates))
     if len(x) < 4 or not y.max() > 0:
         return None
@@ -149,7 +153,8 @@ def knee(loads: Sequence[float], rates: Sequence[float]) -> float | None:
 
 
 def last_kept_up(offered: Sequence[float], achieved: Sequence[float]) -> float | None:
-    """The highest offered rate up to which each was achieved, within 5 %; None where all were, or none was."""
+    """The highest offered rate up to which every rate was achieved, within 5 %; None if all of them were, or not even the
+    first. Both sequences are in ascending order of `offered`."""
     kept = np.asarray(achieved, float) >= KEPT_UP * np.asarray(offered, float)
     upto = len(kept) if kept.all() else int(kept.argmin())
     return float(offered[upto - 1]) if 0 < upto < len(kept) else None

@@ -35,7 +35,7 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
     links = link_events(trace, Kind.BOOT, Kind.RETIRED)
     if not len(links):
         return draft.unknown("the trace holds nothing of the devices' connections")
-    acts = strikes(trace, lambda said: said.get("act") in ("rival", "half-open"))
+    acts = strikes(trace, lambda detail: detail.get("act") in ("rival", "half-open"))
     if not len(acts):
         return draft.no_occasion("no connection was taken over")
     profiles, concerned = trace.once(Profiles, scenario), mentioned(acts)
@@ -64,8 +64,8 @@ class _Takeovers(NamedTuple):
 def _judge(draft: Draft, profiles: Profiles, takeovers: _Takeovers) -> int:
     """Offend with what broke the promise; how many connections were taken over."""
     by, heard, trace = takeovers.by, takeovers.heard, takeovers.by.trace
-    dark = mentioned(strikes(trace, lambda said: said.get("act") == "dark"))
-    delayed = dark | mentioned(strikes(trace, lambda said: "delay_s" in said or "again_s" in said))
+    dark = mentioned(strikes(trace, lambda detail: detail.get("act") == "dark"))
+    delayed = dark | mentioned(strikes(trace, lambda detail: "delay_s" in detail or "again_s" in detail))
     road_us = profiles.numbers(by["thing"], lambda profile: 2 * longest(profile.latency) * 1e6)
     late = (takeovers.ended_us < 0) | (takeovers.ended_us > by["t_us"] + CLOSED_S * 1e6 + road_us)
     hidden = torn(trace)[by["thing"]] & (takeovers.ended_us < 0)
@@ -87,9 +87,9 @@ def _know(draft: Draft, profiles: Profiles, things: Codes) -> None:
 def _rivals(draft: Draft, links: View) -> _Takeovers:
     """Connections that a rival took: those that had begun before it set out."""
     trace = links.trace
-    acts = strikes(trace, lambda said: said.get("act") == "rival")
-    _unanswered(draft, acts, sights(trace, lambda said: "rival" in said))
-    connected = sights(trace, lambda said: said.get("rival") == "connected")
+    acts = strikes(trace, lambda detail: detail.get("act") == "rival")
+    _unanswered(draft, acts, sights(trace, lambda detail: "rival" in detail))
+    connected = sights(trace, lambda detail: detail.get("rival") == "connected")
     set_out = taken(acts.rows, connected.latest(acts, "thing", "size"))
     at = connected.latest(links, "thing")
     up = taken(links["kind"], at) == trace.code("kind", Kind.CONNECT)
@@ -119,17 +119,17 @@ def _unanswered(draft: Draft, acts: View, saw: View) -> None:
 def _half_open(links: View) -> _Takeovers:
     """Connections that a device left open, by the connection with which it came back."""
     trace = links.trace
-    acts = strikes(trace, lambda said: said.get("act") == "half-open")
+    acts = strikes(trace, lambda detail: detail.get("act") == "half-open")
     acts = acts.only(taken(links["kind"], acts.latest(links, "thing")) == trace.code("kind", Kind.CONNECT))
     connects = links.where("kind", Kind.CONNECT)
     back = acts.soonest(connects, "thing")
     acts, back = acts.only(back >= 0), back[back >= 0]
     by = View(trace, connects.rows[back])
-    closed = sights(trace, lambda said: said.get("half-open") == "closed")
+    closed = sights(trace, lambda detail: detail.get("half-open") == "closed")
     retired = trace.kind(Kind.RETIRED)
     ended_us = taken(closed["t_us"], acts.soonest(closed, "thing", "size"))
     ended_us = np.where(ended_us >= 0, ended_us, taken(retired["t_us"], by.soonest(retired, "thing")))
-    heard = sights(trace, lambda said: said.get("half-open") == "heard")
+    heard = sights(trace, lambda detail: detail.get("half-open") == "heard")
     of = heard.latest(acts, "thing", "size")
     return _Takeovers(by, ended_us, heard, np.where(taken(by.rows, of) < heard.rows, of, -1), 0)
 
@@ -157,7 +157,7 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
         return draft.decide("", "", "", seen=0, unseen="no session persisted")
     if not len(trace.kind(*REPLICA)):
         return draft.unknown("the trace holds nothing of the replica")
-    deaf = mentioned(strikes(trace, lambda said: said.get("nature") in DEAF))
+    deaf = mentioned(strikes(trace, lambda detail: detail.get("nature") in DEAF))
     deltas = deltas.only(~deaf[deltas["thing"]])
     deltas = deltas.only((expiry_us[deltas["thing"]] > 0) & (deltas["version"] >= 0) & (deltas["doc"] >= 0))
     deltas = grouped(deltas, "thing")

@@ -15,17 +15,17 @@ Meant = Callable[[dict[str, Any]], bool]
 
 
 def strikes(trace: Trace, meant: Meant) -> View:
-    """The strikes whose detail is meant."""
-    return told(trace.kind(Kind.FAULT).where("status", "did"), meant)
+    """What faults did to devices or to their roads: the events for whose detail `meant` is true."""
+    return with_detail(trace.kind(Kind.FAULT).where("status", "did"), meant)
 
 
 def sights(trace: Trace, meant: Meant) -> View:
-    """What the connections that faults made themselves saw, where it is meant."""
-    return told(trace.kind(Kind.FAULT).where("status", "saw"), meant)
+    """What the connections that faults made themselves saw: the events for whose detail `meant` is true."""
+    return with_detail(trace.kind(Kind.FAULT).where("status", "saw"), meant)
 
 
-def told(view: View, meant: Meant) -> View:
-    """The events whose detail, as JSON, is meant; each distinct one is asked about once."""
+def with_detail(view: View, meant: Meant) -> View:
+    """The events of `view` for whose detail, read as JSON, `meant` is true. It is called once for each different detail."""
     words = view.trace.words("detail")
     codes, which = np.unique(view["detail"], return_inverse=True)
     so = [code >= 0 and meant(orjson.loads(words[code])) for code in codes.tolist()]

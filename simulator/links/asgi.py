@@ -1,4 +1,9 @@
-"""An HTTP server for the faces of backend and application: uvicorn on a socket of ours, inside a running loop."""
+"""Runs an HTTP server (uvicorn) inside an event loop that runs already, for the APIs of storage, replica and application.
+
+`serve` opens the socket and serves an ASGI application for as long as its block runs. `guarded` makes a FastAPI
+application that asks for a bearer token and gives every error as JSON; the three APIs are built on it. `tell_health` adds
+/health.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +39,14 @@ _TOKEN = HTTPBearer(auto_error=False, scheme_name="token", description="the toke
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        """Signals belong to the process, not to its HTTP face."""
+        """Leave signals alone: the process handles them itself."""
         yield
 
 
 @contextlib.asynccontextmanager
 async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
-    """Serve an ASGI application; gives the port (chosen by the system for 0). Raises ScenarioError when it is taken."""
+    """Serve an ASGI application while the block runs. Yields the port, which the system chooses if 0 is given. Raises
+    ScenarioError if it cannot listen there."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -78,8 +84,8 @@ async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
 
 
 def guarded(title: str, token: str) -> FastAPI:
-    """An API that serves its own description at /openapi.json and loads nothing from elsewhere. Every other path but
-    /health wants `Authorization: Bearer <token>`; every error is JSON, `{"error": text}`."""
+    """A FastAPI application without paths of its own but /openapi.json, which describes it. Every path but this one and
+    /health asks for `Authorization: Bearer <token>`. Every error is JSON, `{"error": text}`."""
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, dependencies=[Security(_TOKEN)])
     app.add_middleware(_Guard, expected=f"Bearer {token}".encode())
 
@@ -100,7 +106,7 @@ def guarded(title: str, token: str) -> FastAPI:
 
 
 class _Guard:
-    """Lets nobody pass without the token."""
+    """Middleware that answers 401 to a request without the token."""
 
     def __init__(self, app: App, expected: bytes) -> None:
         self._app, self._expected = app, expected
@@ -119,12 +125,12 @@ class _Guard:
 
 
 def error(status: int, text: str) -> JSONResponse:
-    """An error as JSON."""
+    """The response for an error: `{"error": text}` with this status."""
     return JSONResponse({"error": text}, status)
 
 
 def tell_health(face: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
-    """Add /health to a face: that it is up, its version, and what `health()` says besides."""
+    """Add the path /health to an API. It answers that the API is up, its version, and what `health()` returns."""
 
     @face.get("/health")
     async def healthy() -> dict[str, Any]:

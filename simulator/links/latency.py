@@ -1,4 +1,9 @@
-"""The road's own delay: any link and a drawn latency make a link. Nothing overtakes."""
+"""Adds latency to a link: `LatentMqtt` and `LatentHttp` wrap any other link and are links themselves.
+
+`delay()` gives the latency in seconds. It is asked again for each message, each request and each response, and for each
+way. Messages keep their order: none overtakes an earlier one. `device/fleet.py` wraps the links of a device whose profile
+has a latency, in virtual time and live.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +45,7 @@ class LatentMqtt:
         await asyncio.sleep(self._delay())
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
-        """Take the message over; it leaves in one delay, behind those sent before."""
+        """Accept the message and return at once. It is sent after one delay, and after those accepted before it."""
         at, leaving = self._in_one_delay(), self._leaving
         if leaving and leaving[-1][0] > at:
             at = leaving[-1][0]
@@ -57,7 +62,7 @@ class LatentMqtt:
             self._sender = self._loop.create_task(self._send())
 
     async def _send(self) -> None:
-        """Hand over what is due."""
+        """Hand the messages that are due to the link below."""
         leaving = self._leaving
         try:
             while leaving and leaving[0][0] <= self._loop.time():
@@ -70,16 +75,16 @@ class LatentMqtt:
 
     @property
     def unacknowledged(self) -> int:
-        """Those on their way to the other end, too."""
+        """How many messages of a QoS above 0 have no acknowledgement, those that still wait for their delay included."""
         return self._link.unacknowledged + sum(1 for *_, qos, _ in self._leaving if qos)
 
     @property
     def refused(self) -> int:
-        """As the link has heard."""
+        """How many messages the broker refused, as the link below counts them."""
         return self._link.refused
 
     async def receive(self, until: float | None = None) -> Delivery | None:
-        """The next message, one delay after it reached this end."""
+        """The next message, one delay after the link below received it; None when woken, or at the loop's time `until`."""
         loop, arriving, self._woken = self._loop, self._arriving, False
         while True:
             now, wait = loop.time(), until
@@ -101,12 +106,12 @@ class LatentMqtt:
                 return None
 
     def wake(self) -> None:
-        """Let the `receive` that waits return None."""
+        """Make the `receive` that is waiting return None."""
         self._woken = True
         self._link.wake()
 
     def _lose(self) -> None:
-        """What is on its way, either way, is lost with the connection."""
+        """Drop all messages that are on their way, in either direction."""
         self._arriving.clear()
         self._leaving.clear()
         if self._sender is not None:
@@ -114,16 +119,16 @@ class LatentMqtt:
             self._sender = None
 
     def abort(self) -> None:
-        """Cut the connection; what was on its way to us is lost."""
+        """Cut the connection. What is on its way, in either direction, is lost."""
         self._lose()
         self._link.abort()
 
     def stall(self, on: bool) -> None:
-        """As the link below does it."""
+        """Pass it on to the link below."""
         self._link.stall(on)
 
     async def close(self) -> None:
-        """Close once what was sent has left."""
+        """Close the link when all messages that were accepted have been sent."""
         if self._leaving:
             await asyncio.sleep(self._leaving[-1][0] - self._loop.time())
         await self._link.close()
@@ -138,19 +143,19 @@ class LatentHttp:
         self._link, self._delay = link, delay
 
     async def open(self, request: Request, *, bound: int, timeout_s: float) -> Body:
-        """The response's head, after one delay each way."""
+        """Send the request and get the head of the response, after one delay each way."""
         await asyncio.sleep(self._delay())
         body = await self._link.open(request, bound=bound, timeout_s=timeout_s)
         await asyncio.sleep(self._delay())
         return body
 
     async def request(self, request: Request, *, timeout_s: float = 30.0, bound: int = 1 << 20) -> Response:
-        """The whole response, after one delay each way."""
+        """Send the request and get the whole response, after one delay each way."""
         await asyncio.sleep(self._delay())
         response = await self._link.request(request, timeout_s=timeout_s, bound=bound)
         await asyncio.sleep(self._delay())
         return response
 
     async def close(self) -> None:
-        """As the link below does it."""
+        """Close the link below."""
         await self._link.close()

@@ -1,4 +1,9 @@
-"""Where an HTTP exchange may go: which hosts are meant, and what a redirect asks for next. Pure."""
+"""Decides which hosts may be spoken to, and which request follows a redirect. Pure: nothing here opens a connection.
+
+`refuse_unmeant` raises LinkError for a host that is neither this machine nor one of those that are allowed. The HTTP
+links that open connections ask it before they do, at each redirect too; `worlds/live/options.py` asks it about the
+addresses that the user gives.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @functools.cache
 def local(host: str) -> bool:
-    """Whether this host is this machine; a name that only looks like a loopback address is not."""
+    """Whether this host is this machine: `localhost`, or a loopback address. No name is looked up."""
     if host == "localhost":
         return True
     try:
@@ -28,7 +33,7 @@ def local(host: str) -> bool:
 
 
 def parts_of(url: str) -> SplitResult:
-    """A URL's parts; all of them empty where it is no URL at all."""
+    """The parts of a URL; all of them are empty if the text is not a URL."""
     try:
         return urlsplit(url)
     except ValueError:  # of a bracket that is not closed
@@ -36,15 +41,16 @@ def parts_of(url: str) -> SplitResult:
 
 
 def refuse_unmeant(host: str, hosts: Collection[str] | None) -> None:
-    """Raise LinkError for a host beyond this machine that is none of `hosts`; None means them all."""
+    """Raise LinkError if the host is neither this machine nor one of `hosts`; if `hosts` is None, all hosts are allowed."""
     if hosts is not None and host not in hosts and not local(host):
         raise LinkError(f"{host} is not this machine; add --allow-remote {host} if you mean it")
 
 
 def redirected(request: Request, status: int, location: str | None) -> Request | None:
-    """The request that a response asks for; None where it is no redirect. Raises LinkError for one to what is no URL.
+    """The request to send after a response with this status and Location header; None if it is no redirect. Raises
+    LinkError if the location is not a URL.
 
-    RFC 9110 15.4: 303 asks with GET; an Authorization header stays with its own host.
+    As RFC 9110 15.4 has it: after 303 the request is a GET, and an Authorization header is not sent to another host.
     """
     if status not in _REDIRECTS or location is None:
         return None

@@ -1,4 +1,9 @@
-"""Draws keyed by (seed, thing, purpose, nth): leaving out a device or a fault moves no other draw."""
+"""Random numbers that depend on their key alone: (seed, thing, purpose, nth).
+
+A number is a hash of its key; there is no generator with a state. So leaving out a device or a fault changes no other
+draw, and a run can be repeated. `Dice` counts nth for one thing. `normal`, `lognormal` and `exponential` turn a uniform
+number into one of their distribution.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +24,14 @@ def draw(seed: int, thing: str, purpose: str, nth: int = 0) -> float:
 
 
 def lowest(seed: int, purpose: str, ordinals: Iterable[int], count: int) -> frozenset[int]:
-    """The `count` ordinals with the lowest hashes of (seed, purpose, ordinal): an exact, stable pick."""
+    """Pick `count` of the ordinals: those with the lowest hashes of (seed, purpose, ordinal). The same seed and purpose pick
+    the same ones."""
     ranked = heapq.nsmallest(count, ((draw(seed, str(o), purpose), o) for o in ordinals))
     return frozenset(o for _, o in ranked)
 
 
 class Dice:
-    """One thing's draws. Each purpose counts its own rolls, so that purposes never disturb one another."""
+    """The random numbers of one thing. Each purpose has a count of its own, so that a roll for one changes no other."""
 
     __slots__ = ("_rolls", "seed", "thing")
 

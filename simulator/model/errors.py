@@ -1,10 +1,14 @@
-"""One tree of errors, sorted by whose fault it is."""
+"""The errors that fleetsim raises on purpose, a class for each party that can be at fault.
+
+Their text is for the user. `cli/main.py` prints the text of one that reaches it and ends with exit code 4 for PartDied,
+with 3 for all others.
+"""
 
 from __future__ import annotations
 
 
 class FleetsimError(Exception):
-    """Every error that fleetsim raises on purpose; its text is meant for a person."""
+    """The base of all errors that fleetsim raises on purpose; the text is for the user."""
 
 
 class ScenarioError(FleetsimError):
@@ -23,7 +27,7 @@ class PeerError(FleetsimError):
 
 
 class LinkError(FleetsimError):
-    """The road is at fault: a connection was refused, cut or timed out. Trying again is right.
+    """The network is at fault: a connection was refused, cut or timed out. Whoever gets it may try again.
 
     `reached`: an attempt to connect failed after the other side had taken the TCP connection, as far as the link can tell.
     """
@@ -34,7 +38,7 @@ class LinkError(FleetsimError):
 
 
 class TransferError(LinkError):
-    """A download ended early, or went past its bound or deadline; `received` bytes came before."""
+    """A download ended early, or went beyond its limit of size or time; `received` bytes had come until then."""
 
     def __init__(self, message: str, *, received: int = 0) -> None:
         super().__init__(message)
@@ -42,11 +46,11 @@ class TransferError(LinkError):
 
 
 class PartDied(FleetsimError):
-    """A part that fleetsim itself started has died unasked, or the disk is full (exit code 4)."""
+    """A process that fleetsim itself started ended when it should not have, or the disk is full (exit code 4)."""
 
 
 class NotSimulated(FleetsimError):
-    """A simulated thing was asked for what it cannot do; said loudly instead of pretended."""
+    """A simulated part was asked for something that it cannot do. It raises this and does not pretend to have done it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not simulated: {what}")

@@ -147,7 +147,7 @@ KINDS: dict[str, KindMeaning] = {
             "digest": "the hash announced",
             "doc": "the document's version",
             "size": "the size announced",
-            "span_us": "how long the leave to download is still good, as announced",
+            "span_us": "how long the permission to download is still good, as announced",
             "detail": "delta or get: how it learned it",
         },
     ),

@@ -1,4 +1,9 @@
-"""I/O as data: what a pure core wants sent, and what reached it."""
+"""Input and output as plain data: what reached a pure core, and what it wants to be sent.
+
+A core, such as a dialect's side, does no I/O itself. It is given a `Message` or a `Response`, and returns a `Step`: the
+outputs to send (`Publish`, `Subscribe`, `Request`), in order, and its signals, which are what it understood.
+`links/perform.py` sends the outputs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ class Purpose(StrEnum):
 
 
 class Message(Struct, frozen=True):
-    """An MQTT application message that arrived. `retain` is set on one sent because it was retained."""
+    """An MQTT application message that arrived. `retain` is true if the broker had kept it and sent it on subscribing."""
 
     topic: str
     payload: bytes
@@ -25,7 +30,7 @@ class Message(Struct, frozen=True):
 
 
 class Publish(Struct, frozen=True):
-    """Send this application message."""
+    """An output: publish this MQTT application message."""
 
     topic: str
     payload: bytes
@@ -34,7 +39,7 @@ class Publish(Struct, frozen=True):
 
 
 class Subscribe(Struct, frozen=True):
-    """Subscribe to these topic filters at one QoS, and go on only when the broker has answered."""
+    """An output: subscribe to these topic filters, all at one QoS; later outputs wait for the broker's answer."""
 
     filters: tuple[str, ...]
     qos: int = 1
@@ -42,7 +47,7 @@ class Subscribe(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """An HTTP request. Header names are lower case. `purpose` does not go on the wire: faults go by it."""
+    """An HTTP request. Header names are lower case. `purpose` is not sent: it tells faults which requests are meant."""
 
     method: str
     url: str
@@ -52,7 +57,8 @@ class Request(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True):
-    """A whole HTTP response. Header names are lower case. `request` is what it answers, where a dialect is given it."""
+    """A whole HTTP response. Header names are lower case. `request` is the one that it answers; it is set when a dialect is
+    given the response."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -69,7 +75,7 @@ Inbound = Message | Response
 
 
 class Step(Struct, frozen=True):
-    """What a core answers: what to send, in order, and what it understood (its signals)."""
+    """What a core returns: the outputs to send, in order, and the signals, which say what it understood."""
 
     outputs: tuple[Output, ...] = ()
     signals: tuple[Any, ...] = ()

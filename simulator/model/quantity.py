@@ -1,4 +1,9 @@
-"""Quantities as people write them: `1h30m`, `16KiB`, `200/s`, `40mbit`, `10%`. Errors say what to write instead."""
+"""Reads quantities as people write them: `1h30m`, `16KiB`, `200/s`, `40mbit`, `10%`.
+
+Each function takes a value from a scenario file or a flag, a text or a number, and returns it in one fixed unit: seconds,
+bytes, bytes a second, a share from 0 to 1, or how many a second. For anything else it raises ValueError, whose text says
+what to write instead. COMPARE holds the operators of thresholds; `many` writes a count with its noun.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ _MOST = 1e15  # nothing that anybody means is more, and infinity is not a number
 
 
 def _bare(value: object) -> float | None:
-    """A number as it stands; None for what is none, is negative or too much."""
+    """The value if it is a number from 0 to `_MOST`, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
         return None
     return float(value)
@@ -31,7 +36,7 @@ def _written(value: object, factors: Mapping[str, float], *, parts: int = 1) -> 
 
 
 def duration(value: object) -> float:
-    """Seconds; a bare number is seconds."""
+    """A duration in seconds; a plain number means seconds."""
     seconds = _bare(value)
     if seconds is None:
         seconds = _written(value, _SECONDS, parts=len(_SECONDS))
@@ -41,7 +46,7 @@ def duration(value: object) -> float:
 
 
 def size(value: object) -> int:
-    """Bytes; a bare number is bytes."""
+    """A size in bytes; a plain whole number means bytes."""
     size_bytes = _bare(value) if isinstance(value, int) else _written(value, _BYTES)
     if size_bytes is None:
         raise ValueError(f"{value!r} is not a size; write 16KiB or 32MB")
@@ -49,7 +54,8 @@ def size(value: object) -> int:
 
 
 def bandwidth(value: object) -> float:
-    """Bytes per second; 0 is no limit. A bare number is bytes per second."""
+    """A bandwidth in bytes per second; 0 means no limit. A text is in bits per second, a plain number in bytes per
+    second."""
     bits_per_s = _bare(value)
     if bits_per_s is None and (bits := _written(value, _BITS)) is not None:
         bits_per_s = bits / 8
@@ -59,7 +65,7 @@ def bandwidth(value: object) -> float:
 
 
 def share(value: object) -> float:
-    """A fraction from 0 to 1; written 10% or 0.1."""
+    """A share as a fraction from 0 to 1; written `10%` or 0.1."""
     fraction = _bare(value)
     if isinstance(value, str) and (match := re.fullmatch(rf"{_NUMBER}\s*%", value)):
         fraction = float(match[1]) / 100
@@ -69,7 +75,7 @@ def share(value: object) -> float:
 
 
 def part(value: object) -> tuple[int, int]:
-    """(which, of how many) for `1/3`; such a pair stays as it is."""
+    """A part of a whole as (which, of how many), which counts from 1; written `1/3`. Such a pair is returned unchanged."""
     pair = value
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*/\s*(\d+)", value)):
         pair = (int(match[1]), int(match[2]))
@@ -81,7 +87,8 @@ def part(value: object) -> tuple[int, int]:
 
 
 def ramp(value: object) -> tuple[str, float]:
-    """("rate", devices a second) for `200/s`, ("over", seconds) for `30s`; such a pair stays as it is."""
+    """How fast devices are started: ("rate", devices a second) for `200/s`, ("over", seconds for all) for `30s`. Such a pair
+    is returned unchanged."""
     kind, number = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)
     if isinstance(number, str) and (match := re.fullmatch(rf"{_NUMBER}\s*/\s*s", number)):
         kind, number = "rate", float(match[1])
@@ -96,7 +103,7 @@ def ramp(value: object) -> tuple[str, float]:
 
 
 def rate(value: object) -> float:
-    """How many a second, more than 0; written 60/s or 3600/min."""
+    """A rate per second, more than 0; written `60/s` or `3600/min`."""
     match = re.fullmatch(rf"{_NUMBER}\s*/\s*(s|min)", value.strip()) if isinstance(value, str) else None
     per_s = float(match[1]) / (1 if match[2] == "s" else 60) if match else 0.0
     if not 0 < per_s <= _MOST:
@@ -105,7 +112,7 @@ def rate(value: object) -> float:
 
 
 def threshold(value: object) -> tuple[str, float]:
-    """(operator, share) for `>= 95%` or `> 0.1`; such a pair stays as it is."""
+    """A threshold as (operator, share); written `>= 95%` or `> 0.1`. Such a pair is returned unchanged."""
     compare, limit = value if isinstance(value, list | tuple) and len(value) == 2 else ("", value)
     if isinstance(limit, str) and (match := re.fullmatch(rf"(>=|>|<=|<)\s*({_NUMBER}\s*%?)", limit.strip())):
         compare, limit = match[1], match[2] if match[2].endswith("%") else float(match[2])
@@ -123,5 +130,5 @@ COMPARE = {
 
 
 def many(count: int, noun: str) -> str:
-    """The count with its noun."""
+    """The count with its noun, which is given in the singular: `1 device`, `1,200 devices`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

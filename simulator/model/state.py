@@ -1,4 +1,8 @@
-"""State documents: merging them, computing the delta between desired and reported, and the limits of a document."""
+"""State documents, which are JSON objects as nested dicts: merging them, comparing them, and what they may not hold.
+
+`merge` lays a change over a document, `delta` gives what is desired and not yet reported; `deeper` and `null_in_array`
+find documents that are refused. Pure functions that change no argument. The replica (`replica/core.py`) calls them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ Document = dict[str, Any]
 
 
 def merge(base: Document, patch: Document) -> Document:
-    """`base` with `patch` laid over it, key by key: null deletes a key, arrays are values and replaced whole.
+    """`base` with `patch` laid over it, key by key. A null in the patch deletes the key; an array is replaced whole.
 
     Neither argument is changed; parts that the patch does not touch are shared with the result.
     """
@@ -25,8 +29,8 @@ def merge(base: Document, patch: Document) -> Document:
 
 
 def delta(desired: Document, reported: Document) -> Document:
-    """What of `desired` is not yet `reported`: differing leaves with their path, desired-only keys included,
-    reported-only keys excluded, arrays whole. Empty when nothing differs."""
+    """The part of `desired` that `reported` does not have: each value that differs or is missing there, under its path.
+    Keys that only `reported` has are left out; an array that differs is given whole. Empty if nothing differs."""
     different: Document = {}
     for key, wanted in desired.items():
         actual = reported.get(key)
@@ -39,7 +43,7 @@ def delta(desired: Document, reported: Document) -> Document:
 
 
 def same(a: Any, b: Any) -> bool:
-    """JSON equality: unlike Python's, `true` is not 1, at any depth."""
+    """Whether two JSON values are equal. Other than in Python, `true` is not equal to 1, at any depth."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, dict) and isinstance(b, dict):
@@ -50,7 +54,8 @@ def same(a: Any, b: Any) -> bool:
 
 
 def deeper(value: Any, levels: int) -> bool:
-    """Whether it is nested deeper than so many levels: a leaf has none, a flat object one. Looks no further."""
+    """Whether a value is nested more than `levels` deep. A text or number has no level, a flat object or array has one. The
+    search stops at that depth."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):
@@ -59,7 +64,7 @@ def deeper(value: Any, levels: int) -> bool:
 
 
 def null_in_array(value: Any) -> bool:
-    """Whether any array within holds a null, which no state document may."""
+    """Whether an array in this value, at any depth, holds a null. A state document may not have such an array."""
     if isinstance(value, dict):
         return any(map(null_in_array, value.values()))
     if isinstance(value, list):

@@ -1,4 +1,9 @@
-"""The nouns of one software update, and the table of the moves a device's update may make."""
+"""The nouns of one software update, as plain data for all parts of the simulator.
+
+The artifact and the permission to download it; the execution and its `State`, as the application sees it; what a device
+reports (`Status`, `Progress`); and the `Phase` of the update on the device. MOVES is the table of the phases that may
+follow each other.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,8 @@ from msgspec import Struct
 
 
 class Artifact(Struct, frozen=True):
-    """Immutable bytes. `url` is stable; `size_bytes` and `sha256` (hex) are None where nobody told them."""
+    """A version of the software: bytes that never change, at a URL that never changes. `size_bytes` and `sha256` (hex) are
+    None if they are not known."""
 
     version: str
     url: str
@@ -18,12 +24,12 @@ class Artifact(Struct, frozen=True):
 
 
 def same_place(url: str, other: str) -> bool:
-    """Whether two URLs differ in their query at most, which is a signature and no identity."""
+    """Whether two URLs are the same but for their query, which holds a signature and does not say which artifact it is."""
     return url.partition("?")[0] == other.partition("?")[0]
 
 
 class Download(Struct, frozen=True):
-    """Permission to download, minted for one thing and a while; never stored, never compared.
+    """Permission for one thing to download, for a limited time; made anew each time, never stored, never compared.
 
     `expires_at` is in Unix seconds. With `needs_credential` the URL is plain and the device asks for a
     credential over its own channel first. With `chunk_bytes` the artifact does not come from the URL, but in chunks of that
@@ -37,7 +43,8 @@ class Download(Struct, frozen=True):
 
 
 class Execution(Struct, frozen=True):
-    """One thing's turn in a rollout; `id` is the job id on the wire, the same on every resend."""
+    """The update of one thing by a rollout. `id` is the job's id on the wire; it stays the same when the offer is
+    sent again."""
 
     id: str
     thing: str
@@ -46,7 +53,7 @@ class Execution(Struct, frozen=True):
 
 
 class Status(StrEnum):
-    """What a device says of an update (the atlas dialect's `status`)."""
+    """How an update goes, as the device reports it (the field `status` of the atlas dialect)."""
 
     RUNNING = "RUNNING"
     SUCCESS = "SUCCESS"
@@ -54,7 +61,7 @@ class Status(StrEnum):
 
 
 class State(StrEnum):
-    """Where an execution is, as its application sees it."""
+    """The state of an execution, as the application sees it."""
 
     QUEUED = "QUEUED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -72,7 +79,7 @@ class State(StrEnum):
 
 
 class Outcome(Struct, frozen=True):
-    """News of one execution: RUNNING (IN_PROGRESS) or an end. Learned from messages only."""
+    """News of one execution: it is running (IN_PROGRESS), or it has ended in `state`, for this reason."""
 
     thing: str
     execution: str
@@ -84,12 +91,13 @@ _VARYING = re.compile(r"(?<![A-Za-z0-9])(?:[0-9a-f]{8,}…?|\d+(?:\.\d+)?)")
 
 
 def plain(reason: str) -> str:
-    """The reason without what varies from one to the other: numbers and hashes."""
+    """The reason with … in place of numbers and hashes, so that reasons that differ in nothing else are the same."""
     return _VARYING.sub("…", reason)
 
 
 class Progress(Struct, frozen=True):
-    """What a device reports: the version and URL that run now and, when it speaks of an update, its job."""
+    """What a device reports: the version that runs and the URL it came from; and, in a report on an update, the job and how
+    it goes."""
 
     version: str
     url: str
@@ -101,7 +109,7 @@ class Progress(Struct, frozen=True):
 
 
 class Phase(StrEnum):
-    """Where an update is on the device."""
+    """The phase of an update on the device."""
 
     IDLE = "idle"
     DOWNLOADING = "downloading"

@@ -1,4 +1,9 @@
-"""What a check finds, what all of them come to, which verdict outweighs which, and the exit code of a run."""
+"""What a check finds, and the verdict and exit code of a whole run.
+
+A check returns a `Finding`. `worlds/judgement.py` puts all findings of a run into a `Judgement`, with the reasons why the
+run may not count. The judgement says which verdict follows, where several are possible the one that outweighs the others,
+and which exit code. Reports show both.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +38,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's answer.
+    """The result of one check.
 
     `events` are row numbers of the trace, the first offending one first; `things` the devices concerned.
     """
@@ -48,7 +53,7 @@ class Finding:
 
 
 class Limit(NamedTuple):
-    """A limit of validity: what was measured beside what is allowed. `at_most` False reads: at least."""
+    """A limit within which a run is valid: what was measured, and what is allowed, at most (`at_most`) or else at least."""
 
     name: str
     value: float
@@ -57,14 +62,14 @@ class Limit(NamedTuple):
 
     @property
     def held(self) -> bool:
-        """Whether the run is within it."""
+        """Whether the run is within this limit."""
         return self.value <= self.allowed if self.at_most else self.value >= self.allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All findings of a run, and why it may not count: `invalid` (the generator was the bottleneck),
-    `incomplete` (interrupted, or less was sent than asked). `limits` are those of validity."""
+    """All findings of a run, and the reasons why it may not count: `invalid` (the load generator was the bottleneck),
+    `incomplete` (interrupted, or less was done than asked for), `died` (a part of ours). `limits` are those of validity."""
 
     findings: tuple[Finding, ...]
     invalid: tuple[str, ...] = ()
@@ -74,8 +79,9 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """Safety outweighs validity, validity outweighs liveness, and UNKNOWN is never a pass; nor is a run in which no
-        check saw anything."""
+        """The verdict of the run. A failed safety check outweighs that the run is invalid or incomplete, and this
+        outweighs a failed liveness check. A run with an UNKNOWN finding, or without one
+        that is PASS, does not pass."""
         if _any(self.findings, Verdict.FAIL, safety_only=True):
             return Verdict.FAIL
         if self.invalid:
@@ -90,13 +96,14 @@ class Judgement:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings that make it FAIL; liveness counts in a valid and complete run alone."""
+        """The findings for which the run is FAIL. Those of liveness are among them only if the run is valid and complete."""
         counts = not (self.invalid or self.incomplete or self.died)
         return tuple(f for f in self.findings if f.verdict is Verdict.FAIL and (f.safety or counts))
 
     @property
     def exit_code(self) -> int:
-        """0 PASS; 1 a promise was broken; 2 otherwise not PASS; 4 a part of ours died."""
+        """0 for PASS; 1 for FAIL, a broken promise; 2 for any other verdict; 4 if a part of ours died, whatever the
+        verdict."""
         if self.died:
             return 4
         return {Verdict.PASS: 0, Verdict.FAIL: 1}.get(self.verdict, 2)

@@ -285,16 +285,16 @@ def _grouped(codes: Codes) -> tuple[Codes, Codes]:
 
 
 def describe(event: dict[str, Any], *, named: bool = True) -> str:
-    """One event as a line for a person, without what a terminal would obey; `named`: with its thing."""
+    """One event as a line for a person; control characters are escaped. `named`: with the name of its thing."""
     rest = {k: v for k, v in event.items() if k not in ("t_us", "shard", "seq", "kind", "thing")}
     if "span_us" in rest:
-        word = "leave-for" if event["kind"] == Kind.DELTA else "took"
-        rest[word] = f"{rest.pop('span_us') / 1e6:.6f}s"
+        name = "grant-for" if event["kind"] == Kind.DELTA else "took"
+        rest[name] = f"{rest.pop('span_us') / 1e6:.6f}s"
     if "digest" in rest:
         rest["digest"] = rest["digest"][:12]
-    word = "  ".join(f"{k}={v}" for k, v in rest.items())
+    fields = "  ".join(f"{k}={v}" for k, v in rest.items())
     thing = f"{event.get('thing', ''):<14} " if named else ""
-    line = f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {thing}{word}"
+    line = f"{event['t_us'] / 1e6:14.6f}s  {event['kind']:<17} {thing}{fields}"
     return line if line.isprintable() else line.encode("unicode_escape").decode()
 
 

@@ -1,4 +1,10 @@
-"""The recorder: time and sequence are taken together, rows become columns in batches, batches go to a sink."""
+"""Records the events of a run: the writing end of the trace.
+
+A `Recorder` is given a clock and a sink. Every part of the simulator that has something to record is given its method
+`record`, which appends one event with the time at which it is called. After BATCH_EVENTS events the rows become one Arrow
+batch with the columns of `model.events`, and the sink takes it. `StreamFile` is a sink that writes a file, which
+`reader.py` reads. Times are whole microseconds since the run began.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +26,7 @@ BATCH_EVENTS = 8192
 
 
 class Record(Protocol):
-    """How a room records an event; the columns are explained in `model.events`."""
+    """The function by which a part of the simulator records an event; `model.events` explains the columns."""
 
     def __call__(
         self,
@@ -38,15 +44,16 @@ class Record(Protocol):
         detail: str | None = None,
         token: str | None = None,
     ) -> None:
-        """Append one event, stamped now."""
+        """Append one event, with the present time."""
 
 
 Sink = Callable[[pa.RecordBatch], None]
 
 
 class Recorder:
-    """Appends events. `clock` counts `per_us` ticks a microsecond and stood at `zero` when the run began; `shard` names
-    this recorder. Rooms are given its `record`, for a bound method is called faster than an object."""
+    """Collects events and hands them to `sink` in batches. `clock` counts `per_us` ticks a microsecond and stood at `zero`
+    when the run began; `shard` is this recorder's number. Pass the method `record` on and not the recorder: a method is
+    called faster than an object."""
 
     __slots__ = ("_clock", "_done", "_per_us", "_rows", "_shard", "_sink", "_zero")
 
@@ -72,7 +79,8 @@ class Recorder:
         detail: str | None = None,
         token: str | None = None,
     ) -> None:
-        """Append one event, stamped now; a `Record`, which asks for names."""
+        """Append one event, with the present time. Callers see it as a `Record`, which takes all but two arguments by name.
+        An unknown kind raises ValueError only when the batch is handed on."""
         rows = self._rows
         rows.append(
             (
@@ -96,11 +104,11 @@ class Recorder:
 
     @property
     def count(self) -> int:
-        """How many events were recorded so far: the last one's `seq`."""
+        """How many events were recorded so far, which is also the `seq` of the last one."""
         return self._done + len(self._rows)
 
     def flush(self) -> None:
-        """Hand what was recorded so far to the sink."""
+        """Hand what was recorded so far to the sink. Raises ValueError for an event kind that is not registered."""
         if self._rows:
             rows, self._rows = self._rows, []
             first, self._done = self._done + 1, self._done + len(rows)
@@ -119,14 +127,15 @@ class Recorder:
 
 
 class StreamFile:
-    """A sink: one Arrow IPC stream, readable up to its last whole batch whatever ends the process."""
+    """A sink that writes a file in Arrow's streaming format. It can be read up to its last whole batch, however the process
+    ends."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._file, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="lz4"))
 
     def __call__(self, batch: pa.RecordBatch) -> None:
-        """Write one batch through to the file."""
+        """Write one batch to the file at once."""
         self._writer.write_batch(batch)
         self._file.flush()
 

@@ -1,4 +1,9 @@
-"""What became of each target: one row for each thing of each rollout, joined from the application's events."""
+"""What became of each target: one row for each thing of each rollout.
+
+`Targets` joins a trace's events into arrays with one value for each target: its state, its latest execution, whether a
+later rollout replaced it, and when it converged. Text stands as codes, as in `reader.py`; times are microseconds since
+the run began; -1 means none. Checks and reports ask for it by `trace.once(Targets)`, so that it is made once for a trace.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ class Targets:
     `view` holds the events that name them; `thing`, `rollout`, `cohort` are codes of thing, job and detail.
     `state` is the code of the status of its latest execution, -1 while it waits; `last` that event's row, else -1.
     `replaced`: a later rollout has offered to the same thing, so that this one's software is desired no more.
-    `of_job` gives, by the code of a job, the target whose execution it is, -1 where nobody said.
+    `of_job` gives, by the code of a job, the index of the target whose execution it is; -1 where that is not known.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -45,16 +50,17 @@ class Targets:
         return len(self.view)
 
     def of(self, events: View) -> Codes:
-        """The target that each event speaks of, by its thing and digest; -1 where there is none."""
+        """For each event the index of its target, found by thing and digest; -1 where there is none."""
         return events.latest(self.view, "thing", "digest")
 
     def of_jobs(self, events: View) -> Codes:
-        """The target that each event speaks of, by its job; -1 where the job is nobody's, or another thing's."""
+        """For each event the index of its target, found by its job; -1 where the job is of no target, or of another
+        thing."""
         targets = self._by_job(events["job"])
         return np.where(self._at(self.thing, targets) == events["thing"], targets, -1)
 
     def owner(self, events: View) -> Codes:
-        """The code of the thing whose job each event names; -1 where the job is nobody's."""
+        """For each event the code of the thing to which its job belongs; -1 where the job is of no target."""
         return self._at(self.thing, self._by_job(events["job"]))
 
     def _by_job(self, jobs: Codes) -> Codes:
@@ -75,10 +81,11 @@ class Targets:
 
     @cached_property
     def converged_us(self) -> Codes:
-        """For each target when it had converged: its device runs the desired software, by its own record, and the
-        application or the backend knows it; -1 where that never came, or did not last.
+        """For each target when it had converged, in microseconds since the run began: when the application or the backend
+        knew that its device runs the desired software. -1 if neither ever did, or if the device, by its own record, ran
+        other software in the end.
 
-        Of a replaced target nobody asks what runs later: its success counts.
+        A replaced target's device may run other software later, so there the success of the execution counts alone.
         """
         trace, executions = self._trace, self._trace.kind(Kind.EXECUTION)
         known = self._acknowledged_us()
@@ -94,8 +101,8 @@ class Targets:
         return np.where(self.replaced, succeeded, np.where(runs, known, -1))
 
     def _acknowledged_us(self) -> Codes:
-        """For each target when its report of success was accepted, or the replica last accepted a report that names the
-        new version; -1 where neither was."""
+        """For each target when its report of success was accepted, or else when the replica last accepted a report of the
+        new version; -1 if neither happened."""
         trace = self._trace
         accepted = trace.kind(Kind.ACCEPTED).where("status", "reported", "both")
         reported, at = (np.full(len(trace.words("thing")), -1) for _ in range(2))
@@ -108,23 +115,24 @@ class Targets:
         return known
 
     def marked(self, places: Codes) -> Mask:
-        """Which targets stand at one of these places; -1 is nobody's."""
+        """Mask of the targets with these indices; an index of -1 is ignored."""
         marks = np.zeros(len(self), bool)
         marks[places[places >= 0]] = True
         return marks
 
     def ended_as(self, *states: str) -> Mask:
-        """Which targets' latest execution is in one of these states."""
+        """Mask of the targets whose latest execution is in one of these states."""
         return self._trace.among("status", self.state, states)
 
     def rollouts(self) -> dict[str, Mask]:
-        """Rollout's name -> which targets are its own, in the order of the names' first appearance."""
+        """Rollout's name -> mask of its targets, in the order in which the names first appear."""
         codes, first = np.unique(self.rollout, return_index=True)
         words = self._trace.words("job")
         return {words[code]: self.rollout == code for code in codes[np.argsort(first)].tolist()}
 
     def outcomes(self, which: Mask | None = None) -> dict[str, int]:
-        """State -> number of targets (of `which`), those never offered as QUEUED; states by name."""
+        """State -> how many targets are in it, sorted by the state's name; those never offered are QUEUED. `which` is
+        a mask of the targets to count; None: all."""
         codes, counts = np.unique(self.state if which is None else self.state[which], return_counts=True)
         words = self._trace.words("status")
         outcomes: dict[str, int] = {}
@@ -135,7 +143,8 @@ class Targets:
 
 
 def running(trace: Trace) -> tuple[Codes, Codes]:
-    """By the code of a thing: digest and version of what it ran last, by its own events; -1 where it said nothing."""
+    """(digests, versions), each by the code of a thing: what its device ran last, by its own events; -1 where it has
+    none."""
     facts = trace.kind(Kind.BOOT, Kind.CONFIRM, Kind.ROLLBACK, Kind.RETIRED)
     digests, versions = (np.full(len(trace.words("thing")), -1) for _ in range(2))
     digests[facts["thing"]], versions[facts["thing"]] = facts["digest"], facts["version"]

@@ -126,7 +126,7 @@ def place(out: Path | None, scenario: str) -> Path:
 
 def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None], *, quiet: bool) -> dict[str, Any]:
     """Run what is not there yet; all that was asked and measured. Raises ScenarioError where nothing was started."""
-    state = _Held(plan, where)
+    state = _SweepState(plan, where)
     turns = [turn for turn in plan.turns() if not state.has(*turn)]
     signals.heed()
     kept = plan.repeat * len(plan.scenarios) - len(turns)
@@ -153,7 +153,7 @@ def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None]
 
 
 def _one(
-    plan: Plan, held: _Held, load: float, nth: int, measure: Measure, tell: Callable[[str], None], *, quiet: bool
+    plan: Plan, state: _SweepState, load: float, nth: int, measure: Measure, tell: Callable[[str], None], *, quiet: bool
 ) -> str:
     """Run one point and keep it; why the sweep cannot go on, empty where it can."""
     scenario = plan.scenarios[load]
@@ -161,19 +161,19 @@ def _one(
     live = scenario.world == "live"
     machine.check_memory(scenario.fleet.devices, _SERVERS + plan.options.processes if live else 1, scenario.world)
     busy = health.busy_cores(_LOOK_S) if live else None
-    out = held.where / (f"devices-{load:.0f}" if plan.axis == "devices" else f"rate-{load:g}")
+    out = state.where / (f"devices-{load:.0f}" if plan.axis == "devices" else f"rate-{load:g}")
     path, judgement = running.run(scenario, out, plan.again(load, scenario.seed), plan.options, quiet=quiet)
     facts = measure(path, judgement)
     if "interrupted" in judgement.incomplete:
         return "interrupted"
-    place = {"load": load, "nth": nth, "seed": scenario.seed, "run": str(path.relative_to(held.where))}
+    place = {"load": load, "nth": nth, "seed": scenario.seed, "run": str(path.relative_to(state.where))}
     rate = facts["updates_per_s" if plan.axis == "devices" else "held_per_s"]
     tell(f"      {facts['verdict']}" + (f", {rate:,.1f} updates a second" if rate is not None else ""))
-    held.keep(place | facts | {"busy_before": None if busy is None else round(busy, 2)})
+    state.keep(place | facts | {"busy_before": None if busy is None else round(busy, 2)})
     return "; ".join(judgement.died)
 
 
-class _Held:
+class _SweepState:
     """A sweep's directory: what was asked, and the points that were measured."""
 
     def __init__(self, plan: Plan, where: Path) -> None:

@@ -369,7 +369,7 @@ def test_the_page_shows_the_numbers_and_needs_nothing_from_outside(tmp_path, swi
     rows = {row[1]: row for row in read.table("change (interval)")[1:]}
     for row in found["comparisons"][0]["figures"]:
         shown = rows[row["figure"]]
-        assert shown[2:6] == [compare.told(row, "baseline"), compare.told(row, "run"), compare.changed(row),
+        assert shown[2:6] == [compare.figure_text(row, "baseline"), compare.figure_text(row, "run"), compare.changed(row),
                               compare.bound(row)]  # fmt: skip
         assert shown[6] == comparison_text.came_of(row)
     spread = read.table("devices that heard of it")

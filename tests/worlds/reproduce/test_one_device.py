@@ -168,7 +168,7 @@ def test_a_device_that_records_something_else_shows_both_events(run, monkeypatch
     assert (found.likeness, found.departs) == (Likeness.DIFFERENT, "")
     _, ours, theirs = found.difference
     assert "delta" in ours
-    assert "leave-for=0.000007s" in theirs
+    assert "grant-for=0.000007s" in theirs
     assert theirs in as_text(found)
 
 
