@@ -19,6 +19,7 @@ from reports.run import flow
 from reports.run.summary import summarise
 from reports.run.times import converged_s, durations, end_s, zero_s
 from reports.words import named, reasons, seconds
+from simulator.model.quantity import many
 from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Seconds, Targets
@@ -132,7 +133,7 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
     checks = _checks(base, other)
     decided = base.counts and other.counts
     rows = [_row(difference, allowed, decided=decided) for difference in differences(base.sample, other.sample)]
-    void = [f"{named} decides nothing: {'; '.join(reasons(difference.summary))}"
+    void = [f"the figures of {named} do not count: {'; '.join(reasons(difference.summary))}"
             for named, difference in (("A", base), (name, other)) if not difference.counts]  # fmt: skip
     verdict = _verdict(checks, rows, void)
     return {
@@ -168,7 +169,7 @@ def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Comp
         return [row["why"] for row in (*checks, *rows) if row["change"] == Change.WORSE]
     reasons = [f"cannot tell: {row['why']}" for row in (*checks, *rows) if row["change"] == Change.UNSURE]
     return (
-        [*reasons, "there are too few targets to tell"]
+        [*reasons, "there are too few targets for a verdict"]
         if verdict is ComparisonVerdict.UNKNOWN and _too_few(rows)
         else reasons
     )
@@ -223,8 +224,8 @@ def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[
         "change": change.value,
     }
     fields = {
-        Change.FEW: f"{difference.values:,} values; it needs {difference.figure.least:,}",
-        Change.ABSENT: "one of the runs has none",
+        Change.FEW: f"{many(difference.values, 'value')}, but at least {difference.figure.least:,} are needed",
+        Change.ABSENT: "one of the two runs has no such value",
     }.get(change, f"{told(row, 'run')}, was {told(row, 'baseline')}: {changed(row)}, allowed {bound(row)}")
     return row | {"why": f"{difference.name}: {fields}"}
 
@@ -246,7 +247,7 @@ def told(row: Mapping[str, Any], which: str) -> str:
 def changed(row: Mapping[str, Any]) -> str:
     """By how much it changed, and the interval in which that lies."""
     if row["difference"] is None:
-        return "without bound" if row["change"] != Change.ABSENT else "-"
+        return "infinite" if row["change"] != Change.ABSENT else "-"
     low, high = ("∞" if row[end] is None else _signed(row[end]) for end in ("low", "high"))
     return f"{_signed(row['difference'])}{_unit(row)} ({low} to {high})"
 
@@ -272,14 +273,18 @@ def _signed(share: float) -> str:
 def _warnings(base: Side, other: Side) -> list[str]:
     """Why the two runs can hardly be compared, in sentences."""
     if base.path.resolve() == other.path.resolve():
-        return ["it is the same run"]
+        return ["both are the same run"]
     one, two = (_facts(side) for side in (base, other))
-    warnings = [f"another {what}: {one[what]}, here {two[what]}" for what in one if one[what] != two[what]]
+    warnings = [
+        f"different {what}: {one[what]} in the baseline, {two[what]} in this run"
+        for what in one
+        if one[what] != two[what]
+    ]
     keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _SAID]
     blocks = list(dict.fromkeys(".".join(key.split(".")[1:3]) for key in keys))
     if blocks and one["scenario"] == two["scenario"]:
         more = f" and {len(blocks) - _BLOCKS_MOST} more" if len(blocks) > _BLOCKS_MOST else ""
-        warnings.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
+        warnings.append(f"the scenario was changed between the runs: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
     return warnings
 
 
