@@ -88,7 +88,8 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
     )
     return (
         knee,
-        f"at {knee:,.0f} devices, {rates[loads.index(knee)]:,.1f} updates a second: {where} (this load lies farthest {line})",
+        f"at {knee:,.0f} devices, {rates[loads.index(knee)]:,.1f} updates a second: {where} "
+        f"(this load lies farthest {line})",
     )
 
 
@@ -146,8 +147,8 @@ def with_interval(estimate: Estimate) -> str:
 
 def _law_said(law: Fit) -> str:
     return (
-        f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; the points differ from "
-        f"the law by {law.scatter:.1%} (standard deviation); each interval holds the true value with a probability of 90%"
+        f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; "
+        f"the points differ from the law by {law.scatter:.1%} (standard deviation); each interval holds the true value with a probability of 90%"
     )
 
 
@@ -262,4 +263,5 @@ def headline(sweep: dict[str, Any]) -> str:
     least = min((p["whole_update_s"]["p99"] for p in sweep["points"]
                  if p["counts"] and p["load"] == analysis["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
     slow = f"; 99% of these updates took at most {seconds(least)}" if least is not None else ""
-    return f"Highest throughput: {analysis['most_per_s']:,.1f} updates a second at {spelled(analysis['most_at'], sweep['axis'])}{slow}."
+    at = spelled(analysis["most_at"], sweep["axis"])
+    return f"Highest throughput: {analysis['most_per_s']:,.1f} updates a second at {at}{slow}."
