@@ -1,5 +1,6 @@
 """The house is in order: scenarios load, event kinds are registered, what the READMEs say of the code is so."""
 
+import ast
 import itertools
 import re
 import shlex
@@ -85,6 +86,28 @@ def rows(text, first):
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in itertools.takewhile(lambda x: x[:1] == "|", lines)
     ]
+
+
+def titles():
+    """check -> its promise: the second argument of its Draft, which reports show as the title."""
+    drafts = [
+        [argument.value for argument in call.args[:2]]
+        for path in (ROOT / "simulator" / "checks").glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") == "Draft"
+        and isinstance(call.args[0], ast.Constant)
+    ]
+    assert len(drafts) == len(dict(drafts))
+    return dict(drafts)
+
+
+def test_readme_says_of_each_check_what_the_report_says():
+    from simulator.checks.judge import CHECKS
+
+    said = {name.strip("`"): promise for name, promise, *_ in rows(REPORTS, "check")}
+    assert titles().keys() == CHECKS.keys()
+    assert said == titles()
 
 
 def test_each_check_is_in_readme_with_its_scenario_and_its_planted_bugs():

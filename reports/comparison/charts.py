@@ -53,7 +53,7 @@ def throughput(runs: Runs) -> str:
         "downloaded [MB/s]": lambda side: flow.rate(side.bytes_s, spans, side.bytes) / 1e6,
     }
     paints = [_timed(runs, partial(paint, label=label, rate=rate)) for label, rate in rates.items()]
-    return drawn(paints, f"What went through, in spans of {spans.width_s:g} s", height=2.3)
+    return drawn(paints, f"Throughput, averaged over {spans.width_s:g} s", height=2.3)
 
 
 def _timed(runs: Runs, paint: Callable[[Any, str, float], None]) -> Callable[[Any], None]:
@@ -88,7 +88,7 @@ def distributions(runs: Runs) -> str:
         plain(axes)
         axes.legend(loc="lower right", fontsize=8)
 
-    title = "How long each step took: the share [%] of all times that was at most so long"
+    title = "How long each step took: the share [%] of all times up to a given time"
     return drawn([partial(paint, step=name) for name in names], title, height=2.1, columns=2)
 
 
@@ -110,13 +110,13 @@ def intervals(rows: Sequence[dict[str, Any]]) -> str:
         axes.axvline(0, color="#222222", linewidth=0.8)
         axes.set_yticks(range(len(shown)), [row["figure"] for row in shown])
         axes.invert_yaxis()
-        axes.set_xlabel("change against the baseline [%]; the tolerance is shaded")
+        axes.set_xlabel("change from the baseline [%]; the tolerance is shaded")
         ends = [_within(row[key]) for row in shown for key in ("difference", "low", "high")]
         least = max(2 * allowed, 1.0)
         axes.set_xlim(min(1.1 * min(ends), -least), max(1.1 * max(ends), least))
         plain(axes)
 
-    return drawn([paint], "By how much the figures changed, and how sure that is", height=0.8 + 0.27 * len(shown))
+    return drawn([paint], "How much each figure changed, with its interval", height=0.8 + 0.27 * len(shown))
 
 
 def _within(share: float | None) -> float:

@@ -25,6 +25,7 @@ from reports.run import flow
 from reports.run.summary import summarise
 from reports.run.times import converged_s, durations, end_s, zero_s
 from reports.words import named, reasons, seconds
+from simulator.model.quantity import many
 from simulator.model.verdict import Judgement, Verdict
 from simulator.trace.reader import Trace
 from simulator.trace.targets import Seconds, Targets
@@ -150,7 +151,7 @@ def _against(base: Side, other: Side, name: str, allowed: Tolerances) -> dict[st
     checks = _checks(base, other)
     decided = base.counts and other.counts
     rows = [_row(difference, allowed, decided=decided) for difference in differences(base.sample, other.sample)]
-    void = [f"{named} decides nothing: {'; '.join(reasons(difference.summary))}"
+    void = [f"the figures of {named} do not count: {'; '.join(reasons(difference.summary))}"
             for named, difference in (("A", base), (name, other)) if not difference.counts]  # fmt: skip
     verdict = _verdict(checks, rows, void)
     return {
@@ -186,7 +187,7 @@ def _why(checks: list[dict[str, Any]], rows: list[dict[str, Any]], verdict: Comp
         return [row["why"] for row in (*checks, *rows) if row["change"] == Change.WORSE]
     reasons = [f"cannot tell: {row['why']}" for row in (*checks, *rows) if row["change"] == Change.UNSURE]
     return (
-        [*reasons, "there are too few targets to tell"]
+        [*reasons, "there are too few targets for a verdict"]
         if verdict is ComparisonVerdict.UNKNOWN and _too_few(rows)
         else reasons
     )
@@ -242,8 +243,8 @@ def _row(difference: Difference, allowed: Tolerances, *, decided: bool) -> dict[
         "change": change.value,
     }
     reason = {
-        Change.FEW: f"{difference.values:,} values; it needs {difference.figure.least:,}",
-        Change.ABSENT: "one of the runs has none",
+        Change.FEW: f"{many(difference.values, 'value')}, but at least {difference.figure.least:,} are needed",
+        Change.ABSENT: "one of the two runs has no such value",
     }.get(
         change, f"{figure_text(row, 'run')}, was {figure_text(row, 'baseline')}: {changed(row)}, allowed {bound(row)}"
     )
@@ -264,13 +265,10 @@ def figure_text(row: Mapping[str, Any], which: str) -> str:
     return f"{value:.2%}" if row["unit"] == "share" else f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
-told = figure_text  # the name by which page.py and text.py import it
-
-
 def changed(row: Mapping[str, Any]) -> str:
     """By how much the figure changed, and the interval in which that lies, as text: `+5.0% (+3.1 to +7.2)`."""
     if row["difference"] is None:
-        return "without bound" if row["change"] != Change.ABSENT else "-"
+        return "infinite" if row["change"] != Change.ABSENT else "-"
     low, high = ("∞" if row[end] is None else _signed(row[end]) for end in ("low", "high"))
     return f"{_signed(row['difference'])}{_unit(row)} ({low} to {high})"
 
@@ -296,16 +294,18 @@ def _signed(share: float) -> str:
 def _warnings(base: Side, other: Side) -> list[str]:
     """Why the two runs can hardly be compared, in sentences."""
     if base.path.resolve() == other.path.resolve():
-        return ["it is the same run"]
+        return ["both are the same run"]
     baseline, run = (_facts(side) for side in (base, other))
     warnings = [
-        f"another {what}: {baseline[what]}, here {run[what]}" for what in baseline if baseline[what] != run[what]
+        f"different {what}: {baseline[what]} in the baseline, {run[what]} in this run"
+        for what in baseline
+        if baseline[what] != run[what]
     ]
     keys = [key for key, *_ in _settings(base, other) if key.startswith("scenario.") and key not in _NO_WARNING]
     blocks = list(dict.fromkeys(".".join(key.split(".")[1:3]) for key in keys))
     if blocks and baseline["scenario"] == run["scenario"]:
         more = f" and {len(blocks) - _BLOCKS_MOST} more" if len(blocks) > _BLOCKS_MOST else ""
-        warnings.append(f"the scenario was changed: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
+        warnings.append(f"the scenario was changed between the runs: {', '.join(blocks[:_BLOCKS_MOST])}{more}")
     return warnings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from reports import html
 from reports.comparison import charts as comparison_charts
-from reports.comparison.compare import ComparisonVerdict, Side, bound, changed, told
+from reports.comparison.compare import ComparisonVerdict, Side, bound, changed, figure_text
 from reports.comparison.differences import LEAST_S, Change
 from reports.comparison.text import CHANGE_MARKS, MARKS, came_of, heading, headings, sureness
 from reports.words import seconds
@@ -45,9 +45,9 @@ def _head(comparison: dict[str, Any]) -> str:
     verdict = ComparisonVerdict(comparison["verdict"])
     items = []
     for other in comparison["comparisons"]:
-        lines = [f"<b>Beware:</b> {escape(warning)}" for warning in other["warnings"]]
+        lines = [f"<b>Warning:</b> {escape(warning)}" for warning in other["warnings"]]
         lines += [escape(reason) for reason in other["why"]]
-        lines = lines or ["No figure is worse than the tolerance allows, and no check fails that did not before."]
+        lines = lines or ["No figure is worse than the tolerance allows, and no check fails that passed before."]
         listed = "".join(f"<li>{line}</li>" for line in lines)
         items.append(
             f"<p>{escape(heading(other))}</p><ul>{listed}</ul>"
@@ -80,8 +80,8 @@ def _against(other: dict[str, Any]) -> str:
         (
             _mark(row),
             _long(row["figure"]),
-            told(row, "baseline"),
-            told(row, "run"),
+            figure_text(row, "baseline"),
+            figure_text(row, "run"),
             changed(row),
             bound(row),
             came_of(row),
@@ -112,15 +112,18 @@ def _reading(comparison: dict[str, Any]) -> str:
     """What the intervals and tolerances mean."""
     paired = [other["run"] for other in comparison["comparisons"] if other["paired"]]
     sentences = [
-        f"A figure is a regression if its whole interval is worse than A's by more than {comparison['tolerance']:.1%}, or by "
-        f"more than {comparison['tolerance_failed'] * 100:.1f} points of the share that did not succeed; where the interval "
-        f"straddles that, nobody can tell. Times that differ by less than {LEAST_S * 1e3:g} ms do not differ.",
+        f"A figure is a regression if its whole interval is worse than A by more than {comparison['tolerance']:.1%}. For the "
+        f"share that did not succeed, the limit is {comparison['tolerance_failed'] * 100:.1f} percentage points. If only a "
+        "part of the interval is beyond the limit, the verdict is 'cannot tell'. Two times that differ by less than "
+        f"{LEAST_S * 1e3:g} ms count as equal.",
         sureness(comparison),
-        "What happened to no target of either run has an interval of no width.",
-        "A quantile of which fewer than 10 values lie on either side is shown and not judged.",
+        "If something happened to no target in either run, its interval has no width.",
+        "A quantile is judged only if at least 10 values lie on each side of it; otherwise it is only shown.",
     ]
     if paired:
-        sentences.append(f"A and {', '.join(paired)} have the same targets: they are drawn in pairs.")
+        sentences.append(
+            f"A and {', '.join(paired)} have the same targets, so each sample takes the same targets from both runs."
+        )
     return "".join(f"<p>{escape(line)}</p>" for line in sentences)
 
 
@@ -142,7 +145,10 @@ def _all(runs: list[dict[str, Any]], key: str) -> list[str]:
 def _shares(runs: list[dict[str, Any]]) -> str:
     names = _all(runs, "converged_s")
     return _beside(
-        "share of the targets, converged after", runs, names, lambda run, name: seconds(run["converged_s"][name])
+        "share of the targets that converged, and after how long",
+        runs,
+        names,
+        lambda run, name: seconds(run["converged_s"][name]),
     )
 
 
@@ -168,7 +174,7 @@ def _throughput(runs: list[dict[str, Any]]) -> str:
         size = html.amount if name == "bytes downloaded" else html.count
         return f"{size(step['total'])} ({size(step['peak_per_s'])})"
 
-    return _beside("in all (most in one second)", runs, _all(runs, "throughput"), cell) + _spread(runs)
+    return _beside("in total (most in one second)", runs, _all(runs, "throughput"), cell) + _spread(runs)
 
 
 def _spread(runs: list[dict[str, Any]]) -> str:
@@ -192,17 +198,17 @@ def _efforts(runs: list[dict[str, Any]]) -> str:
         return f"{run['messages'].get(what, 0) / done:.2f}" if done else "-"
 
     names = _all(runs, "effort")
-    efforts = _beside("done, for each that was needed", runs, names, times)
-    messages = _beside("messages, for each update that succeeded", runs, _all(runs, "messages"), each)
+    efforts = _beside("how often it was done for each time it was needed", runs, names, times)
+    messages = _beside("messages for each update that succeeded", runs, _all(runs, "messages"), each)
     return f"<h2>Where time and bytes went</h2>{efforts}{messages}" if names else ""
 
 
 def _settings(other: dict[str, Any]) -> str:
     heads = ("setting", "A", other["run"])
     if not other["settings"]:
-        return f"<h2>What differs in how A and {other['run']} were run</h2><p>Nothing.</p>"
+        return f"<h2>Settings that differ between A and {other['run']}</h2><p>Nothing.</p>"
     rows = [(key, _long(had), _long(has)) for key, had, has in other["settings"]]
-    return f"<h2>What differs in how A and {other['run']} were run</h2>" + html.table(heads, rows, "even")
+    return f"<h2>Settings that differ between A and {other['run']}</h2>" + html.table(heads, rows, "even")
 
 
 def _repeat(runs: list[dict[str, Any]]) -> str:

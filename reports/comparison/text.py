@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from reports.comparison.compare import ComparisonVerdict, bound, changed, told
+from reports.comparison.compare import ComparisonVerdict, bound, changed, figure_text
 from reports.comparison.differences import Change
 from reports.run import markdown
 from reports.words import spelled
@@ -23,7 +23,7 @@ def as_text(comparison: dict[str, Any], page: str) -> str:
         lines.append(f"  {run['name']}  {run['verdict']:<8} seed {run['seed']}  {spelled(run)}  {run['path']}")
     for other in comparison["comparisons"]:
         lines += ["", f"  {heading(other)}"]
-        lines += [f"    ! beware, {warning}" for warning in other["warnings"]]
+        lines += [f"    ! warning: {warning}" for warning in other["warnings"]]
         lines += [f"    {reason}" for reason in other["why"]]
         cells = [("", *_HEADS), *(_cells(row) for row in other["figures"])]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -47,7 +47,7 @@ def of_comparison(comparison: dict[str, Any]) -> str:
     lines += markdown.table(("", "verdict", "scenario", "seed", "targets", "run"), rows)
     for other in comparison["comparisons"]:
         lines += ["", f"### {MARKS[ComparisonVerdict(other['verdict'])]} {heading(other)}", ""]
-        lines += [f"- **Beware**: {markdown.plain(warning)}" for warning in other["warnings"]]
+        lines += [f"- **Warning**: {markdown.plain(warning)}" for warning in other["warnings"]]
         lines += [f"- {markdown.plain(reason)}" for reason in other["why"]]
         lines += [
             "",
@@ -71,20 +71,21 @@ def headings(comparison: dict[str, Any]) -> list[str]:
 def sureness(row: dict[str, Any]) -> str:
     """What the intervals say."""
     return (
-        f"Where nothing differs, at most {1 - row['confidence']:.0%} of comparisons call anything a regression: "
-        f"all intervals hold together with {row['confidence']:.0%} (bootstrap, {row['drawings']:,} drawings of the "
-        "targets). They cover what varies from target to target, not what varies from one run on a busy machine to the next."
+        f"If two runs do not really differ, at most {1 - row['confidence']:.0%} of comparisons report a regression: with a "
+        f"probability of {row['confidence']:.0%} all intervals are right (bootstrap with {row['drawings']:,} samples of the "
+        "targets). The intervals cover how targets differ from each other. They do not cover how two runs differ because "
+        "the machine was busy."
     )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["figure"], told(row, "baseline"), told(row, "run"), changed(row), bound(row), came_of(row)
+    return row["figure"], figure_text(row, "baseline"), figure_text(row, "run"), changed(row), bound(row), came_of(row)
 
 
 def came_of(row: dict[str, Any]) -> str:
     """The verdict on a figure's change, in words."""
     if row["change"] == Change.FEW:
-        return f"too few: {row['values']:,} of {row['needed']:,}"
+        return f"too few values: {row['values']:,} (needs {row['needed']:,})"
     return "no regression" if row["change"] == Change.SAME else str(row["change"])
 
 

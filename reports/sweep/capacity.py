@@ -21,9 +21,9 @@ from reports.sweep.scaling import Estimate, Fit
 from reports.words import seconds
 
 VIRTUAL = (
-    "Virtual time measures the protocol, not a machine: commits take a drawn time, and nothing contends for a "
-    "processor, a disk or a wire. Such a sweep shows how the rollout's own pace and the devices' times add up, and "
-    "tells nothing of how much a real system carries."
+    "Virtual time measures the protocol, not a machine: the time of each commit is drawn at random, and nothing waits "
+    "for a processor, a disk or a network. This sweep shows how the rollout's own pace and the devices' own times add "
+    "up. It does not show how many devices a real system can serve."
 )
 
 
@@ -82,32 +82,34 @@ def _knee(sweep: dict[str, Any], loads: list[float], rates: list[float]) -> tupl
     if sweep["axis"] == "rates":
         return _kept_up(loads, rates)
     if len(loads) < 3:
-        return None, f"cannot tell: of the loads {len(loads)} count, and it takes 3"
-    knee, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the last point"
+        return None, f"cannot tell: {scaling.too_few(len(loads), 3, 'to find a knee')}"
+    knee, line = scaling.knee(loads, rates), "above the straight line from (0, 0) to the highest load"
     if knee is None:
-        grows = "throughput still grows in proportion"
-        return None, f"none up to {loads[-1]:,.0f} devices: {grows} (no load lies a tenth {line})"
+        grows = "throughput still grows in proportion to the number of devices"
+        far = "a tenth of the highest throughput or more"
+        return None, f"none up to {loads[-1]:,.0f} devices: {grows} (no load lies {far} {line})"
     where = (
-        "already at the lowest load that was measured"
+        "this is already the lowest load that was measured"
         if knee == loads[0]
-        else "from there on each further device brings less"
+        else "above this load, each further device adds less"
     )
     return (
         knee,
-        f"at {knee:,.0f} devices, {rates[loads.index(knee)]:,.1f} updates a second: {where} (the load farthest {line})",
+        f"at {knee:,.0f} devices, {rates[loads.index(knee)]:,.1f} updates a second: {where} "
+        f"(this load lies farthest {line})",
     )
 
 
 def _kept_up(loads: list[float], rates: list[float]) -> tuple[float | None, str]:
-    how = f"achieved: at least {scaling.KEPT_UP:.0%} of what was offered"
+    how = f"keeping up means that updates succeed at {scaling.KEPT_UP:.0%} of the offered rate or more"
     last = scaling.last_kept_up(loads, rates)
     if last is not None:
-        return last, f"{last:g}/s is the last rate that was achieved ({how})"
+        return last, f"the system kept up with {last:g}/s, but not with the next higher rate ({how})"
     if not loads:
-        return None, "cannot tell: no rate counts that was held long enough"
+        return None, "cannot tell: no rate was held long enough in a run that counts"
     if rates[0] < scaling.KEPT_UP * loads[0]:
-        return None, f"below {loads[0]:g}/s: not even the lowest rate was achieved ({how})"
-    return None, f"none up to {loads[-1]:g}/s: each rate that counts was achieved ({how})"
+        return None, f"below {loads[0]:g}/s: the system did not keep up even with the lowest rate ({how})"
+    return None, f"none up to {loads[-1]:g}/s: the system kept up with each rate that counts ({how})"
 
 
 # ---- the law
@@ -120,12 +122,12 @@ def _law(sweep: dict[str, Any], counting: list[dict[str, Any]], loads: list[floa
         steady = zip(*medians(counting, "steady_per_s"), strict=True)
         if bound := [load for load, rate in steady if at_pace(sweep, rate)]:
             return (
-                f"from {bound[0]:,.0f} devices on the throughput is the rollout's own pace, {sweep['pace_per_s']:g} a "
-                "second; take it out with --unpaced, or sweep over --rates"
+                f"from {bound[0]:,.0f} devices on, the rollout's own maximum of {sweep['pace_per_s']:g} offers a second "
+                "limits the throughput; remove this maximum with --unpaced, or sweep over --rates"
             )
         return scaling.fit([p["load"] for p in counting], [p["updates_per_s"] for p in counting])
     if len(loads) < scaling.LEAST_LOADS:
-        return scaling.too_few(len(loads))
+        return scaling.too_few(len(loads), scaling.LEAST_LOADS, scaling.FOR_THE_LAW)
     usable = [p for p in counting if p["under_way"] and p["held_per_s"]]
     return scaling.fit([p["under_way"] for p in usable], [p["held_per_s"] for p in usable])
 
@@ -153,27 +155,30 @@ def with_interval(estimate: Estimate) -> str:
 
 def _law_sentence(law: Fit) -> str:
     return (
-        f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; the points lie within "
-        f"{law.scatter:.1%} of it (standard deviation; intervals hold with 90%)"
+        f"λ {with_interval(law.alone)}, σ {with_interval(law.contention)}, κ {with_interval(law.crosstalk)}; "
+        f"the points differ from the law by {law.scatter:.1%} (standard deviation); each interval holds the true value with a probability of 90%"
     )
 
 
 def _beyond(law: Fit | str, sweep: dict[str, Any], loads: list[float]) -> str:
     """A sentence: where measurement ends, and what the law says beyond it."""
     if not loads:
-        return "nothing was measured that counts"
+        return "no run gave a throughput that counts"
     noun = "devices" if sweep["axis"] == "devices" else "executions under way"
     ends = f"measurement ends at {spelled(loads[-1], sweep['axis'])}"
     if isinstance(law, str):
-        return f"{ends}; cannot tell what lies beyond"
+        return f"{ends}; the throughput above this load cannot be predicted"
     if law.reach <= law.last:
-        return f"{ends}; cannot tell what lies beyond: the interval is wider than a factor of three at once"
+        too_wide = f"its high end more than {scaling.TIMES_MAX:g} times its low end"
+        return (
+            f"{ends}; the throughput above this load cannot be predicted: the interval would be too wide ({too_wide})"
+        )
     there = law.at(law.reach)
-    sentence = f"{ends}; by the law alone {with_interval(there)} updates a second at {law.reach:,.0f} {noun}"
+    sentence = f"{ends}; the law predicts {with_interval(there)} updates a second at {law.reach:,.0f} {noun}"
     if law.peak is not None:
         where = "within what was measured" if law.peak.value <= law.last else "extrapolated"
-        return f"{sentence}; the most at {with_interval(law.peak)} {noun}, {where}"
-    return f"{sentence}; where throughput would peak cannot be told"
+        return f"{sentence}, and the highest throughput at {with_interval(law.peak)} {noun}, which is {where}"
+    return f"{sentence}; it cannot tell at which load throughput would be highest"
 
 
 def _notes(sweep: dict[str, Any]) -> list[str]:
@@ -182,8 +187,8 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
         notes.append(VIRTUAL)
     if sweep["holds"]:
         notes.append(
-            f"The rollout's own {' and '.join(sweep['holds'])} held offers back: the throughput is that of these "
-            "settings as much as the system's; --unpaced takes them out."
+            f"The rollout's own settings held offers back ({', '.join(sweep['holds'])}), so they limited the throughput as "
+            "much as the system did. Use --unpaced to remove them."
         )
     if sweep["axis"] == "rates":
         notes += _not_held(sweep)
@@ -191,13 +196,13 @@ def _notes(sweep: dict[str, Any]) -> list[str]:
         busy = float(np.median([p["busy_before"] for p in sweep["points"] if p["busy_before"] is not None]))
         notes.append(
             f"Other programs were busy on this machine: before the runs they took up to {most:.1f} of its "
-            f"{sweep['cores']} cores, {busy:.1f} in the median. On a quiet one the figures are better."
+            f"{sweep['cores']} cores (median {busy:.1f}). On a machine without other work the figures would be better."
         )
     if world == "live":
         notes.append(
-            "Load generator and servers share this machine: on machines of their own the figures are others."
+            "The load generator and the servers shared this machine: on separate machines the figures would be different."
             if sweep["scenario"]["target"]["kind"] == "reference"
-            else "The system under test is not fleetsim's own: its processes are not watched."
+            else "The system under test is not part of fleetsim: the CPU that its processes used was not measured."
         )
     return notes
 
@@ -211,8 +216,8 @@ def _not_held(sweep: dict[str, Any]) -> list[str]:
     most = max(p["load"] * max(p["whole_update_s"]["p99"], 1) for p in short)
     rates = ", ".join(f"{load:g}/s" for load in sorted({p["load"] for p in short}))
     return [
-        f"At {rates} all was offered before updates ended as fast as they were offered, which tells no throughput. "
-        f"Take more devices: --devices {math.ceil(2 * most / 100) * 100}."
+        f"At {rates} there were too few devices to hold the rate for longer than an update lasts, so no throughput could "
+        f"be measured. Take more devices: --devices {math.ceil(2 * most / 100) * 100}."
     ]
 
 
@@ -252,7 +257,7 @@ def busiest(point: dict[str, Any]) -> str:
     if not point["cpu"]:
         return "-"
     name = max(point["cpu"], key=lambda process: point["cpu"][process]["mean"])
-    return f"{name} {point['cpu'][name]['mean']:.0%}, {point['cpu'][name]['most']:.0%} at most"
+    return f"{name} {point['cpu'][name]['mean']:.0%}, peak {point['cpu'][name]['most']:.0%}"
 
 
 def median_p99(quantiles: dict[str, float] | None) -> str:
@@ -264,8 +269,9 @@ def headline(sweep: dict[str, Any]) -> str:
     """A sentence: the highest throughput that was measured, and at which load."""
     analysis = sweep["analysis"]
     if analysis["most_per_s"] is None:
-        return "Nothing was measured that counts."
+        return "No run gave a throughput that counts."
     least = min((p["whole_update_s"]["p99"] for p in sweep["points"]
                  if p["counts"] and p["load"] == analysis["most_at"] and p["whole_update_s"]), default=None)  # fmt: skip
-    slow = f", 99% of them within {seconds(least)}" if least is not None else ""
-    return f"At most {analysis['most_per_s']:,.1f} updates a second, at {spelled(analysis['most_at'], sweep['axis'])}{slow}."
+    slow = f"; 99% of these updates took at most {seconds(least)}" if least is not None else ""
+    at = spelled(analysis["most_at"], sweep["axis"])
+    return f"Highest throughput: {analysis['most_per_s']:,.1f} updates a second at {at}{slow}."

@@ -24,19 +24,22 @@ _UNITS = {"devices": "devices", "rates": "offered a second"}
 _INVALID = COLOURS[1]
 _LAW = (
     "The Universal Scalability Law, X(N) = λN / (1 + σ(N-1) + κN(N-1)), through each run that counts: λ is the "
-    "throughput at a load of one, σ the share of the work that is done one at a time, and κ what each pair costs by "
-    "agreeing with each other, for which more load means less throughput in the end."
+    "throughput at a load of one; σ is the share of the work that cannot be done in parallel; κ is the cost of the "
+    "coordination between each pair. If κ is above 0, more load means less throughput in the end."
 )
 _HOW = {
-    "devices": "Updates a second: of those that succeeded the first nine in ten, divided by the time from the rollout's "
-    "begin until they had.",
-    "rates": "Updates a second: while the rate was held, from the first offer and the longest of the first tenth of the "
-    "updates on, until the last offer.",
+    "devices": "Updates a second: the first 90% of the updates that succeeded, divided by the time from the start of the "
+    "rollout until the last of these succeeded.",
+    "rates": "Updates a second: the updates that succeeded while the rate was held, divided by that time. It begins "
+    "when the slowest of the first 10% of the updates could have ended, and it ends with the last offer.",
 }
-_FAN_OUT = "Deltas a second: the fan-out's slope between the tenth and the ninetieth percent of the devices that heard."
+_FAN_OUT = (
+    "Deltas a second: how many devices a second heard of the new software, counted from when 10% of those that heard "
+    "had heard until 90% had."
+)
 _USED = (
-    "Of each process, while the rollout ran: the mean share of a core and, dashed, that of its busiest second; and how much "
-    "of the time it was ready to run and no core was free for it."
+    "The first picture shows how much of a core each process used while the rollout ran: the mean as a solid line, its "
+    "busiest second as a dashed line. The second shows how much of the time the process waited for a free core."
 )
 _ANY = {0: "PASS", 1: "FAIL", 2: "UNKNOWN", 4: "FAIL"}
 
@@ -76,9 +79,9 @@ def _facts(sweep: dict[str, Any]) -> str:
     heard = [p["deltas_per_s"] for p in points if p["counts"] and p["deltas_per_s"] is not None]
     last = max((p["load"] for p in points if p["counts"]), default=None)
     shown = (
-        (number(most), "updates a second, at most"),
-        ("-" if most is None else spelled(analysis["most_at"], axis), "at which that was"),
-        (number(max(heard, default=None)), "deltas a second, at most"),
+        (number(most), "updates a second, the highest"),
+        ("-" if most is None else spelled(analysis["most_at"], axis), "the load that reached it"),
+        (number(max(heard, default=None)), "deltas a second, the highest"),
         ("-" if last is None else spelled(last, axis), "where measurement ends"),
         (f"{analysis['counting']} of {len(points)}", "runs count"),
     )
@@ -135,7 +138,7 @@ def _against_under_way(axes: Any, sweep: dict[str, Any]) -> None:
     _curve(axes, sweep)
     _dots(axes, sweep, "under_way", throughput(sweep))
     _finish(axes, sweep, "updates a second", "under_way")
-    axes.set_xlabel("executions under way, the mean")
+    axes.set_xlabel("executions under way (mean)")
 
 
 def _deltas(axes: Any, sweep: dict[str, Any]) -> None:
@@ -151,7 +154,7 @@ def _curve(axes: Any, sweep: dict[str, Any]) -> None:
     n, value, low, high = (np.array([row[name] for row in law["curve"]]) for name in ("N", "value", "low", "high"))
     within, beyond = n <= law["last"] * (1 + 1e-9), n >= law["last"] * (1 - 1e-9)
     within |= np.arange(len(n)) == np.argmax(beyond)
-    axes.fill_between(n, low, high, color=COLOURS[0], alpha=0.12, linewidth=0, label="its interval (90%)")
+    axes.fill_between(n, low, high, color=COLOURS[0], alpha=0.12, linewidth=0, label="90% interval")
     axes.plot(n[within], value[within], color=COLOURS[0], label="the law")
     if beyond.sum() > 1:
         axes.plot(n[beyond], value[beyond], color=COLOURS[0], linestyle="--", label="extrapolated")
@@ -164,7 +167,7 @@ def _dots(axes: Any, sweep: dict[str, Any], x: str, y: str) -> None:
     shown = [p for p in sweep["points"] if p[x] is not None and p[y] is not None]
     looks: tuple[tuple[str, Callable[[dict[str, Any]], bool], dict[str, Any]], ...] = (
         ("a run that counts", lambda p: p["counts"], {"marker": "o", "color": COLOURS[0]}),
-        ("INVALID: the load generator's", lambda p: bool(p["invalid"]), {"marker": "x", "color": _INVALID}),
+        ("INVALID: generator too slow", lambda p: bool(p["invalid"]), {"marker": "x", "color": _INVALID}),
         ("does not count", lambda p: not p["counts"] and not p["invalid"],
          {"marker": "o", "markeredgecolor": _INVALID, "color": "none"}),
     )  # fmt: skip
@@ -253,18 +256,18 @@ def _law(sweep: dict[str, Any]) -> str:
         return f"<h2>The law of scaling</h2><p>{escape(analysis['law_said'].capitalize())}.</p>"
     rows = [
         ("λ, updates a second at a load of one", with_interval(Estimate(**law["lambda"]))),
-        ("σ, the share that is done one at a time", with_interval(Estimate(**law["sigma"]))),
-        ("κ, the cost of agreeing, for each pair", with_interval(Estimate(**law["kappa"]))),
+        ("σ, the share of the work that cannot be done in parallel", with_interval(Estimate(**law["sigma"]))),
+        ("κ, the cost of coordination, for each pair", with_interval(Estimate(**law["kappa"]))),
         (
             f"{law['N']} at which throughput peaks",
             with_interval(Estimate(**law["peak"])) if law["peak"] else "cannot be told",
         ),
-        ("how far the points lie from the law", f"{law['scatter']:.1%}, standard deviation"),
+        ("how far the points lie from the law", f"{law['scatter']:.1%} (standard deviation)"),
     ]
     by = "" if law["N"] == "devices" else " N is the mean number of executions under way."
     return (
         f"<h2>The law of scaling</h2><p>{_LAW}{by}</p>"
-        + table(("parameter", "value (interval that holds it with 90%)"), rows)
+        + table(("parameter", "value (90% interval)"), rows)
         + f"<p>{escape(analysis['beyond_said'].capitalize())}.</p>"
     )
 
@@ -274,7 +277,7 @@ def _setting(sweep: dict[str, Any]) -> str:
     options = ", ".join(f"{name} {_plainly(value)}" for name, value in sweep["options"].items())
     brokers = " and ".join(dict.fromkeys(p["broker"] for p in sweep["points"] if p["broker"]))
     rows = [
-        ("command to repeat it, or go on", sweep["command"]),
+        ("command to repeat or continue it", sweep["command"]),
         ("seed", f"{sweep['seed']}" + (f", each load {sweep['repeat']} times" if sweep["repeat"] > 1 else "")),
         ("world", sweep["scenario"]["world"] + ("" if sweep["scenario"]["world"] == "virtual" else f" ({options})")),
         ("broker", brokers),

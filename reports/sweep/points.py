@@ -44,7 +44,7 @@ def point(run: Run, numbers: dict[str, Any]) -> dict[str, Any]:
         "safe": not broken,
         "invalid": numbers["invalid"],
         "counts": counts,
-        "why": "" if counts else "; ".join(why) or "too few updates succeeded to tell a rate",
+        "why": "" if counts else "; ".join(why) or "too few updates succeeded to measure a rate",
         "broker": named(run.manifest.get("broker", {})),
         "targets": numbers["targets"],
         "succeeded": numbers["outcomes"].get("SUCCEEDED", 0),

@@ -27,10 +27,10 @@ def saturated(sweep: dict[str, Any], counting: list[dict[str, Any]], knee: float
     """What was used up at the highest load that counts: the names of the parts, and the same in a sentence. `counting` are
     the points that count, `knee` is the load at the knee, if there is one."""
     if sweep["scenario"]["world"] == "virtual":
-        return [], "no machine: this is virtual time"
+        return [], "nothing: in virtual time no machine does the work"
     generator = _generator(sweep)
     if not counting:
-        return (["generator"] if generator else []), generator or "cannot tell: no point counts"
+        return (["generator"] if generator else []), generator or "cannot tell: no run counts"
     last = max(p["load"] for p in counting)
     there = [p for p in counting if p["load"] == last]
     causes = [*_paced(sweep, there), *_processes(there), *_machine(sweep, there)]
@@ -43,7 +43,7 @@ def _paced(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[str
     steady = [p["steady_per_s"] for p in there if p["steady_per_s"] is not None]
     if not steady or not at_pace(sweep, float(np.median(steady))):
         return []
-    return [("pace", f"the rollout's own pace of {sweep['pace_per_s']:g} a second")]
+    return [("pace", f"the rollout's own maximum of {sweep['pace_per_s']:g} offers a second")]
 
 
 def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -53,9 +53,9 @@ def _processes(there: list[dict[str, Any]]) -> list[tuple[str, str]]:
         shares = [p["cpu"][process] for p in there if process in p["cpu"]]
         mean, most, waited = (float(np.median([s[of] or 0.0 for s in shares])) for of in ("mean", "most", "waited"))
         if mean + waited >= _BUSY or most >= _BUSY_MOST:
-            ready = f", and {waited:.0%} of the time none was free for it" if waited >= _WAITED else ""
+            ready = f"; it waited for a free core {waited:.0%} of the time" if waited >= _WAITED else ""
             busy.append(
-                (part_of(process), f"{process} ({mean:.0%} of a core, {most:.0%} in its busiest second{ready})")
+                (part_of(process), f"{process} (it used {mean:.0%} of a core, {most:.0%} in its busiest second{ready})")
             )
     return busy
 
@@ -65,12 +65,15 @@ def _machine(sweep: dict[str, Any], there: list[dict[str, Any]]) -> list[tuple[s
     cores, most = sweep["cores"], _most(there)
     waited = max((s["waited"] or 0.0 for p in there for s in p["cpu"].values()), default=0.0)
     if most >= _BUSY * cores:
-        return [("machine", f"the machine: all parts together took {most:.1f} of its {cores} cores")]
+        return [("machine", f"the machine: all of fleetsim's processes together used {most:.1f} of its {cores} cores")]
     if waited < _WAITED:
         return []
-    who = "other programs and these parts" if crowd(sweep) else "these parts"
+    who = "fleetsim and other programs share" if crowd(sweep) else "fleetsim's processes share"
     return [
-        ("machine", f"the machine: {who} share {cores} cores, and a part waited for one up to {waited:.0%} of the time")
+        (
+            "machine",
+            f"the machine: {who} its {cores} cores, and a process waited for a free one {waited:.0%} of the time",
+        )
     ]
 
 
@@ -79,8 +82,8 @@ def _nothing(sweep: dict[str, Any], there: list[dict[str, Any]], flattened: bool
     if not flattened:
         return f"nothing yet ({used})"
     return (
-        f"no processor, though throughput no longer keeps up ({used}): what waits is something else, such as commits to "
-        "disk, the network, or the devices' own times"
+        f"no processor, though throughput no longer grows in proportion ({used}): something else is the limit, such as "
+        "commits to disk, the network, or the devices' own times"
     )
 
 
@@ -100,9 +103,7 @@ def _generator(sweep: dict[str, Any]) -> str:
     if not bad:
         return ""
     where = ", ".join(f"{load:,g}" for load in bad) + (" devices" if sweep["axis"] == "devices" else "/s")
-    return (
-        f"at {where} the load generator itself was the bottleneck: these points are not the system's and are left out"
-    )
+    return f"at {where} the load generator itself was the bottleneck: these runs do not measure the system and are left out"
 
 
 def at_pace(sweep: dict[str, Any], rate: float) -> bool:

@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from simulator.model.quantity import many
+
 Numbers = npt.NDArray[np.float64]
 
 LEAST_LOADS = 4
+FOR_THE_LAW = "to fit the law, which has three parameters"
 BEYOND = 2.0  # times the last load that was measured: as far as the law is drawn
 _PARTS = 3
 _DRAWS = 2000
-_TIMES_MAX = 3.0  # an interval whose high end is more than so many times its low one tells nothing
+TIMES_MAX = 3.0  # an interval whose high end is more than so many times its low one tells nothing
 _TURN = 0.1
 KEPT_UP = 0.95
 
@@ -37,7 +40,7 @@ class Estimate(NamedTuple):
     @property
     def tells(self) -> bool:
         """Whether the interval is narrow enough to say anything."""
-        return self.low > 0 and self.high / self.low <= _TIMES_MAX
+        return self.low > 0 and self.high / self.low <= TIMES_MAX
 
 
 class Fit:
@@ -97,7 +100,7 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
     """
     n, x = np.asarray(loads, float), np.asarray(rates, float)
     if (distinct := len(np.unique(n))) < LEAST_LOADS:
-        return too_few(distinct)
+        return too_few(distinct, LEAST_LOADS, FOR_THE_LAW)
     terms, freedom = _terms(n), len(n) - _PARTS
     parts = _solved(terms, n / x)
     drawn = terms @ parts
@@ -111,15 +114,16 @@ def fit(loads: Sequence[float], rates: Sequence[float]) -> Fit | str:
     for load in np.unique(n)[::-1].tolist():
         if not (there := fitted.at(load)).tells:
             return (
-                f"the points lie too far from the law, or are too few, to say anything: at a load of {load:,.0f} it "
-                f"gives anything from {there.low:,.3g} to {there.high:,.3g} a second"
+                f"the points lie too far from the law, or are too few: at a load of {load:,.0f} the throughput could be "
+                f"anything from {there.low:,.3g} to {there.high:,.3g} updates a second"
             )
     return fitted
 
 
-def too_few(loads: int) -> str:
-    """The sentence that says why so few different loads are not enough for the law."""
-    return f"the law has three unknowns; of the loads {loads} count, and it takes {LEAST_LOADS}"
+def too_few(loads: int, least: int, what: str) -> str:
+    """The sentence that says why so few different loads are not enough; `what` is what they are needed for."""
+    found = f"only {many(loads, 'load')}" if loads else "no load"
+    return f"{found} gave a throughput that counts; at least {least} loads are needed {what}"
 
 
 def _first(parts: Numbers) -> Any:

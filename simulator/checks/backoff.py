@@ -28,7 +28,12 @@ def patience(trace: Trace, scenario: Scenario) -> Finding:
     A fresh connection, a boot, and a desired state that was carried through already are reasons to say a report at
     once, and the last two to count anew; so is the end of an offline window to download.
     """
-    draft = Draft("L9-backoff", "devices wait before they try again", trace, safety=False)
+    draft = Draft(
+        "L9-backoff",
+        "a device repeats reports, connections and downloads no sooner and no more often than its profile allows",
+        trace,
+        safety=False,
+    )
     attempts = trace.kind(Kind.REPORT, Kind.CONNECT, Kind.DOWNLOAD)
     if not len(attempts):
         return draft.unknown("the trace holds nothing of the devices")

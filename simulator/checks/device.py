@@ -31,7 +31,7 @@ def _announced(trace: Trace) -> Codes:
 def true_success(trace: Trace, scenario: Scenario) -> Finding:
     """S11: whoever reports SUCCESS for a job has confirmed the software of that job, or ran it when it heard of it, and
     runs it; and every report names the version that runs."""
-    draft = Draft("S11-true-success", "a success report means that the device runs that software", trace)
+    draft = Draft("S11-true-success", "a device that reports success runs the software of that job", trace)
     reports = trace.kind(Kind.REPORT)
     if not len(reports):
         return draft.unknown("no device reported anything")
@@ -64,7 +64,7 @@ def _untrue(trace: Trace, successes: View) -> Mask:
 
 def integrity(trace: Trace, scenario: Scenario) -> Finding:
     """S10: what is installed has the announced hash, and its bytes are one whole under one ETag."""
-    draft = Draft("S10-integrity", "installed bytes are the announced bytes", trace)
+    draft = Draft("S10-integrity", "the installed bytes have the announced hash", trace)
     commits = trace.kind(Kind.COMMIT)
     if not len(commits):
         return _nothing_installed(draft, trace)
@@ -165,7 +165,7 @@ def _details(trace: Trace, pieces: View) -> tuple[list[dict[str, Any]], Codes]:
 
 def no_regress(trace: Trace, scenario: Scenario) -> Finding:
     """S12: no device starts on a document older than one that it knows."""
-    draft = Draft("S12-no-regress", "no device acts on an older desired state", trace)
+    draft = Draft("S12-no-regress", "no device starts an update from an older document than one that it knows", trace)
     deltas = trace.kind(Kind.DELTA)
     if not len(deltas):
         return draft.unknown("no device learned of a desired state")
@@ -191,7 +191,7 @@ def no_regress(trace: Trace, scenario: Scenario) -> Finding:
 
 def at_most_once(trace: Trace, scenario: Scenario) -> Finding:
     """S13: a job is installed at most once on a thing, and over its retries as often as the rollout may try."""
-    draft = Draft("S13-at-most-once", "a job is installed at most once", trace)
+    draft = Draft("S13-at-most-once", "no device installs the same job twice", trace)
     if not len(trace.kind(Kind.DELTA)):
         return draft.unknown("no device learned of a desired state")
     commits, targets = trace.kind(Kind.COMMIT), trace.once(Targets)
@@ -218,7 +218,7 @@ def targeting(trace: Trace, scenario: Scenario) -> Finding:
 
     A device that downloaded more often than the storage served in its name used another's grant.
     """
-    draft = Draft("S23-targeting", "only the targeted devices get and apply the update", trace)
+    draft = Draft("S23-targeting", "only the targets get and apply the update", trace)
     targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")

@@ -26,7 +26,9 @@ _NO_EXECUTIONS = "the trace holds no executions"
 
 def states(trace: Trace, scenario: Scenario) -> Finding:
     """S6: an execution goes from QUEUED to IN_PROGRESS to one end, or is CANCELED while it waits; an end is final."""
-    draft = Draft("S6-states", "an execution makes legal moves only", trace)
+    draft = Draft(
+        "S6-states", "an execution makes only allowed moves between its states, and its end state is final", trace
+    )
     moves = grouped(trace.kind(Kind.EXECUTION), "job")
     if not len(moves):
         return draft.unknown(_NO_EXECUTIONS)
@@ -100,7 +102,7 @@ def _again(trace: Trace, starts: View) -> Mask:
 def no_replay(trace: Trace, scenario: Scenario) -> Finding:
     """S21: a command that comes again, retained or replayed, is not obeyed once its job has ended on that device: no
     update begins, and nothing is installed, for a job whose end the device has reported."""
-    draft = Draft("S21-no-replay", "a command whose job has ended is not obeyed again", trace)
+    draft = Draft("S21-no-replay", "a device does not act again on a command whose job has ended on it", trace)
     deltas, reports = trace.kind(Kind.DELTA), trace.kind(Kind.REPORT)
     if not len(deltas) or not len(reports):
         return draft.unknown(f"no device {'reported anything' if len(deltas) else 'learned of a desired state'}")
@@ -124,7 +126,7 @@ def no_replay(trace: Trace, scenario: Scenario) -> Finding:
 
 def binding(trace: Trace, scenario: Scenario) -> Finding:
     """S9: each job id that the application gave means one thing and one artifact, whoever names it and for ever."""
-    draft = Draft("S9-binding", "a job id means one thing and one artifact", trace)
+    draft = Draft("S9-binding", "a job id always stands for the same device and the same artifact", trace)
     given = trace.kind(Kind.OFFER, Kind.EXECUTION)
     uses = trace.kind(Kind.OFFER, Kind.DELTA, Kind.COMMIT, Kind.EXECUTION)
     if not len(given):

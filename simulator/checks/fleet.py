@@ -35,7 +35,12 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
     still to hear of it after the last outage (L3); and one whose offer nobody took: it was given up unanswered, or timed
     out though it was never said but in outages.
     """
-    draft = Draft("L2-convergence", "every target runs the desired software, or says why not", trace, safety=False)
+    draft = Draft(
+        "L2-convergence",
+        "every target runs the desired software, or a recorded failure explains why it does not",
+        trace,
+        safety=False,
+    )
     targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")
@@ -129,7 +134,7 @@ def _evidence(targets: Targets) -> Codes:
 def counters(trace: Trace, scenario: Scenario) -> Finding:
     """S8: each rollout's final counters add up to its targets, and each is the number of its targets in that state, of
     whom those that ended by a report have sent it; at no time are more counted than had sent a report."""
-    draft = Draft("S8-counters", "counters add up", trace)
+    draft = Draft("S8-counters", "the application's counters add up to its targets and agree with the reports", trace)
     targets = trace.once(Targets)
     if not len(targets):
         return draft.unknown("the trace names no targets")

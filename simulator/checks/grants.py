@@ -30,7 +30,7 @@ def fresh(trace: Trace, scenario: Scenario) -> Finding:
     """
     draft = Draft(
         "L6-fresh-leave",
-        "a device that is refused its download gets a new grant, and the grant works",
+        "a device whose download was refused gets a new grant before it asks again, valid for the announced time",
         trace,
         safety=False,
     )

@@ -26,7 +26,9 @@ def learns(trace: Trace, scenario: Scenario) -> Finding:
     latency of its profile, counted from when it connected or the offer was accepted, whichever is later, or from the
     end of an outage in between; or it runs, or says that it runs, that software already. What it asked before a server
     was found again nobody heard: then it has the time to ask once more."""
-    draft = Draft("L3-learns", "a connected device learns what is desired", trace, safety=False)
+    draft = Draft(
+        "L3-learns", "a device that stays connected soon hears which software is desired", trace, safety=False
+    )
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
     links = trace.once(connections)
     if not len(offers):

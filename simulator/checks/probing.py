@@ -85,7 +85,11 @@ def conditional(trace: Trace, scenario: Scenario) -> Finding:
     """S2: an update that requires a version is accepted as the next one, one for each version; it is refused with 409
     only if the document had another version at some moment between request and answer. Who asks is alone with its
     thing; what has no answer counts once or not at all."""
-    draft = Draft("S2-conditional", "a conditional update is accepted for the current version, once", trace)
+    draft = Draft(
+        "S2-conditional",
+        "an update that requires a version is accepted once, and only at that version; otherwise it is refused (409)",
+        trace,
+    )
     if not len(trace.kind(Kind.PROBE, Kind.ACCEPTED)):
         return draft.unknown("the trace holds neither a probe nor anything of the replica")
     asked = 0
@@ -131,7 +135,11 @@ def _throughout(story: list[_ProbeRequest], ask: _ProbeRequest) -> int | None:
 def validation(trace: Trace, scenario: Scenario) -> Finding:
     """S22: what is too large, too deep or not well-formed is refused with its code, and changes no version; what keeps to
     the limits is not refused. The replica's own record holds no document or token beyond them."""
-    draft = Draft("S22-validation", "what is not well-formed is refused, and changes nothing", trace)
+    draft = Draft(
+        "S22-validation",
+        "a document or token that is malformed or beyond the limits is refused, and changes nothing",
+        trace,
+    )
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(trace.kind(Kind.PROBE)) and not len(accepted):
         return draft.unknown("the trace holds neither a probe nor anything of the replica")

@@ -23,7 +23,7 @@ def version(trace: Trace, scenario: Scenario) -> Finding:
     """S1: each accepted update of a thing gets the next version of its document: none twice, none left out, and in the
     order of the record none goes back. A thing's first version in the trace may be any: a database may be older; so may
     be what a replica finds when it starts again, but not below what it had accepted."""
-    draft = Draft("S1-version", "each accepted update is the document's next version", trace)
+    draft = Draft("S1-version", "each accepted update gets the next version of its document", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
         return draft.unknown(_LACKS)
@@ -72,7 +72,11 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     """S3: after an accepted update a delta is published if and only if the desired software differs from the reported
     one; it carries that update's document version, and job and version of the thing's last desired state. A thing is
     not judged whose replica was killed between a commit and the record of it."""
-    draft = Draft("S3-delta", "a delta is published where and only where software differs", trace)
+    draft = Draft(
+        "S3-delta",
+        "a delta is published if and only if desired and reported software differ, and names the last desired state",
+        trace,
+    )
     accepted, deltas, hidden = trace.kind(Kind.ACCEPTED), trace.kind(Kind.SENT_DELTA), _unrecorded(trace)
     if not len(accepted):
         return draft.unknown(_LACKS)
@@ -138,7 +142,11 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     """S5: whatever a device, the application or a probe was told to be accepted had been committed before, and no later
     accepted update of that thing gets a version as low as one that was told; nor is it found lower when the replica
     starts."""
-    draft = Draft("S5-durability", "what was answered as accepted is never taken back", trace)
+    draft = Draft(
+        "S5-durability",
+        "an update that was answered as accepted had been committed before, and is never taken back",
+        trace,
+    )
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
         return draft.unknown(_LACKS)

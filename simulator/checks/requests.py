@@ -31,7 +31,9 @@ def correlation(trace: Trace, scenario: Scenario) -> Finding:
 
     A refusal that says nothing of the request (429, 5xx) is none: the request may be made again.
     """
-    draft = Draft("S4-correlation", "a request gets one answer", trace)
+    draft = Draft(
+        "S4-correlation", "each request gets one answer, even if the request or the answer is sent several times", trace
+    )
     answers = trace.kind(*_HEARD, Kind.ACCEPTED, Kind.REJECTED)
     answers = answers.only(answers["token"] >= 0)
     code = refusals(trace, answers)
@@ -89,7 +91,7 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
 
     Not judged is what met an outage, and what a fault has kept from its device, or from the replica.
     """
-    draft = Draft("L5-answered", "a request is answered", trace, safety=False)
+    draft = Draft("L5-answered", "a request on a connection that stays up is answered soon", trace, safety=False)
     asked, answer_us = _asked(trace)
     if not len(asked):
         return draft.unknown("the trace holds no request with a client token")

@@ -31,7 +31,12 @@ def returns(trace: Trace, scenario: Scenario) -> Finding:
     A device is not judged that was switched off, rebooting or away by its own will, that a mishap or another fault
     kept from connecting meanwhile, or that retired before its time was over.
     """
-    draft = Draft("L8-return", "devices come back after an outage, and not all at once", trace, safety=False)
+    draft = Draft(
+        "L8-return",
+        "after an outage all devices connect again in time, with at most target.connects_per_second attempts a second",
+        trace,
+        safety=False,
+    )
     if not len(trace.kind(Kind.BOOT)):
         return draft.unknown("the trace holds nothing of the devices")
     troubles = _troubles(trace, scenario)

@@ -33,7 +33,11 @@ def limits(trace: Trace, scenario: Scenario) -> Finding:
 
     The minute is a second short, for the record's clock is not the application's.
     """
-    draft = Draft("S16-limits", "a rollout keeps to its concurrency and its rate", trace)
+    draft = Draft(
+        "S16-limits",
+        "never more executions are under way than maximumConcurrent, and no minute has more offers than the rate allows",
+        trace,
+    )
     course, spec = trace.once(Course, scenario.rollout), scenario.rollout
     if why := course.lacks():
         return draft.unknown(why)
@@ -68,7 +72,11 @@ def abort(trace: Trace, scenario: Scenario) -> Finding:
     A criterion is one of abortConfig's; or, of a wave whose errorAction is abort, that its errors reach their
     threshold, or that it is over without success.
     """
-    draft = Draft("S17-abort", "a rollout aborts when a criterion holds, and only then", trace)
+    draft = Draft(
+        "S17-abort",
+        "the rollout aborts when a criterion holds or an operator asks for it, only then, and offers nothing afterwards",
+        trace,
+    )
     course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
@@ -118,7 +126,11 @@ def gates(trace: Trace, scenario: Scenario) -> Finding:
     """S18: when a wave starts, and when the first of its targets is offered to, the success threshold of the wave
     before holds and its error threshold does not; or they held the rollout up, and an operator has resumed it.
     """
-    draft = Draft("S18-gate", "a wave starts when the one before has passed its gate", trace)
+    draft = Draft(
+        "S18-gate",
+        "a wave starts only when the wave before has passed its gate, or when an operator has resumed the rollout",
+        trace,
+    )
     course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
@@ -166,7 +178,12 @@ def timeout(trace: Trace, scenario: Scenario) -> Finding:
     sent or the replica accepted; for "before" the last that the replica had accepted 10 s earlier, whatever the backend,
     unless a server was down meanwhile: the word may be lost with it.
     """
-    draft = Draft("L4-timeout", "silence is a timeout: in time, and not before its time", trace, safety=False)
+    draft = Draft(
+        "L4-timeout",
+        "an execution without news for inProgressTimeout becomes TIMED_OUT: at most 30 s later, and not earlier",
+        trace,
+        safety=False,
+    )
     course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
@@ -232,7 +249,12 @@ def _last_word(course: Course, end: Codes, words: View, before_us: int = 0) -> C
 
 def ends(trace: Trace, scenario: Scenario) -> Finding:
     """L7: the rollout ends once all of its targets have, and not before; or it is paused, and says why."""
-    draft = Draft("L7-rollout-ends", "the rollout ends", trace, safety=False)
+    draft = Draft(
+        "L7-rollout-ends",
+        "the rollout ends when all of its targets have ended, or it is paused and says why",
+        trace,
+        safety=False,
+    )
     course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)
@@ -271,7 +293,12 @@ def no_starvation(trace: Trace, scenario: Scenario) -> Finding:
     """L10: where a target waits in an open wave and a slot is free, the next offer goes within 10 s of when both became
     so, or of when the rate allows it; a rollout that is paused, aborted or over owes nobody an offer.
     """
-    draft = Draft("L10-no-starvation", "whoever waits is offered when a slot is free", trace, safety=False)
+    draft = Draft(
+        "L10-no-starvation",
+        "if a target waits, a slot is free and nothing forbids an offer, the next offer is made within 10 s",
+        trace,
+        safety=False,
+    )
     course = trace.once(Course, scenario.rollout)
     if why := course.lacks():
         return draft.unknown(why)

@@ -31,7 +31,11 @@ def one_session(trace: Trace, scenario: Scenario) -> Finding:
     """S19: once the broker has answered another connection of a client id, the old one ends within CLOSED_S, and nothing
     is heard over it LATE_S later. The other connection is that of a fault: a rival's, or the device's own, that has come
     back while its old one was half open. A device whose road was dark in the run is not judged: it could not be told."""
-    draft = Draft("S19-one-session", "a client id has one connection", trace)
+    draft = Draft(
+        "S19-one-session",
+        "a client id has one connection: when a new one takes over, the old one ends and delivers nothing more",
+        trace,
+    )
     links = link_events(trace, Kind.BOOT, Kind.RETIRED)
     if not len(links):
         return draft.unknown("the trace holds nothing of the devices' connections")
@@ -146,7 +150,11 @@ def offline_queue(trace: Trace, scenario: Scenario) -> Finding:
     forgotten before its time goes on, as far as its promises are concerned. Nothing was promised across an outage, nor
     where a fault kept the delta on the device's own road, or made a device that does not hear all.
     """
-    draft = Draft("S20-offline-queue", "what a session keeps is delivered", trace)
+    draft = Draft(
+        "S20-offline-queue",
+        "a delta that the broker acknowledged while a device's session persisted is delivered to the device",
+        trace,
+    )
     clients, profiles = np.unique(trace.kind(Kind.CONNECT)["thing"]), trace.once(Profiles, scenario)
     if not len(clients):
         return draft.unknown("no device was ever connected")

@@ -28,7 +28,7 @@ def url(trace: Trace, scenario: Scenario) -> Finding:
     are judged where URLs are pre-signed and not bound to an address. A storage that is not ours, and records nothing, is
     judged by the answers that devices got to URLs that name their end.
     """
-    draft = Draft("S14-url", "the storage serves whoever has a grant, and nobody else", trace)
+    draft = Draft("S14-url", "the storage serves whoever has a valid grant, and nobody else", trace)
     served, pieces = trace.kind(Kind.SERVED), trace.kind(Kind.DOWNLOAD)
     if not len(served) and not len(pieces):
         return draft.unknown("nothing was downloaded")
@@ -127,7 +127,7 @@ def _by_a_fault(trace: Trace, answers: View) -> Mask:
 def ranges(trace: Trace, scenario: Scenario) -> Finding:
     """S15: a 206 begins where the device's bytes end, a 416 comes only when nothing is left, no device gets more bytes
     than announced, and what the storage sends is the artifact or a part of it."""
-    draft = Draft("S15-range", "ranges and sizes are right", trace)
+    draft = Draft("S15-range", "the ranges and sizes of downloads are right", trace)
     served, pieces = trace.kind(Kind.SERVED), grouped(trace.kind(Kind.DOWNLOAD), "thing")
     if not len(served) and not len(pieces):
         return draft.unknown("nothing was downloaded")

@@ -34,7 +34,12 @@ def terminal(trace: Trace, scenario: Scenario) -> Finding:
     and a fault that makes it wait; a storage that asks to be left alone gives it that time. And what the application has
     ended, or aborted, a device must end all the same.
     """
-    draft = Draft("L1-terminal", "devices bring their updates to an end", trace, safety=False)
+    draft = Draft(
+        "L1-terminal",
+        "a device that is up and connected finishes its update: it stays in no phase longer than its profile explains",
+        trace,
+        safety=False,
+    )
     if not len(trace.kind(Kind.BOOT)):
         return draft.unknown("the trace holds nothing of the devices")
     stays = trace.once(Stays, scenario)

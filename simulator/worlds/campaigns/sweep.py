@@ -81,10 +81,10 @@ def loads_of(devices: str | None, rates: str | None) -> tuple[Axis, list[float],
     """The axis, its loads in order, and the fleet's size where it is told beside rates. Raises ScenarioError."""
     counts, paces = _list("--devices", devices, _count), _list("--rates", rates, quantity.rate)
     if not counts and not paces:
-        raise ScenarioError("give an axis: --devices 500,1000,2000, or --rates 60/s,120/s")
+        raise ScenarioError("say what to vary: --devices 500,1000,2000, or --rates 60/s,120/s")
     if len(counts) > 1 and paces:
         raise ScenarioError(
-            "give one axis: --devices 500,1000 or --rates 60/s,120/s; beside rates, one number of devices"
+            "vary one thing: --devices 500,1000 or --rates 60/s,120/s; with --rates, give one number of devices"
         )
     if paces:
         return "rates", paces, int(counts[0]) if counts else None
@@ -107,12 +107,14 @@ def _count(word: str) -> float:
 def at_load(scenario: Scenario, axis: Axis, load: float, *, unpaced: bool) -> Scenario:
     """The scenario at this load; over devices its fleet has that size already. Raises ScenarioError."""
     if axis == "rates" and len(scenario.operators) > 1:
-        raise ScenarioError(f"--rates: the rollouts of {len(scenario.operators)} operators would have this rate each")
+        raise ScenarioError(
+            f"--rates: {len(scenario.operators)} operators run a rollout each, and each would get the whole rate"
+        )
     changes: dict[str, Any] = {}
     if unpaced:
         changes = {name: RolloutSpec.model_fields[name].default for name in ("maximum_per_minute", *_HOLDS)}
     elif axis == "rates" and scenario.rollout.exponential_rate is not None:
-        raise ScenarioError("rollout.exponentialRate: the rate grows by itself; add --unpaced to take it out")
+        raise ScenarioError("rollout.exponentialRate changes the rate during the run; add --unpaced to remove it")
     if axis == "rates":
         changes["maximum_per_minute"] = load * 60
     return scenario.model_copy(update={"rollout": scenario.rollout.model_copy(update=changes)})
@@ -131,9 +133,9 @@ def sweep(plan: Plan, where: Path, measure: Measure, tell: Callable[[str], None]
     signals.heed()
     kept = plan.repeat * len(plan.scenarios) - len(turns)
     if kept:
-        tell(f"  {many(kept, 'point')} of {where} {'is' if kept == 1 else 'are'} there already")
+        tell(f"  {many(kept, 'point')} of {where} {'was' if kept == 1 else 'were'} measured before")
     for done, (load, nth) in enumerate(turns):
-        tell(f"  {done + 1} of {len(turns)}: {plan.spelled(load)}{f', time {nth + 1}' if nth else ''}")
+        tell(f"  {done + 1} of {len(turns)}: {plan.spelled(load)}{f', run {nth + 1} at this load' if nth else ''}")
         try:
             ended = _one(plan, state, load, nth, measure, tell, quiet=quiet)
             signals.insist()
@@ -194,9 +196,9 @@ class _SweepState:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise ScenarioError(f"{self._file}: cannot be read: {error}") from None
+            raise ScenarioError(f"{self._file} cannot be read: {error}") from None
         if not isinstance(earlier, dict) or not {*_SAME, "points", "loads", "repeat", "began"} <= set(earlier):
-            raise ScenarioError(f"{self._file}: is no sweep's; name another place with --out")
+            raise ScenarioError(f"{self._file} is not the file of a sweep; choose another directory with --out")
         return earlier
 
     def _compare(self, before: dict[str, Any]) -> None:
@@ -204,7 +206,7 @@ class _SweepState:
         facts = json.loads(json.dumps(self._facts, default=str))
         if other := [name for name in _SAME if before[name] != facts[name]]:
             raise ScenarioError(
-                f"{self.where}: holds a sweep with another {' and '.join(other)}; name another place with --out"
+                f"{self.where} holds a sweep with a different {' and '.join(other)}; choose another directory with --out"
             )
 
     def has(self, load: float, nth: int) -> bool:
@@ -225,7 +227,7 @@ class _SweepState:
         try:
             self.where.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ScenarioError(f"{self.where}: cannot be made: {error.strerror}") from None
+            raise ScenarioError(f"{self.where} cannot be created: {error.strerror}") from None
         rundir.write_json(self._file, self.all())
 
     def all(self) -> dict[str, Any]:

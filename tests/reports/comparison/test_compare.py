@@ -82,7 +82,7 @@ def test_the_same_run_twice_is_no_regression_and_differs_by_nothing(swift):
     rows = found["comparisons"][0]["figures"]
     assert len(rows) == len(FIGURES)
     assert {(row["difference"], row["low"], row["high"], row["change"]) for row in rows} == {(0.0, 0.0, 0.0, "none")}
-    assert found["comparisons"][0]["warnings"] == ["it is the same run"]
+    assert found["comparisons"][0]["warnings"] == ["both are the same run"]
 
 
 def test_a_slower_profile_is_a_regression_and_the_other_way_round_is_better(swift, slow):
@@ -164,7 +164,7 @@ def test_a_run_that_does_not_count_decides_nothing(swift, slow, why):
         found = against(*pair)
         assert (found["verdict"], found["exit_code"]) == ("UNKNOWN", 2)
         assert set(changes(found).values()) <= {Change.UNSURE, Change.FEW, Change.ABSENT}
-        assert found["comparisons"][0]["why"][0].startswith(f"{name} decides nothing: ")
+        assert found["comparisons"][0]["why"][0].startswith(f"the figures of {name} do not count: ")
         assert next(iter(why.values()))[0] in found["comparisons"][0]["why"][0]
 
 
@@ -196,7 +196,7 @@ def test_one_device_is_too_few_to_tell():
     found = against(side(made, update()), side(made, update(ended={"t_us": 500_000}), path="b"))
     assert changes(found)["whole update, med"] == "too few"
     assert found["exit_code"] == 2
-    assert found["comparisons"][0]["why"] == ["there are too few targets to tell"]
+    assert found["comparisons"][0]["why"] == ["there are too few targets for a verdict"]
 
 
 def test_what_nobody_reached_is_no_number_and_what_only_the_other_did_is_worse():
@@ -220,14 +220,18 @@ def test_what_makes_runs_incomparable_is_said(swift):
     other = scenario(devices=60, profile="wifi", name="other")
     found = against(swift, side(other, run(other), path="b", world="live", host="elsewhere"))
     said = " / ".join(found["comparisons"][0]["warnings"])
-    for words in ("another scenario: unnamed, here other", "number of devices: 120, here 60", "another host: "):
+    for words in (
+        "different scenario: unnamed in the baseline, other in this run",
+        "different number of devices: 120 in the baseline, 60 in this run",
+        "different host: ",
+    ):
         assert words in said
     assert not found["comparisons"][0]["paired"]
 
 
 def test_what_was_changed_in_the_scenario_is_named(swift, slow):
     (said,) = against(swift, slow)["comparisons"][0]["warnings"]
-    assert said == "the scenario was changed: profiles.p"
+    assert said == "the scenario was changed between the runs: profiles.p"
     keys = [key for key, *_ in against(swift, slow)["comparisons"][0]["settings"]]
     assert all(key.startswith("scenario.profiles.p.") for key in keys)
 
@@ -443,7 +447,7 @@ def test_a_killed_run_is_compared_and_decides_nothing(recorded, tmp_path):
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
     code, out, err = fleetsim("report", recorded[0], killed, "--out", tmp_path / "c")
     assert code == 2, out + err
-    assert "B decides nothing: " in out
+    assert "the figures of B do not count: " in out
     assert "Traceback" not in err
 
 

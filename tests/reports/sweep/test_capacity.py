@@ -79,14 +79,14 @@ def test_an_invalid_point_is_shown_and_left_out(tmp_path):
     assert more["exit_code"] == 0
     assert "at 3,200 devices the load generator itself" in more["analysis"]["saturated_said"]
     read = shown(more, tmp_path)
-    assert "INVALID: the load generator's" in read.text
+    assert "INVALID: generator too slow" in read.text
     assert read.table("why")[1][0] == "3,200 devices"
 
 
 def test_invalid_points_and_no_law_end_in_2():
     made = sweep([*curve(LOADS[:3], **FEW), invalid(800, 90.0)])
     assert made["analysis"]["law"] is None
-    assert "takes 4" in made["analysis"]["law_said"]
+    assert "only 3 loads gave a throughput that counts; at least 4 loads are needed" in made["analysis"]["law_said"]
     assert made["exit_code"] == 2
     assert sweep(curve(LOADS[:3], **FEW))["exit_code"] == 0  # all that was asked, and all of it passed
     nothing = sweep([invalid(800, 90.0)])
@@ -120,7 +120,7 @@ def test_points_too_wild_for_any_law_are_said_to_be(tmp_path):
     made = sweep([point(load, rate) for load, rate in zip(LOADS, (5, 90, 3, 200, 9), strict=True)])
     assert made["analysis"]["law"] is None
     assert "cannot tell" in made["analysis"]["law_said"]
-    assert "cannot tell what lies beyond" in made["analysis"]["beyond_said"]
+    assert "the throughput above this load cannot be predicted" in made["analysis"]["beyond_said"]
     assert "extrapolated" not in shown(made, tmp_path).text
 
 
@@ -128,7 +128,10 @@ def test_the_rollouts_own_pace_is_no_capacity():
     points = [point(load, min(load / 4, 98.0)) for load in LOADS]
     made = sweep(points, unpaced=False, holds=["maximumPerMinute"], pace_per_s=100.0)
     assert made["analysis"]["law"] is None
-    assert "from 400 devices on the throughput is the rollout's own pace" in made["analysis"]["law_said"]
+    assert (
+        "from 400 devices on, the rollout's own maximum of 100 offers a second limits the throughput"
+        in made["analysis"]["law_said"]
+    )
     assert made["analysis"]["saturated"] == ["pace"]
     assert "--unpaced" in " ".join(made["analysis"]["notes"])
 
@@ -190,7 +193,7 @@ def test_over_rates_what_was_offered_stands_beside_what_was_achieved(tmp_path):
               for (load, rate), w in zip(rates.items(), (60, 118, 240, 900, 2000), strict=True)]  # fmt: skip
     made = sweep(points, axis="rates")
     assert made["analysis"]["knee"] == 120
-    assert "120/s is the last rate that was achieved" in made["analysis"]["knee_said"]
+    assert "the system kept up with 120/s, but not with the next higher rate" in made["analysis"]["knee_said"]
     assert made["analysis"]["law"]["N"] == "executions under way"
     assert made["analysis"]["law"]["last"] == 2000
     assert made["analysis"]["most_per_s"] == 155
@@ -201,7 +204,11 @@ def test_over_rates_what_was_offered_stands_beside_what_was_achieved(tmp_path):
 
 @pytest.mark.parametrize(
     ("rates", "said"),
-    [({}, "no rate counts"), ({10.0: 10.0}, "none up to 10/s"), ({10.0: 5.0}, "not even the lowest")],
+    [
+        ({}, "no rate was held long enough in a run that counts"),
+        ({10.0: 10.0}, "none up to 10/s"),
+        ({10.0: 5.0}, "did not keep up even with the lowest rate"),
+    ],
 )
 def test_over_rates_without_a_knee(rates, said):
     made = sweep([point(load, rate) for load, rate in rates.items()], axis="rates")
@@ -214,7 +221,7 @@ def test_a_rate_that_was_not_held_long_enough_tells_no_throughput_and_says_what_
     made = sweep(points, axis="rates")
     assert "none up to 20/s" in made["analysis"]["knee_said"]
     note = made["analysis"]["notes"][0]
-    assert note.startswith("At 40/s, 60/s all was offered before")
+    assert note.startswith("At 40/s, 60/s there were too few devices to hold the rate")
     assert "--devices 400" in note  # twice the 60 a second, of 3 s
     assert note in shown(made, tmp_path).text
     assert "At 10/s" not in " ".join(sweep(points[:2], axis="rates")["analysis"]["notes"])

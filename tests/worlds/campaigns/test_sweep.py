@@ -109,18 +109,18 @@ def test_another_scenario_does_not_go_on_there(done, tmp_path):
     file = written(tmp_path, settle="9s")
     code, _, err = swept(file, "--devices", "10", "--unpaced", "--out", done[0])
     assert code == 3
-    assert "another scenario" in err
+    assert "a different scenario" in err
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "sweep.json").write_text("[]")
     code, _, err = swept(file, "--devices", "10", "--out", tmp_path / "x")
     assert code == 3
-    assert "no sweep's" in err
+    assert "is not the file of a sweep" in err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "give an axis"),
+        ((), "say what to vary"),
         (("--devices", "10", "--repeat", "0"), "repeat"),
         (("--devices", "10", "--link", "rope"), "--link rope"),
         (("--devices", "10", "--out", "/proc/none/x"), "/proc/none"),
@@ -138,8 +138,8 @@ def test_bad_arguments_end_in_3(tmp_path, words, said):
 @pytest.mark.parametrize(
     ("devices", "rates", "said"),
     [
-        (None, None, "give an axis"),
-        ("10,20", "1/s,2/s", "one axis"),
+        (None, None, "say what to vary"),
+        ("10,20", "1/s,2/s", "vary one thing"),
         ("10,few", None, "--devices 10,few: 'few' is not a number of devices"),
         ("10,0", None, "'0' is not"),
         ("-5", None, "'-5' is not"),
@@ -203,7 +203,7 @@ def test_the_rollouts_own_pace_is_found_to_be_what_bounds(tmp_path):
     file = written(tmp_path, fleet={"ramp": "1s"}, rollout={"size": "4KiB", "maximumPerMinute": 120})
     code, out, _ = swept(file, "--devices", "20,40,60,80", "--out", tmp_path / "r")
     assert code == 0
-    assert "the rollout's own pace, 2 a second" in out
+    assert "the rollout's own maximum of 2 offers a second" in out
 
 
 def test_a_run_that_breaks_a_promise_ends_the_sweep_in_1_and_none_is_left_out(tmp_path):
@@ -264,7 +264,7 @@ def test_a_small_live_sweep_over_both_brokers(tmp_path):
             assert p["broker"].startswith(name)
             assert (p["counts"], p["succeeded"]) == (True, p["load"])
             assert p["busy_before"] is not None
-        assert "takes 4" in made["analysis"]["law_said"]
+        assert "at least 4 loads are needed" in made["analysis"]["law_said"]
 
 
 # ---- what a machine or a part may do in between, in this process
@@ -375,7 +375,9 @@ def test_unpaced_takes_out_what_holds_offers_back():
 def test_a_rate_is_not_given_to_several_operators_each():
     made = virtual(operators=[{"part": "1/2"}, {"part": "2/2"}])
     assert sweeping.at_load(made, "devices", 10, unpaced=False) == made
-    with pytest.raises(ScenarioError, match="--rates: the rollouts of 2 operators would have this rate each"):
+    with pytest.raises(
+        ScenarioError, match="--rates: 2 operators run a rollout each, and each would get the whole rate"
+    ):
         sweeping.at_load(made, "rates", 7, unpaced=False)
 
 
