@@ -23,7 +23,7 @@ from reports.comparison.differences import Tolerances
 from reports.run import markdown, page
 from reports.run.summary import summarise
 from reports.run.times import began_s, converged_s
-from reports.words import reasons
+from reports.words import reasons, stops
 from simulator.model.events import Kind
 from simulator.model.update import State
 from simulator.model.verdict import Judgement, Verdict
@@ -98,7 +98,10 @@ def write_junit(path: Path, summary: dict[str, Any]) -> None:
     against = reasons(summary)
     bad = summary["verdict"] if summary["verdict"] in (Verdict.INVALID, Verdict.UNKNOWN) else Verdict.UNKNOWN
     cases = [_case(name, f["check"], f["verdict"], f["summary"], f["evidence"]) for f in summary["findings"]]
-    cases.append(_case(name, "run", bad if against else Verdict.PASS, "; ".join(against), [], summary["span_s"]))
+    run = _case(name, "run", bad if against else Verdict.PASS, "; ".join(against), [], summary["span_s"])
+    if summary["stopped"]:
+        Xml.SubElement(run, "system-out").text = _xml("\n".join(stops(summary)))
+    cases.append(run)
     names = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     counts = {name: str(sum(case.find(kind) is not None for case in cases)) for name, kind in names.items()}
     took = f"{summary['span_s']:.3f}"

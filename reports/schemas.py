@@ -125,6 +125,7 @@ _SUMMARY = _object(
     missing=_list(_TEXT, "what an incomplete run lacks"),
     findings=_list(_FINDING, "of each check and threshold"),
     limits=_list(_LIMIT, "of validity"),
+    stopped=_each(_TEXT, "rollout that was paused to the end, or aborted -> in which wave, and why"),
     rollouts=_each(_PART, "rollout -> its targets"),
     cohorts=_each(_PART, "cohort -> its targets"),
     waves=_each(_PART, "wave -> its targets"),

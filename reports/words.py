@@ -83,6 +83,11 @@ def clocks(summary: dict[str, Any]) -> list[str]:
     ]
 
 
+def stops(summary: dict[str, Any]) -> list[str]:
+    """Which rollouts were aborted, or are paused with nobody to resume them, and why; in sentences."""
+    return [f"{name} was {why}" for name, why in summary["stopped"].items()]
+
+
 def reasons(summary: dict[str, Any]) -> list[str]:
     """Why the run does not count, in sentences."""
     return [

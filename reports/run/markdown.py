@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from reports.words import MARKS, reasons, seconds, spelled, struck, tally
+from reports.words import MARKS, reasons, seconds, spelled, stops, struck, tally
 from simulator.model.verdict import Verdict
 
 _PHASES = ("whole update", "offer to delta", "downloading", "installing")
@@ -18,7 +18,7 @@ def of_run(summary: dict[str, Any]) -> str:
     """The whole of summary.md."""
     verdict = summary["verdict"]
     lines = [f"## {MARKS[Verdict(verdict)]} {verdict}: {plain(summary['scenario'])}", ""]
-    lines += [f"- {plain(reason)}" for reason in reasons(summary)]
+    lines += [f"- {plain(sentence)}" for sentence in (*reasons(summary), *stops(summary))]
     lines += [f"- {plain(spelled(summary))}"]
     lines += [f"- fault {plain(fault['fault'])}: {struck(fault)}" for fault in summary["faults"]]
     lines += ["", *_checks(summary), *_times(summary)]

@@ -12,7 +12,7 @@ from reports.run.effort import waterfall
 from reports.run.failures import slowest
 from reports.run.sequence import sequence
 from reports.run.times import QUANTILES, converged_s
-from reports.words import MARKS, clocks, limited, named, reasons, seconds, struck, tally
+from reports.words import MARKS, clocks, limited, named, reasons, seconds, stops, struck, tally
 from simulator.model.update import State
 from simulator.model.verdict import Verdict
 from simulator.trace.reader import Trace, describe
@@ -58,10 +58,10 @@ def _head(manifest: dict[str, Any], summary: dict[str, Any]) -> str:
     """The verdict, and why it is not PASS."""
     verdict = summary["verdict"]
     description = manifest.get("scenario", {}).get("description", "")
-    sentences = reasons(summary)
+    sentences = [*reasons(summary), *stops(summary)]
     sentences += [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "FAIL"]
-    if not sentences and verdict != "PASS":
-        sentences = [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "UNKNOWN"]
+    if len(sentences) == len(summary["stopped"]) and verdict != "PASS":
+        sentences += [f"{f['check']}: {f['summary']}" for f in summary["findings"] if f["verdict"] == "UNKNOWN"]
     why = "".join(f"<li>{escape(line)}</li>" for line in sentences)
     listed = (f"<ul>{why}</ul>" if sentences else "") + f"<p>{escape(tally(summary)).capitalize()}.</p>"
     mark = MARKS[Verdict(verdict)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "limits": [limit._asdict() | {"held": limit.held} for limit in judgement.limits],
         "targets": len(targets),
         "outcomes": targets.outcomes(),
+        "stopped": _stopped(trace),
         "stuck": int(np.isnan(times).sum()),
         "converged_s": to_share(times),
         "rollouts": {name: _part(targets, times, mask) for name, mask in targets.rollouts().items()},
@@ -74,6 +76,19 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "clocks": _clocks(trace),
         "repeat": manifest.get("repeat", ""),
     }
+
+
+def _stopped(trace: Trace) -> dict[str, str]:
+    """The rollouts that were aborted, or that were paused when the record ends: rollout -> since when, and why."""
+    moves, stopped, waves_begun = trace.kind(Kind.ROLLOUT), dict[str, str](), Counter[str]()
+    for name, status, why in zip(*(moves.texts(column) for column in ("job", "status", "detail")), strict=True):
+        waves_begun[name] += status == "wave"
+        if status in ("pause", "abort"):
+            what = {"pause": "paused", "abort": "aborted"}[status]
+            stopped[name] = f"{what} in wave {waves_begun[name]}: {why}"
+        elif status == "resume":
+            stopped.pop(name, None)
+    return stopped
 
 
 def _rolled_out_s(trace: Trace, targets: Targets) -> float:
@@ -172,7 +187,7 @@ def _missing(manifest: dict[str, Any], trace: Trace, targets: Targets) -> list[s
 def as_text(summary: dict[str, Any], report: str) -> str:
     """What is printed at the end of a run. `report` is the path of its page."""
     lines = [f"{summary['verdict']}  {summary['scenario']}  seed {summary['seed']}", ""]
-    lines += [f"  {reason}" for reason in words.reasons(summary)]
+    lines += [f"  {sentence}" for sentence in (*words.reasons(summary), *words.stops(summary))]
     lines.append(f"  {words.spelled(summary)}")
     if len(summary["rollouts"]) > 1:
         parts = summary["rollouts"].items()

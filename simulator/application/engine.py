@@ -42,6 +42,7 @@ class Application:
         self._notes, self._offers = RolloutRecord(record, self._loop.time), Offers(seed)
         self.rollouts: dict[str, Rollout] = {}
         self._ended: dict[str, asyncio.Event] = {}
+        self._halted: dict[str, asyncio.Event] = {}
         self._moved = True  # a rollout has changed other than by its clock
         self._wake_at: float | None = None  # when a rollout's clock rings next
         self.versions: dict[str, str] = {}
@@ -54,8 +55,13 @@ class Application:
         self.rollouts[name] = rollout
         self.begun.set()
         ended = self._ended[name] = asyncio.Event()
+        self._halted[name] = asyncio.Event()
         self.stir()
         return ended
+
+    def halted(self, name: str) -> asyncio.Event:
+        """An event that is set while this rollout is paused and nothing of it is under way."""
+        return self._halted[name]
 
     @property
     def unsent(self) -> int:
@@ -65,6 +71,8 @@ class Application:
     def stir(self) -> None:
         """Look at the rollouts now, whatever is waited for: one was added, or an operator has changed one."""
         self._moved = True
+        for rollout in self.rollouts.values():
+            self._note_halt(rollout)
         self._link.wake()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -200,7 +208,15 @@ class Application:
         self._notes.news(rollout.spec.name, rollout.artifact, rollout.news())
         self._count(rollout)
 
+    def _note_halt(self, rollout: Rollout) -> None:
+        event = self._halted[rollout.spec.name]
+        if rollout.halted:
+            event.set()
+        else:
+            event.clear()
+
     def _count(self, rollout: Rollout) -> None:
+        self._note_halt(rollout)
         name, final = rollout.spec.name, rollout.status == "ended"
         ended = self._ended[name]
         if not (final and ended.is_set()):

@@ -11,12 +11,16 @@ from simulator.model.scenario import Deed
 
 
 async def carry_out(
-    deeds: Sequence[tuple[float, Deed]], ended: Awaitable[object], act: Callable[[Deed], Awaitable[object]]
+    deeds: Sequence[tuple[float, Deed]],
+    ended: Awaitable[object],
+    act: Callable[[Deed], Awaitable[object]],
+    halted: asyncio.Event | None = None,
 ) -> None:
-    """Until the rollout has `ended`; `deeds` are (seconds from now, what), by time. One that its status does not allow
-    is left out."""
+    """Until the rollout has `ended`, or is `halted` (paused, and nothing of it under way) with no deed left that could
+    resume it; `deeds` are (seconds from now, what), by time. One that its status does not allow is left out."""
     loop = asyncio.get_running_loop()
     began, over = loop.time(), asyncio.ensure_future(ended)
+    waits: list[asyncio.Future[object]] = [over]
     try:
         for at, deed in deeds:
             await asyncio.wait([over], timeout=max(0.0, began + at - loop.time()))
@@ -24,6 +28,11 @@ async def carry_out(
                 break
             with contextlib.suppress(WrongState):
                 await act(deed)
-        await over
+        if halted is not None:
+            waits.append(asyncio.ensure_future(halted.wait()))
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if over.done():
+            over.result()
     finally:
-        over.cancel()
+        for wait in waits:
+            wait.cancel()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simulator.model.errors import ScenarioError
 from simulator.model.scenario import RolloutSpec
+from simulator.model.update import State
 
 
 class _Facts(BaseModel):
@@ -54,6 +55,11 @@ class RolloutState(_Facts):
     size: int
     states: dict[str, int]
     cohorts: dict[str, dict[str, int]]
+
+    @property
+    def halted(self) -> bool:
+        """Whether it is paused and nothing is under way: only an operator moves it on."""
+        return self.status == "paused" and not self.states.get(State.IN_PROGRESS)
 
 
 class FleetState(_Facts):

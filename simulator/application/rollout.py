@@ -326,6 +326,11 @@ class Rollout:
 
     # ---- what it knows
 
+    @property
+    def halted(self) -> bool:
+        """Whether it is paused and nothing is under way: only an operator moves it on."""
+        return self.status == "paused" and not self.counts[_IN_PROGRESS]
+
     def under_way(self, execution: Execution) -> bool:
         """Whether it was offered and has not ended, and no newer rollout has offered to its thing."""
         i = self._index[execution.thing]

@@ -46,6 +46,7 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace names no targets")
     claimed = targets.ended_as(State.SUCCEEDED)
     explained = targets.ended_as(*_EXPLAINED) | (~claimed & _failed(trace, targets))
+    explained |= (targets.state < 0) & targets.halted  # a pause holds them back
     astray = ~targets.replaced & ~explained & (targets.converged_us < 0)
     for why, what in (
         (torn(trace)[targets.thing], "the records of {} of {} targets break off"),
@@ -74,8 +75,8 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
 
 
 def _ended(trace: Trace, targets: Targets) -> Mask:
-    """Which targets' rollouts have ended."""
-    return np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"])
+    """Which targets' rollouts have ended, or are paused with nobody to resume them."""
+    return targets.halted | np.isin(targets.rollout, trace.kind(Kind.ROLLOUT).where("status", "end")["job"])
 
 
 def _reachable(trace: Trace) -> Mask:
@@ -179,7 +180,7 @@ def _count(draft: Draft, trace: Trace, targets: Targets, name: str, mask: Mask, 
     if (ended > had_sent).any() and not over.any():
         draft.doubt(f"{many(unseen, 'target')} of {name} may have reported after their record ends")
     final = np.flatnonzero(counters["status"] == trace.code("status", "final")).tolist()
-    if not final:
+    if not final and not targets.halted[mask].any():
         draft.doubt(f"{name} did not end: there are no final counters")
     outcomes, size = targets.outcomes(mask), int(mask.sum())
     for at in final:
@@ -189,7 +190,8 @@ def _count(draft: Draft, trace: Trace, targets: Targets, name: str, mask: Mask, 
 
 
 def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
-    """The scenario's own thresholds: converged, succeeded and failed, each of the targets still desired to change."""
+    """The scenario's own thresholds: converged, succeeded and failed, each of the targets still desired to change. They
+    are judged where the rollout has ended, or is paused with nobody to resume it."""
     if not scenario.thresholds:
         return []
     targets = trace.once(Targets)

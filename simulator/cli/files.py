@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 def report_of(path: Path, judgement: Any, *, as_json: bool, quiet: bool) -> None:
     """Write the run's files for people and machines, and print the end."""
     from reports.run import summary
+    from reports.words import stops
 
     numbers = write_files(path, judgement)
     if as_json:
         print(json.dumps(numbers, indent=2))
     elif quiet:
-        print(numbers["verdict"])
+        print("  ".join([numbers["verdict"], *stops(numbers)]))
     else:
         print(summary.as_text(numbers, str(path / "report.html")))
 

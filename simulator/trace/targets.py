@@ -80,6 +80,15 @@ class Targets:
         return np.asarray(events["status"] == self._trace.code("status", status))
 
     @cached_property
+    def halted(self) -> Mask:
+        """Which targets' rollouts are paused when the record ends, while none of their targets is under way."""
+        moves = self._trace.kind(Kind.ROLLOUT).where("status", "pause", "resume", "abort", "end")
+        last = dict(zip(moves["job"].tolist(), moves.texts("status"), strict=True))
+        busy = set(self.rollout[self.ended_as(State.IN_PROGRESS)].tolist())
+        halted = [job for job, status in last.items() if status == "pause" and job not in busy]
+        return np.isin(self.rollout, halted)
+
+    @cached_property
     def converged_us(self) -> Codes:
         """For each target when it had converged, in microseconds since the run began: when the application or the backend
         knew that its device runs the desired software. -1 if neither ever did, or if the device, by its own record, ran

@@ -46,13 +46,25 @@ def count(batch: pa.RecordBatch) -> dict[str, int]:
     return dict(counts)
 
 
+def stopped(batch: pa.RecordBatch, before: str) -> str:
+    """Why a rollout is paused or was aborted after this batch; empty where it goes on."""
+    table = pa.Table.from_batches([batch]).select(["kind", "status", "detail"])
+    for row in table.filter(pc.equal(table["kind"], Kind.ROLLOUT)).to_pylist():
+        if row["status"] in ("pause", "abort"):
+            before = f"{'PAUSED' if row['status'] == 'pause' else 'ABORTED'}: {row['detail']}"
+        elif row["status"] == "resume":
+            before = ""
+    return before
+
+
 @dataclass(slots=True)
 class Now:
-    """What is known of a run while it lasts: totals by the names that `count` gives them and, of a live one, its stage
-    and what each process last said of its health."""
+    """What is known of a run while it lasts: totals by the names that `count` gives them; `stopped`: why a rollout is paused
+    or was aborted; and, of a live one, its stage and what each process last said of its health."""
 
     targets: int
     totals: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
     stage: str = ""
     health: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -137,7 +149,7 @@ class Line(Live):
         now, t, span = self.now, self.now.totals, at_s - then
         bar = _bar(t["succeeded"] + now.failed, now.targets)
         self._draw(
-            f"{at_s:7.0f} s {bar} connected {now.connected:,} offered {t['offered']:,} "
+            f"{at_s:7.0f} s {bar} {now.stopped and now.stopped + '; '}connected {now.connected:,} offered {t['offered']:,} "
             f"downloading {now.downloading:,} succeeded {t['succeeded']:,} "
             f"failed {now.failed:,}  {(t['deltas'] - before['deltas']) / span:,.0f} deltas/s "
             f"{(t['bytes'] - before['bytes']) / span / 1e6:.1f} MB/s "
@@ -150,6 +162,7 @@ def follow(line: Line) -> Callable[[pa.RecordBatch], Any]:
 
     def sink(batch: pa.RecordBatch) -> None:
         line.add(count(batch))
+        line.now.stopped = stopped(batch, line.now.stopped)
         line.show(batch.column(0)[-1].as_py() / 1e6)
 
     return sink

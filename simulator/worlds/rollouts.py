@@ -26,7 +26,8 @@ class VirtualRollouts(Protocol):
         """Until cancelled; `ready` is set once rollouts can begin."""
 
     async def operate(self, alone: Scenario, artifact: Artifact) -> None:
-        """Carry out what an operator does with the rollout of this scenario, which has one, until it has ended."""
+        """Carry out what an operator does with the rollout of this scenario, which has one, until it has ended, or is paused
+        with nobody to resume it."""
 
     async def cancel(self) -> None:
         """Abort all, as an operator does."""
@@ -52,7 +53,8 @@ class OwnRollouts:
             getattr(rollout, deed)()
             self._engine.stir()
 
-        await carry_out(alone.operator().deeds, self._engine.add(rollout).wait(), act)
+        ended = self._engine.add(rollout).wait()
+        await carry_out(alone.operator().deeds, ended, act, self._engine.halted(rollout.spec.name))
 
     async def cancel(self) -> None:
         """Abort all that have not ended."""

@@ -55,6 +55,7 @@ from simulator.worlds.live.servers import Stack, StackListener
 from simulator.worlds.progress import Now
 from simulator.worlds.stages import Ending, Stop, conduct
 
+_DEED_S = 5.0  # an operator's last deed has been done by then
 _POLL_S = 0.1
 
 
@@ -233,17 +234,24 @@ class LiveWorld:
                 for scenario in self._scenario.rollouts:
                     artifact, over = await self._upload(http, scenario), asyncio.Event()
                     work.create_task(self._desk.operate(scenario, artifact, rollouts, over))
-                    work.create_task(self._follow(scenario.rollout.name, rollouts, over))
+                    work.create_task(self._follow(scenario, rollouts, over))
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
         finally:
             await http.close()
 
-    async def _follow(self, name: str, rollouts: RemoteRollouts, over: asyncio.Event) -> None:
-        while name not in self._states or self._states[name].status != "ended":
+    async def _follow(self, scenario: Scenario, rollouts: RemoteRollouts, over: asyncio.Event) -> None:
+        """Ask how the rollout stands until it has ended, or is paused when its operator will do nothing more."""
+        name, loop = scenario.rollout.name, asyncio.get_running_loop()
+        idle_s = max((at for at, _ in scenario.operator().deeds), default=-_DEED_S) + _DEED_S
+        begun: float | None = None
+        while True:
             await asyncio.sleep(_POLL_S)
             with contextlib.suppress(NoSuch):
-                self._states[name] = await rollouts.state(name)
+                state = self._states[name] = await rollouts.state(name)
+                begun = loop.time() if begun is None else begun
+                if state.status == "ended" or (state.halted and loop.time() - begun >= idle_s):
+                    break
         over.set()
 
     async def _upload(self, http: LeanHttp, scenario: Scenario) -> ArtifactFacts:

@@ -91,6 +91,13 @@ class Terminal:
 
     def tick(self, at_s: float, states: dict[str, Any]) -> None:
         """Draw the line."""
+        halts = {"paused": "PAUSED", "aborting": "ABORTED"}
+        stops = [
+            f"{halts[state.status]}: {state.reason.removeprefix('aborted: ')}"
+            for state in states.values()
+            if state.status in halts
+        ]
+        self._line.now.stopped = "; ".join(stops)
         self._line.show(at_s)
 
     async def operate(

@@ -46,11 +46,12 @@ class Operator(HttpUser):
         return bool(response.status_code == 201)
 
     def _carry_out(self, due: DueRollout) -> None:
-        """Until it has ended; then tell how long that took since it was due."""
+        """Until it has ended, or is paused when there is nothing more to do; then tell how long that took since it was
+        due."""
         deeds, name = list(due.rollout.deeds), due.rollout.name
         began = time.monotonic()
         state: dict[str, Any] = {"status": "begun"}
-        while state["status"] != "ended":
+        while state["status"] != "ended" and not (state["status"] == "paused" and not deeds and not _under_way(state)):
             gevent.sleep(_LOOK_S)
             while deeds and began + deeds[0][0] <= time.monotonic():
                 self._do(name, deeds.pop(0)[1])
@@ -70,6 +71,10 @@ class Operator(HttpUser):
         with self.client.post(f"/rollouts/{name}/{deed}", name=f"{deed} rollout", catch_response=True) as response:
             if response.status_code == 409:
                 response.success()
+
+
+def _under_way(state: dict[str, Any]) -> int:
+    return int(state["states"].get("IN_PROGRESS", 0))
 
 
 class Schedule(LoadTestShape):
