@@ -115,13 +115,14 @@ def test_each_check_is_in_readme_with_its_scenario_and_its_planted_bugs():
     from tests.planted.test_rollouts import PLANTED
 
     planted = {check for check, *_ in PLANTED.values()}
-    found = {name.strip("`"): (promise, scenario, test) for name, promise, scenario, test in rows(REPORTS, "check")}
+    found = {name.strip("`"): row for name, *row in rows(REPORTS, "check")}
     assert found.keys() == CHECKS.keys()
     assert sorted(name.partition("-")[0] for name in CHECKS) == sorted(
-        [*(f"S{n}" for n in range(1, 24)), *(f"L{n}" for n in range(1, 11))]
+        [*(f"S{n}" for n in range(1, 24)), *(f"L{n}" for n in range(1, 12))]
     )
-    for name, (promise, scenario, test) in found.items():
+    for name, (promise, occasion, scenario, test) in found.items():
         assert promise
+        assert occasion
         assert (ROOT / "scenarios" / f"{scenario.strip('`')}.yaml").exists(), name
         proof = (ROOT / "tests" / test.strip("`")).read_text()
         assert f"def test_{name.partition('-')[0].lower()}_" in proof or name in planted, name

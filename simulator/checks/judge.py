@@ -21,6 +21,7 @@ from simulator.checks import (
     sessions,
     storage,
     terminal,
+    unplanted,
 )
 from simulator.checks.base import Check
 from simulator.model.capabilities import ALL, Capabilities
@@ -40,6 +41,7 @@ CHECKS: dict[str, Check] = {
     "L8-return": returning.returns,
     "L9-backoff": backoff.patience,
     "L10-no-starvation": rollout.no_starvation,
+    "L11-unplanted": unplanted.unplanted,
     "S1-version": replica.version,
     "S2-conditional": probing.conditional,
     "S3-delta": replica.delta,

@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from simulator.model.io import Response
 from simulator.storage.core import Storage
 from tests.planted.party import THREE, fails, passes
 from tests.worlds.virtually import judged, scenario
@@ -18,12 +19,53 @@ class RottenStorage(Storage):
         return response, served
 
 
+class Rotten(Storage):
+    """Serves everybody a byte that is not the artifact's."""
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if response.body:
+            response = replace(response, body=b"\0" + response.body[1:])
+        return response, served
+
+
 def test_s10_corrupt_bytes_on_a_device_that_does_not_verify():
     made = scenario(devices=5, profile="trusting", profiles={"trusting": {"mishaps": {"verify": {"lie": "100%"}}}})
     assert fails("S10-integrity", made, storage=RottenStorage) == {"device-2"}
     passes(made)
     _, findings = judged(scenario(devices=5), storage=RottenStorage)
     assert "S10-integrity" not in findings  # a device that verifies refuses them
+
+
+class Failing(Storage):
+    """Answers device-1's first request 500."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._failed = False
+
+    def serve(self, request, now, address=""):
+        response, served = super().serve(request, now, address)
+        if served.thing == "device-1" and not self._failed:
+            self._failed = True
+            return Response(500), replace(served, status=500)
+        return response, served
+
+
+def test_l11_a_storage_that_spoils_a_download_though_nobody_asked_it_to():
+    made = scenario(devices=5)
+    assert fails("L11-unplanted", made, storage=RottenStorage) == {"device-2"}
+    assert fails("L11-unplanted", made, storage=Failing) == {"device-1"}
+    passes(made)
+    planted = scenario(devices=5, faults=[{"fault": "F11-corrupt"}, {"fault": "F8-storage-refuses"}])
+    _, findings = judged(planted)
+    assert "L11-unplanted" not in findings
+
+
+def test_l11_a_rollout_of_which_all_fail_is_no_pass():
+    _, findings = judged(scenario(devices=5), storage=Rotten)
+    assert set(findings["L11-unplanted"].things) == {f"device-{n}" for n in range(5)}
+    assert "5 × storage: other bytes than announced" in findings["L11-unplanted"].summary
 
 
 class Timeless(Storage):
