@@ -135,7 +135,8 @@ _SUMMARY = _object(
     waterfall=_each(_COURSE, "median, p99 -> where that update's time went"),
     events=_described(_COUNT, "recorded"),
     span_s=_described(_NUMBER, "seconds of fleet time recorded"),
-    bytes_served=_COUNT,
+    bytes_served=_described(_COUNT, "what the storage sent; 0 where it is not fleetsim's"),
+    bytes_received=_described(_COUNT, "what devices received"),
     clocks=_list(
         _object(process=_TEXT, host=_TEXT, offset_s=_NUMBER, error_s=_NUMBER), "of other hosts, as they were compared"
     ),

@@ -81,7 +81,7 @@ def _facts(summary: dict[str, Any]) -> str:
         (f"{converged:,}{share}", "converged"),
         (seconds(times["50%"]), "until 50% had converged"),
         (seconds(times["99%"]), "until 99% had converged"),
-        (html.amount(summary["bytes_served"]), "downloaded"),
+        (html.amount(summary["bytes_received"]), "downloaded"),
     )
     return html.facts(facts)
 

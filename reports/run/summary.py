@@ -73,6 +73,7 @@ def summarise(manifest: dict[str, Any], trace: Trace, judgement: Judgement) -> d
         "events": len(trace),
         "span_s": float(trace.column("t_us")[-1]) / 1e6 if len(trace) else 0.0,
         "bytes_served": int(served["size"].clip(min=0).sum()),
+        "bytes_received": int(trace.kind(Kind.DOWNLOAD)["size"].clip(min=0).sum()),
         "clocks": _clocks(trace),
         "repeat": manifest.get("repeat", ""),
     }

@@ -1,9 +1,11 @@
 """The offers of all rollouts that are under way: those that are due, and those that nobody has answered yet.
 
-An offer is sent once it is due. Until it is answered the same job id is sent again, after a delay that grows and is
-drawn from the run's seed, and in the end it is given up. This module keeps the line and says which offer's turn it is;
-the engine sends it. # atlas command: resend the same id with back-off, a bounded number of times
+An offer is sent once it is due. Until it is answered it is sent again with the same job id; the delays grow, and their
+jitter is drawn from the run's seed. It is given up after `offer.attempts` sendings, or when its execution has ended. This
+module keeps the line and says which offer's turn it is; the engine sends it.
 """
+
+# atlas command: resend the same id with back-off, a bounded number of times
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pace of a rollout: when its next offer is due, so that no 60 seconds ever hold more offers than the rate."""
+"""The pace of a rollout: when its next offer is due. Any 60 seconds hold at most the rate: offers a minute, rounded up."""
 
 from __future__ import annotations
 

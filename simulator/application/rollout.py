@@ -2,8 +2,8 @@
 
 The queue. A rollout has targets, in the order given. Each is QUEUED, then IN_PROGRESS once it was offered, then in one
 of the states that end it. It is counted once, by its latest execution: one that fails or times out and may be tried
-again goes back to QUEUED under a new job id, behind all that wait for their first turn. A target that a newer rollout
-offers to as well gives way here.
+again goes back to QUEUED under a new job id, behind all that wait for their first turn. When a newer rollout offers to
+the same thing, its target here is canceled if it is QUEUED; if it is IN_PROGRESS it ends freely, but is not tried again.
 
 Waves. The queue is open up to the end of the current wave. Each wave has a gate (`gates.py`) over the outcomes of its
 own targets: the next wave opens when it passes, and too many errors pause or abort the rollout. Abort criteria look at

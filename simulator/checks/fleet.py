@@ -14,7 +14,7 @@ from simulator.checks.profiles import Profiles
 from simulator.checks.terminal import Stays
 from simulator.model.events import Kind
 from simulator.model.quantity import COMPARE, many
-from simulator.model.scenario import Scenario
+from simulator.model.scenario import SHARES, Scenario
 from simulator.model.update import State
 from simulator.model.verdict import Finding
 from simulator.trace.reader import Codes, Trace
@@ -192,7 +192,7 @@ def _count(draft: Draft, trace: Trace, targets: Targets, name: str, mask: Mask, 
 def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
     """The scenario's own thresholds: converged, succeeded and failed, each of the targets still desired to change. They
     are judged where the rollout has ended, or is paused with nobody to resume it."""
-    if not scenario.thresholds:
+    if not any(name in SHARES for name in scenario.thresholds):
         return []
     targets = trace.once(Targets)
     current = ~targets.replaced
@@ -204,7 +204,8 @@ def thresholds(trace: Trace, scenario: Scenario) -> list[Finding]:
     ended = bool(_ended(trace, targets)[current].all())
     return [
         _threshold(trace, targets, name, met[name][current], current, compare, limit, ended)
-        for name, (compare, limit) in scenario.thresholds.items()
+        for name, (compare, _, limit) in scenario.thresholds.items()
+        if name in SHARES
     ]
 
 

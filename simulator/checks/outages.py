@@ -1,4 +1,4 @@
-"""When a server was killed on purpose: a party that could not be heard then is not judged late."""
+"""When a fault had killed a server, and how the other checks allow for that: what fell due in an outage may come later."""
 
 from __future__ import annotations
 

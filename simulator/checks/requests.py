@@ -9,7 +9,7 @@ import numpy as np
 from simulator.checks.arrays import follows, rebound, taken
 from simulator.checks.base import Draft, torn
 from simulator.checks.learning import LEARN_S, connections, hearing_us
-from simulator.checks.outages import met
+from simulator.checks.outages import RETURN_US, met, outages
 from simulator.checks.profiles import Profiles
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
@@ -87,7 +87,8 @@ def _leading(text: str) -> int:
 
 def answered(trace: Trace, scenario: Scenario) -> Finding:
     """L5: each report that was sent on a connection that stayed up, and each offer, has its answer within LEARN_S and
-    twice the longest latency of its device. Of what was said again the last time counts, and any answer that it had.
+    twice the longest latency of its device. Of what was said again the first time counts since the connection began, since
+    the last outage ended and since a fault struck that device last; and any answer that it had.
 
     Not judged is what met an outage, and what a fault has kept from its device, or from the replica.
     """
@@ -121,17 +122,36 @@ def answered(trace: Trace, scenario: Scenario) -> Finding:
 
 
 def _asked(trace: Trace) -> tuple[View, Codes]:
-    """The last time that each request was said, and when its first answer came."""
+    """The saying of each request from which its time counts, and when its first answer came."""
     events = trace.kind(Kind.REPORT, Kind.OFFER, Kind.ANSWER)
     events = events.only(events["token"] >= 0)
     request = np.unique((events["thing"].astype(np.int64) << 32) | events["token"], return_inverse=True)[1]
     heard = trace.among("status", events["status"], ("accepted", "rejected"))
     unheard = np.flatnonzero(~heard)
-    last, answer_us = (np.full(len(events), missing) for missing in (-1, _NEVER_US))
-    last[request[unheard]] = unheard
+    first, answer_us = (np.full(len(events), missing) for missing in (-1, _NEVER_US))
     answer_us[request[heard][::-1]] = events["t_us"][heard][::-1]  # the earliest is written last
-    at = np.sort(last[last >= 0])
+    said, turn = request[unheard], _turn(trace, events.only(~heard))
+    last = np.full(len(events), -1)
+    last[said] = turn
+    counts = turn == last[said]
+    first[said[counts][::-1]] = unheard[counts][::-1]
+    at = np.sort(first[first >= 0])
     return View(trace, events.rows[at]), answer_us[request[at]]
+
+
+def _turn(trace: Trace, sayings: View) -> Codes:
+    """A number for each saying: another one after an outage, and a device's after a new connection and a fault's strike."""
+    links = trace.once(connections).start
+    ends_us = np.array([end + RETURN_US for _, end in outages(trace)], np.int64)
+    of_device = sayings["kind"] == trace.code("kind", Kind.REPORT)
+    link = newest(sayings["thing"], sayings.rows, links, links["thing"])
+    strike = sayings.latest(trace.kind(Kind.FAULT).where("status", "did"), "thing")
+    parts = (
+        np.searchsorted(np.sort(ends_us), sayings["t_us"]),
+        np.where(of_device, link, -1),
+        np.where(of_device, strike, -1),
+    )
+    return np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _until_us(trace: Trace, asked: View, offers: Mask) -> Codes:

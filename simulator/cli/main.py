@@ -3,7 +3,7 @@ started, 4 a part of ours died."""
 
 # A run's own code comes from its judgement (model/verdict.py), that of a campaign or a replay from its result. Here errors
 # become codes: 3, 4, and 2 where nobody reads the output any more. A new verb is a function in its family's module, and an
-# entry in the loop below; its flags are rows of worlds/flags.py.
+# entry in the loop below; its flags are rows of worlds/flags.py, if other verbs share them.
 
 from __future__ import annotations
 

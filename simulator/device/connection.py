@@ -1,15 +1,16 @@
 """A device's connection to its service: it performs a dialect's Steps over the wires, and turns what arrives into
 signals.
 
-A device has one connection for all its life. It is made again, after growing pauses, whenever it is lost: a pause is
-longer after each failure in a row, and short again once something was heard, for a broker that takes a connection and
-drops it has not helped. A message is acknowledged (PUBACK) after the dialect has read it. While the power is off none
-is, and the broker keeps them.
+A device has one connection for all its life. Whenever it is lost, it is made again after a pause. Each pause is longer
+than the one before, until a message or an HTTP response arrives: a broker that accepts a connection and drops it at once
+makes no pause short. A message is acknowledged (PUBACK) after the dialect has read it. While the power is off none is, and
+the broker keeps them.
 
 There are two kinds, and the dialect says which it needs (`roads`). An MQTT connection begins with a CONNECT and ends when
 it is lost or closed, and both go on the record. Over HTTP nothing is connected: such a connection is up as long as requests
-pass, and only the dialect's answers and clocks make the device go on. Over either the signals of HTTP responses are kept
-until they are heard, for a request may be sent from the download, too, and its answer concerns the conversation."""
+pass, and only the dialect's answers and clocks make the device go on. In both kinds the
+signals of HTTP responses are kept until `hear` returns them, or the connection ends: the download sends requests, too,
+and the conversation must see their answers."""
 
 from __future__ import annotations
 

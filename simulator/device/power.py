@@ -1,6 +1,6 @@
 """A device's power. It can go at any moment, from outside (a fault strikes) or from within (a reboot, a crash), and
-whatever the device does then ends at once: the device's main coroutine stands within a timeout, and switching off makes
-that timeout ring. Everything that may run in the same turn of the loop asks `await power.on()` before its next step, so
+whatever the device does then ends at once: its main coroutine runs inside an `asyncio.timeout`, which switching off
+makes expire. Everything that may run in the same turn of the loop asks `await power.on()` before its next step, so
 that nothing happens after the power went."""
 
 from __future__ import annotations

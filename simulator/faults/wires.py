@@ -3,9 +3,10 @@
 Order of verdicts. First comes the MQTT road as a whole: where it is down, nobody connects; where it is dark, nothing passes,
 until the keep-alive tells or the road is bright again. What does pass is judged message by message: the dialect says
 what it means, and the first fault of the scenario that is there and concerned decides alone what becomes of it (`Fate`).
-Of one verdict on a message to the device, the copies are put in line first, then the message is held back, lost or handed over, and the connection
-is cut last. An HTTP exchange is judged once, by its request (`Trouble`): waited for, then answered in the server's place,
-or passed on and changed on its way back.
+For a message to the device, copies are queued first. A message that is delayed is queued, too, and that is all. Any other
+is lost (and acknowledged) or kept; the connection is cut, if the verdict says so; and what was kept is handed over. An HTTP
+exchange is judged once, by its request (`Trouble`): the request waits, and then it is answered in the server's place, or
+passed on, and the response changed on its way back.
 """
 
 from __future__ import annotations

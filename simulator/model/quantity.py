@@ -121,6 +121,32 @@ def threshold(value: object) -> tuple[str, float]:
     raise ValueError(f"{value!r} is not a threshold; write '>= 95%' or '> 10%'")
 
 
+def limit(value: object) -> tuple[str, str, float]:
+    """A limit on a figure as (operator, unit, value); written `< 10m`, `>= 95%`, `<= 16MiB`, `> 50/s` or `<= 3`. The unit is
+    `s`, `share`, `bytes`, `/s`, or empty for a plain number. Such a triple is returned unchanged, and a threshold's pair as one
+    on a share."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return value[0], "share", threshold(value)[1]
+    compare, unit, number = value if isinstance(value, list | tuple) and len(value) == 3 else ("", "", value)
+    if isinstance(number, str) and (match := re.fullmatch(r"(>=|>|<=|<)\s*(\S.*?)\s*", number.strip())):
+        compare, (unit, number) = match[1], _limited(match[2])
+    if isinstance(compare, str) and compare in COMPARE and isinstance(unit, str) and (n := _bare(number)) is not None:
+        return compare, unit, n
+    raise ValueError(f"{value!r} is not a threshold; write '>= 95%', '< 10m', '<= 16MiB', '> 50/s' or '<= 3'")
+
+
+def _limited(text: str) -> tuple[str, object]:
+    """The unit and value of a limit's text; the text itself as its value, where it is none."""
+    if re.fullmatch(_NUMBER, text):
+        return "", float(text)
+    for unit, parse in (("share", share), ("s", duration), ("bytes", size), ("/s", rate)):
+        try:
+            return unit, parse(text)
+        except ValueError:
+            continue
+    return "", text
+
+
 COMPARE = {
     ">=": lambda a, b: a >= b,
     ">": lambda a, b: a > b,

@@ -1,10 +1,9 @@
 """The device state replica: each thing's document, and what every request makes of it. Pure: it decides, others commit.
 
 A document has two sections: `desired`, what the application wants the device to run, and `reported`, what the device
-says it runs. Where they differ is the *delta*
-(computed in model/state.py). Every change gives the document the next version number, and is
-answered `accepted`; as long as something differs, a delta follows. That is step 4 of the pattern when the application
-has changed `desired`, and step 9 when a device has reported and nothing differs any more.
+says it runs. Where they differ is the *delta* (computed in model/state.py). Every change gives the document the next
+version number, and is answered `accepted`; as long as something differs, a delta follows. That is step 4 of the pattern
+when the application has changed `desired`, and step 9 when a device has reported and nothing differs any more.
 
 Order matters: a decision holds the row to commit and what to send afterwards. Nothing may be sent before it is
 committed, or a crash could take back what others have heard. The documents in memory move ahead of the commit, so that

@@ -1,8 +1,9 @@
 """The flags of the command line, in one table: `run`, `sweep`, `explore`, `serve`, `mosquitto` and Locust take theirs from it.
 
-A new flag is a row of FLAGS. It has the same name, environment variable and help text wherever it is offered. The command
-that repeats a run is spelled from the values that were in force (`repeating`), wherever they came from: the command line,
-the environment, or the start form of Locust's page."""
+A new flag of one of these verbs is a row of FLAGS; a flag of another verb is a parameter of its function in cli/. A row has
+the same name, environment variable and help text wherever it is offered. The command that repeats a run is spelled from the
+values that were in force (`repeating`), wherever they came from: the command line, the environment, or the start form of
+Locust's page."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""The judgement of a trace, fresh or recorded earlier: what `fleetsim check` and `fleetsim report` need of a world."""
+"""The judgement of a trace, fresh or recorded earlier, for `fleetsim run`, `check` and `report`: the findings of its checks,
+and why it may not count. What these come to, verdict and exit code, is decided in model/verdict.py."""
 
 from __future__ import annotations
 
 from pydantic import ValidationError
 
+from reports.run import figures
 from simulator.checks.judge import judge
 from simulator.checks.validity import started, validity
 from simulator.dialects.registry import dialect_of
@@ -20,7 +22,8 @@ def judged(trace: Trace, scenario: Scenario, incomplete: tuple[str, ...], died: 
     can = dialect_of(scenario.target.dialect).can
     health = validity(trace, scenario)
     short = started(trace, scenario) if not incomplete and not died else ()
-    return Judgement(judge(trace, scenario, can), health.reasons, (*incomplete, *short), died, health.limits)
+    findings = (*judge(trace, scenario, can), *figures.judge(trace, scenario))
+    return Judgement(findings, health.reasons, (*incomplete, *short), died, health.limits)
 
 
 def scenario_of(run: Run) -> Scenario:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from reports.run import figures
 from simulator.checks import judge
 from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import of_connections
@@ -35,6 +36,7 @@ def sensible(scenario: Scenario) -> None:
     """Raises ScenarioError for what the scenario file alone does not tell: names of checks and faults, what `sensible_target`
     looks at, files."""
     judge.sensible(scenario)
+    figures.sensible(scenario)
     sensible_target(scenario.target, live=scenario.world == "live")
     if scenario.world == "virtual":
         sensible_in_virtual_time(scenario)

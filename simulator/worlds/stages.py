@@ -3,8 +3,8 @@
     start     broker, storage, replica and application are brought up
     ramp      the devices connect, one after the other; faults that are there from the start have begun
     rollout   the rollouts run, while the nemesis begins and ends the other faults by the clock and by the share that has
-              succeeded; it is over when all rollouts have ended, or when the scenario's `heal` says so
-    heal      what is left of the faults is ended: only then can be asked whether everybody comes to terms in the end
+              succeeded; it is over when each rollout has ended, or is paused with nobody to resume it
+    heal      all faults that are still there are ended: only after that can be asked whether the whole fleet converges
     settle    the fleet is left alone for as long as the scenario says; checks of liveness count from here
     stop      everything is brought down, and the record is whole
 

@@ -73,7 +73,11 @@ PASSES = {
         "a slow road": (during(report(10), answer(59)), SLOW),
         "the connection did not last": (during(report(10), at(39, "lost", status="offline")), FLEET),
         "the record did not last": (during(report(10), until=39), FLEET),
-        "said again, and answered then": (during(report(10), report(60), answer(85)), FLEET),
+        "said again over a new connection": (
+            during(report(10), at(20, "lost", status="lost"), at(25, "connect", status="new"), report(30), answer(59)), FLEET),
+        "said again after an outage": (during(report(10), *outage(20, 30), report(50), answer(79)), FLEET),
+        "said again after a fault": (
+            during(report(10), fault(11, message="update", lost="true"), report(60), answer(85)), FLEET),
         "said again before the answer came": (during(report(10), answer(39), report(39.5)), FLEET),
         "lost by a fault": (during(report(10), fault(20, message="accepted", lost="true")), FLEET),
         "held back by a fault": (during(report(10), fault(10, message="accepted", delay_s="60"), answer(70)), FLEET),
@@ -103,7 +107,13 @@ FAILS = {
         "too late": ((during(report(10), answer(41)), FLEET), ["d-0"], {"kind": "report"}),
         "another's answer": ((during(report(10), answer(20, thing="d-1"), answer(20, "u")), FLEET), ["d-0"], {}),
         "a slow road": ((during(report(10), answer(61)), SLOW), ["d-0"], {}),
-        "said again in vain": ((during(report(10), report(60)), FLEET), ["d-0"], {"t_us": 60 * S}),
+        "said again in vain": ((during(report(10), report(60)), FLEET), ["d-0"], {"t_us": 10 * S}),
+        "said again, and answered then": ((during(report(10), report(60), answer(85)), FLEET), ["d-0"], {"t_us": 10 * S}),
+        "an offer that is sent again, and answered then": (
+            (during(offer(10), at(20, "lost", status="lost"), at(25, "connect", status="new"), offer(60, "resent"),
+                    offer(85, "accepted")), FLEET), ["d-0"], {"t_us": 10 * S}),
+        "said again after a fault, in vain": (
+            (during(report(10), fault(11, message="update", lost="true"), report(60)), FLEET), ["d-0"], {"t_us": 60 * S}),
         "given up": ((during(report(10), answer(20, None, status="given-up")), FLEET), ["d-0"], {}),
         "a fault on another": ((during(report(10), fault(20, "d-1", message="accepted", lost="true")), FLEET), ["d-0"], {}),
         "a fault before": ((during(fault(9, message="accepted", lost="true"), report(10)), FLEET), ["d-0"], {}),

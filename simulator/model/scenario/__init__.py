@@ -28,13 +28,14 @@ from simulator.model.scenario.rollout import (
     TimeoutConfig,
     Wave,
 )
-from simulator.model.scenario.scenario import Limits, Scenario, with_operators
+from simulator.model.scenario.scenario import SHARES, Limits, Scenario, with_operators
 from simulator.model.scenario.target import Target
 from simulator.model.scenario.units import Block
 
 __all__ = [
     "PROFILES",
     "SERVICE_RECONNECT",
+    "SHARES",
     "AbortConfig",
     "AbortCriterion",
     "Backoff",

@@ -14,7 +14,10 @@ from simulator.model.scenario.fleet import Fleet
 from simulator.model.scenario.profiles import PROFILES, Profile
 from simulator.model.scenario.rollout import Operator, RolloutSpec
 from simulator.model.scenario.target import Target
-from simulator.model.scenario.units import Block, Duration, Share, Threshold, no_such
+from simulator.model.scenario.units import Block, Duration, Limit, Share, no_such
+
+SHARES = ("converged", "succeeded", "failed")
+"""Thresholds on shares of all targets that are still desired to change; those of other names are on figures of a report."""
 
 
 class Limits(Block):
@@ -50,8 +53,10 @@ class Scenario(Block):
     require: tuple[str, ...] = Field(
         (), description="names or numbers of checks that must have an occasion, or the run is UNKNOWN"
     )
-    thresholds: dict[Literal["converged", "succeeded", "failed"], Threshold] = Field(
-        default_factory=dict, description="shares of the targets"
+    thresholds: dict[str, Limit] = Field(
+        default_factory=dict,
+        description="converged, succeeded, failed: shares of the targets; or any figure of summary.json by its path, such as "
+        "converged.p95, phases.reporting.p99, cohorts.NAME.failed",
     )
     limits: Limits = Limits()
 
@@ -68,6 +73,10 @@ class Scenario(Block):
             for n, cohort in enumerate(names):
                 if cohort not in cohorts:
                     raise ValueError(f"{key}.{n}: {no_such('cohort', cohort, list(cohorts))}")
+        for name in SHARES:
+            _, unit, limit = self.thresholds.get(name, ("<=", "share", 1.0))
+            if unit not in ("", "share") or limit > 1:
+                raise ValueError(f"thresholds.{name}: it is a share of the targets; write '>= 95%' or '> 10%'")
         if self.rollout.marker is not None and self.target.artifact_url is not None:
             raise ValueError("rollout.marker: what stands at target.artifact_url holds its own")
         return self

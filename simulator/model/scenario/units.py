@@ -25,6 +25,7 @@ Size = Annotated[int, *_size]
 Share = Annotated[float, *_share]
 Ramp = Annotated[tuple[str, float], *_unit(quantity.ramp, ["200/s", "30s"])]
 Threshold = Annotated[tuple[str, float], *_unit(quantity.threshold, [">= 95%", "> 10%"])]
+Limit = Annotated[tuple[str, str, float], *_unit(quantity.limit, [">= 95%", "< 10m", "<= 16MiB", "> 50/s", "<= 3"])]
 PartOf = Annotated[tuple[int, int], *_unit(quantity.part, ["1/3"])]
 
 

@@ -1,4 +1,5 @@
-"""What a live run needs of this machine, per process, refused before the start with what to change."""
+"""Looks, before a run starts, whether this machine has enough open files, source addresses and memory for it. Where not, a
+ScenarioError says what to change."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which updates are under way while a run goes on: how many devices are in each phase, and which have been offered
 theirs for longest.
 
-The application's process knows what is open and since when, a shard's where its devices are: who hears both asks where
-those are that have been open for longest.
+The application's process knows which updates are open and since when, each shard the phase of its devices. `Updates`
+puts both together: it names the things whose updates have been open for longest, and their phases are asked for.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ what each step of an update took is merged into its statistics.
 gevent never meets asyncio: what runs on an event loop is another process. A `locustfile.py` imports `Operator` and
 `Schedule`; the rest hangs on Locust's events. Without workers the one process is master and worker.
 
-Locust replaces parts of the standard library when it is imported. So it is imported when one of the two names is asked
-for, and not with a module of this room that has no need of it.
+Locust replaces parts of the standard library when it is imported. So this package imports it only when `Operator` or
+`Schedule` is asked for.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -6,8 +6,8 @@ and a list of how each HTTP request ended. Where the record is silent, the other
 with no answer on record is answered "nothing differs"); where it speaks, they are played by the record (`actor.py`). What
 faults did on the device's road is taken out of it again: the faults are there when the script is played, and do it anew.
 
-What a record tells of a dialect's words is little, and is read and said again as atlas has it: other dialects are refused
-by name.
+A record holds little of what was said in the dialect's own words. The script reads and repeats that little in the form of
+atlas; every other dialect than `atlas` and `atlas-example` is refused, with an error that names it.
 """
 
 from __future__ import annotations

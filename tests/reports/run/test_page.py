@@ -313,3 +313,12 @@ def test_the_examples_of_the_readme_read_a_run(left, capsys):
     assert "200" in capsys.readouterr().out
     rows = duckdb.sql(examples["sql"].replace("runs/latest/trace.parquet", path)).fetchall()
     assert {phase for phase, *_ in rows} >= {"downloading", "installing"}
+
+
+def test_the_first_screen_tells_what_devices_received_whoever_served_it(tmp_path):
+    made = [event for event in update(download={"size": 4_000_000}) if event[0] != "storage.served"]
+    judgement = Judgement((Finding("c", "t", Verdict.PASS, "good"),))
+    written(tmp_path, made, judgement)
+    numbers = summary.summarise({}, trace(*made), judgement)
+    assert (numbers["bytes_served"], numbers["bytes_received"]) == (0, 4_000_000)
+    assert "<b>4.0 MB</b><span>downloaded</span>" in (tmp_path / "report.html").read_text()
