@@ -66,7 +66,7 @@ CHECKS: dict[str, Check] = {
     "S22-validation": probing.validation,
     "S23-targeting": device.targeting,
 }
-_OF_THE_BACKEND = ("S1-version", "S3-delta", "S5-durability", "S20-offline-queue")
+_OF_THE_BACKEND = ("S20-offline-queue",)
 """What only the backend's own events tell: one that is already there records none."""
 _OF_A_PROBE = ("S2-conditional", "S22-validation")
 """What, without these, only a probe finds out."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from simulator.checks import heard
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import REPLICA, Draft, mentioned, reach
 from simulator.model.events import Kind
@@ -26,7 +27,7 @@ def version(trace: Trace, scenario: Scenario) -> Finding:
     draft = Draft("S1-version", "each accepted update gets the next version of its document", trace)
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
-        return draft.unknown(_LACKS)
+        return heard.version(draft, trace) if scenario.target.kind == "external" else draft.unknown(_LACKS)
     if unversioned := int((accepted["doc"] < 0).sum()):
         draft.doubt(f"{many(unversioned, 'accepted update')} without a version")
     known = trace.kind(Kind.ACCEPTED, Kind.LOADED)
@@ -79,7 +80,7 @@ def delta(trace: Trace, scenario: Scenario) -> Finding:
     )
     accepted, deltas, hidden = trace.kind(Kind.ACCEPTED), trace.kind(Kind.SENT_DELTA), _unrecorded(trace)
     if not len(accepted):
-        return draft.unknown(_LACKS)
+        return heard.delta(draft, trace, scenario) if scenario.target.kind == "external" else draft.unknown(_LACKS)
     accepted = grouped(accepted.only(~hidden[accepted["thing"]]), "thing")
     deltas = deltas.only(~hidden[deltas["thing"]])
     desired, reported = (_software(accepted, section) for section in ("desired", "reported"))
@@ -149,7 +150,7 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     )
     accepted = trace.kind(Kind.ACCEPTED)
     if not len(accepted):
-        return draft.unknown(_LACKS)
+        return heard.durability(draft, trace) if scenario.target.kind == "external" else draft.unknown(_LACKS)
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
     answers = trace.kind(Kind.ANSWER, Kind.PROBE).where("status", "accepted")
     answers = answers.only(answers["doc"] >= 0)

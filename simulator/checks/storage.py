@@ -14,7 +14,7 @@ from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask
 
 SKEW_US = 1_000_000  # between two clocks; the end of a grant is given in whole seconds
@@ -57,12 +57,13 @@ def _taken(draft: Draft, trace: Trace, got: View) -> View:
     asked."""
     heard = trace.kind(Kind.DELTA)
     ending = heard.only(heard["span_us"] > 0)
-    newest = got.latest(ending, "thing", "job")
-    end_us = taken(ending["t_us"] + ending["span_us"], newest)
     asked_us = got["t_us"] - np.maximum(got["span_us"], 0)
+    asked = np.searchsorted(trace.column("t_us"), asked_us, "right")
+    used = newest(got["thing"], asked, ending, ending["thing"])
+    end_us = taken(ending["t_us"] + ending["span_us"], used)
     endless = heard.where("status", "start", "supersede", "running")
     endless = endless.only(endless["span_us"] == -1)
-    known = (newest >= 0) & (got.latest(endless, "thing", "job") < 0)
+    known = (used >= 0) & (got.latest(endless, "thing", "job") < 0)
     draft.offend(got.rows[known & (asked_us > end_us + SKEW_US)])
     return got.only(known)
 
@@ -78,9 +79,9 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
         if len(given):
             draft.doubt("the trace does not say when devices were granted their downloads")
         return
-    newest = given.latest(grants, "thing")
+    last = given.latest(grants, "thing")
     ttl_us = round(scenario.target.url_ttl * 1e6)
-    late = (newest < 0) | (given["t_us"] > taken(grants["t_us"], newest) + ttl_us + SKEW_US)
+    late = (last < 0) | (given["t_us"] > taken(grants["t_us"], last) + ttl_us + SKEW_US)
     hidden = torn(trace)[given["thing"]] & by_url
     draft.offend(given.rows[late & ~hidden])
     if unsure := int((late & hidden).sum()):
