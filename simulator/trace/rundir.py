@@ -7,9 +7,11 @@ complete.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +44,26 @@ def create(root: Path, scenario: str) -> Path:
     (path / "parts").mkdir()
     _point(root / "latest", path)
     return path
+
+
+def latest(root: Path) -> Path | None:
+    """The run directory to which root/latest points; None where there is none."""
+    link = root / "latest"
+    return root / link.readlink() if link.is_symlink() else None
+
+
+def discard(root: Path, path: Path, before: Path | None) -> None:
+    """Take away the directory of a run that did not start, and what was made for it above; root/latest points to `before`
+    again."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other runs are there
+        path.parent.rmdir()
+    if before is None:
+        (root / "latest").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            root.rmdir()
+    else:
+        _point(root / "latest", before)
 
 
 def fresh(below: Path) -> Path:

@@ -15,6 +15,7 @@ from simulator.faults.catalogue import rule_of
 from simulator.faults.rules import of_connections
 from simulator.faults.swarm import with_swarm
 from simulator.model.errors import PartDied, ScenarioError
+from simulator.model.events import Kind
 from simulator.model.masks import masked
 from simulator.model.scenario import Fault, Scenario, Target
 from simulator.model.verdict import Judgement
@@ -102,6 +103,7 @@ def run(
         sources = conductor.prepare(scenario, options)
     manifest = manifest_of(scenario, repeat)
     signals.heed()
+    before = rundir.latest(out)
     with signals.held():  # no directory without a manifest
         path = rundir.create(out, scenario.name)
         rundir.write_json(path / "manifest.json", manifest)
@@ -122,6 +124,10 @@ def run(
         incomplete = ("interrupted",)
     except PartDied as error:
         died = (str(error),)
+    except ScenarioError:
+        if not len(rundir.collect(path)[0].kind(Kind.STAGE)):
+            rundir.discard(out, path, before)
+        raise
     except OSError as error:
         died = (f"the record could not be written: {error.strerror or error}",)
     finally:

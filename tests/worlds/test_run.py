@@ -62,3 +62,28 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run_with_the_next_batch(t
     path, judgement = run(parse_scenario("{world: virtual}"), tmp_path, "", Options())
     assert judgement.verdict is not Verdict.PASS
     assert json.loads((path / "manifest.json").read_text())["incomplete"] == ["interrupted"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_start_that_is_refused_leaves_no_directory_and_latest_as_it_was(tmp_path, earlier):
+    runs = tmp_path / "runs"
+    if earlier:
+        assert fleetsim("run", "smoke", "-c", 5, "--world", "virtual", "--out", runs)[0] == 0
+    before = sorted(runs.rglob("*")), earlier and (runs / "latest").resolve()
+    code, out, err = fleetsim(
+        "run",
+        "smoke",
+        "-c",
+        5,
+        "--world",
+        "live",
+        "--database",
+        f"sqlite:{tmp_path}/nowhere/x",
+        "--out",
+        runs,
+        "--quiet",
+    )
+    assert (code, out) == (3, "")
+    assert "Traceback" not in err
+    assert (sorted(runs.rglob("*")), earlier and (runs / "latest").resolve()) == before
+    assert runs.exists() is earlier
