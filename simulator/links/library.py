@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from simulator.links.base import MqttOptions
+from simulator.links.reasons import in_words
 from simulator.model.errors import LinkError, NotSimulated, PeerError, ScenarioError
 
 _DRAIN_S = 1.0  # how long what was published may take to be acknowledged at the end
@@ -101,7 +102,7 @@ class LibraryMqtt:
             raise LinkError(timed_out, reached=self._reached) from None
         except aiomqtt.exceptions.MqttConnectError as error:
             code = _code(error.rc)
-            raise PeerError(f"the broker refused the connection: 0x{code:02x}", code=code) from None
+            raise PeerError(f"the broker refused the connection: {in_words(code)}", code=code) from None
         except aiomqtt.MqttError as error:
             raise LinkError(f"{where}: {error}", reached=self._reached) from None
         if client._client.socket() is None:
@@ -124,7 +125,7 @@ class LibraryMqtt:
             raise LinkError(f"the broker did not answer a SUBSCRIBE: {error}") from None
         for pattern, code in zip(filters, map(_code, codes), strict=True):
             if code >= 0x80:
-                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+                raise PeerError(f"the broker refused the subscription to {pattern}: {in_words(code)}", code=code)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Hand the message over; waits for the receive maximum and for a full socket. Raises LinkError."""

@@ -26,6 +26,7 @@ from simulator.broker.packets import (
     Subscribe,
 )
 from simulator.links.base import MqttOptions
+from simulator.links.reasons import in_words
 from simulator.model.errors import LinkError, PeerError
 
 
@@ -226,7 +227,7 @@ class MemoryMqtt:
         self.fabric.watch()
         assert isinstance(answer, ConnAck)
         if answer.code:
-            raise PeerError(f"the broker refused the connection: 0x{answer.code:02x}", code=answer.code)
+            raise PeerError(f"the broker refused the connection: {in_words(answer.code)}", code=answer.code)
         self.up = True
         if answer.session_present:
             for packet in list((self._unacked or {}).values()):
@@ -252,7 +253,7 @@ class MemoryMqtt:
         assert isinstance(answer, SubAck)
         for pattern, code in zip(filters, answer.codes, strict=True):
             if code >= 0x80:
-                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+                raise PeerError(f"the broker refused the subscription to {pattern}: {in_words(code)}", code=code)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Hand the message over. Raises LinkError."""

@@ -30,6 +30,7 @@ from mqtt5 import (
 )
 
 from simulator.links.base import MqttOptions
+from simulator.links.reasons import in_words
 from simulator.links.wire import Wheel, Wire
 from simulator.model.errors import LinkError, PeerError
 
@@ -129,7 +130,7 @@ class LeanMqtt:
         if code:
             wire.end("refused")
             why = f" ({answer.reason_str})" if answer.reason_str else ""
-            raise PeerError(f"the broker refused the connection: 0x{code:02x}{why}", code=code)
+            raise PeerError(f"the broker refused the connection: {in_words(code)}{why}", code=code)
         self._window = answer.receive_max
         keep_alive = o.keep_alive_s if answer.server_keep_alive is None else answer.server_keep_alive
         if keep_alive:
@@ -165,7 +166,7 @@ class LeanMqtt:
         for pattern, reason in zip(filters, answer.reason_codes, strict=True):
             if int(reason) >= 0x80:
                 code = int(reason)
-                raise PeerError(f"the broker refused the subscription to {pattern}: 0x{code:02x}", code=code)
+                raise PeerError(f"the broker refused the subscription to {pattern}: {in_words(code)}", code=code)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Hand the message over; waits for the receive maximum and for a full socket. Raises LinkError."""

@@ -70,6 +70,8 @@ class Roads:
         client_id, username, password = self._fleet.login(thing)
         if not self._external:
             username, password = thing, thing_password(self._key, thing)
+            if self._config.broker.user is not None:
+                username, password = self._config.broker.user, self._config.broker.password
         options = replace(
             self._broker,
             client_id=client_id,
@@ -108,10 +110,11 @@ def _broker(config: PartConfig, tls: ssl.SSLContext | None) -> MqttOptions:
 
 
 def service_link(part: Part[Any], name: str) -> tuple[MqttLink, MqttOptions]:
-    """The link of replica or application, which outlives short losses of its connection."""
-    user, password = name, setup.services(part.scenario)[name]
-    if part.scenario.target.kind == "external":
-        user, password = part.config.broker.user, part.config.broker.password
+    """The link of replica or application, which outlives short losses of its connection. It logs in as the broker's URL says;
+    to a broker whose URL names no user, and that is not somebody else's, by its own name."""
+    user, password = part.config.broker.user, part.config.broker.password
+    if user is None and part.scenario.target.kind == "reference":
+        user, password = name, setup.services(part.scenario)[name]
     options = replace(
         _broker(part.config, _tls(part.config)),
         client_id=f"{name}-{part.config.run}",  # another run on this broker is not to be taken over
@@ -133,7 +136,8 @@ async def reach(link: MqttLink, options: MqttOptions) -> None:
     try:
         await link.connect()
     except (LinkError, PeerError) as error:
-        raise ScenarioError(f"target.broker {options.scheme}://{options.host}:{options.port}: {error}") from None
+        user = f", user {options.username}" if options.username else ""
+        raise ScenarioError(f"target.broker {options.scheme}://{options.host}:{options.port}{user}: {error}") from None
 
 
 async def broker_version(options: MqttOptions) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import urllib.request
 
@@ -96,6 +97,39 @@ def test_a_certificate_that_nobody_trusts_is_said(tmp_path):
     assert code == 3, out + err
     assert "certificate verify failed" in err
     assert "Traceback" not in err
+
+
+@contextlib.contextmanager
+def guarded(directory):
+    """A mosquitto that admits the user app alone, with its password; its port."""
+    subprocess.run(
+        ["mosquitto_passwd", "-c", "-b", directory / "users", "app", "s3cret"],
+        check=True,
+    )
+    (directory / "users").chmod(0o644)
+    port = free_port()
+    (directory / "m.conf").write_text(
+        f"user root\nallow_anonymous false\npassword_file {directory}/users\nlistener {port} 127.0.0.1\n"
+    )
+    process = subprocess.Popen([find_mosquitto(), "-c", directory / "m.conf"], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_every_part_of_ours_logs_in_as_the_brokers_url_says_and_a_refusal_names_user_and_code_in_words(tmp_path):
+    file, runs = scenario(tmp_path, fleet={"devices": 3}), tmp_path / "runs"
+    with guarded(tmp_path) as port:
+        code, out, err = fleetsim("run", file, "--broker", f"mqtt://app:s3cret@127.0.0.1:{port}", "--out", runs)
+        assert code == 0, out + err
+        assert len(latest(runs).trace.kind(Kind.CONFIRM)) == 3
+        for user, shown in (("app:wrong@", "app"), ("", "fleetsim-backend")):
+            code, _, err = fleetsim("run", file, "--broker", f"mqtt://{user}127.0.0.1:{port}", "--out", runs, "--quiet")
+            why = "the broker refused the connection: 0x87 (not authorized)"
+            assert (code, err) == (3, f"fleetsim: target.broker mqtt://127.0.0.1:{port}, user {shown}: {why}\n")
 
 
 @pytest.mark.parametrize("given_by", ["flag", "environment"])
