@@ -14,6 +14,37 @@ from simulator.broker.mosquitto import find_mosquitto, free_port
 from tests.worlds.running import fleetsim, scenario
 
 PROGRAM = Path(__file__).with_name("backend.py")
+IMPATIENT = {"impatient": {"install": 0, "reboot": 0, "resend": {"base": "1s", "jitter": 0}, "answer_timeout": "3s"}}
+BASE = {
+    "fleet": {"devices": 10, "profile": "impatient"},
+    "profiles": IMPATIENT,
+    "target": {"kind": "external", "probe": True},
+    "rollout": {"size": "32KiB", "timeoutConfig": {"inProgressTimeout": "15s"}},
+    "run_time": "20s",
+}
+OCCASIONS: dict[str, tuple[float, dict[str, Any]]] = {  # name -> (how long a URL is valid, what differs from BASE)
+    "plain": (3600, {}),
+    "parts": (3600, {"faults": [{"fault": "F9-cut", "share": "100%", "times": 1}]}),
+    "late": (2, {"faults": [{"fault": "F6-late-download", "share": "100%", "times": 1, "with": {"wait": "4s"}}]}),
+    "in time": (6, {"faults": [{"fault": "F6-late-download", "share": "100%", "times": 1, "with": {"wait": "4s"}}]}),
+    "unheard": (3600, {"faults": [{"fault": "F17-answer-lost", "share": "100%", "times": 1}]}),
+    "away": (3600, {"faults": [{"fault": "F3-offline", "share": "100%", "step": "installing", "for": "1s"}]}),
+    "fails": (3600, {"faults": [{"fault": "F15-boot-fails", "share": "50%"}]}),
+}
+SHOWN_ON = {
+    "parts": (
+        "wrong-range", "wrong-place", "range-without-total", "ignores-if-range", "ignores-range", "etag-changes", "etag-weak"
+    ),
+    "late": ("serves-expired", "refuses-fresh", "signs-once"),
+    "in time": ("refuses-early", "milliseconds"),
+    "unheard": ("repeats-count",),
+    "away": ("forgets-accepted", "forgets-desired", "get-without-delta", "get-old-version"),
+}  # fmt: skip
+
+
+def occasion_of(bug: str) -> str:
+    """The occasion on which this bug can show itself."""
+    return next((occasion for occasion, bugs in SHOWN_ON.items() if bug in bugs), "plain")
 
 
 @contextlib.contextmanager
@@ -46,16 +77,16 @@ def backend(broker: int, *words: object) -> Iterator[str]:
         process.communicate()
 
 
-def run(directory: Path, *bugs: str, ttl: float = 3600, **changes: Any) -> tuple[int, str]:
-    """Run fleetsim against a backend with these bugs: (exit code, what it printed)."""
-    file = scenario(
-        directory,
-        **{"fleet": {"devices": 10, "profile": "perfect"}, "target": {"kind": "external", "probe": True}, **changes},
-    )
+def run(directory: Path, *bugs: str, occasion: str = "plain") -> tuple[int, list[str], str]:
+    """Run fleetsim against a backend with these bugs: (exit code, names of the checks that failed, what it printed)."""
+    ttl, changes = OCCASIONS[occasion]
+    file = scenario(directory, **{**BASE, **changes})
     with mosquitto(directory) as broker:
         words = [word for bug in bugs for word in ("--bug", bug)]
         with backend(broker, "--ttl", ttl, *words) as url:
             code, out, err = fleetsim(
                 "run", file, "--broker", f"mqtt://127.0.0.1:{broker}", "--storage", url, "--out", directory / "runs"
             )
-    return code, out + err
+    summary = directory / "runs" / "latest" / "summary.json"
+    findings = json.loads(summary.read_text())["findings"] if summary.exists() else []
+    return code, [finding["check"] for finding in findings if finding["verdict"] == "FAIL"], out + err
