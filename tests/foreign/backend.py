@@ -72,7 +72,7 @@ BUGS = {
     # what must be refused
     "accepts-lost-version": "an expected version that is not the current one is accepted",
     "refuses-right-version": "an expected version that is the current one is refused with 409",
-    "accepts-non-object": "a state that is no object is accepted",
+    "accepts-non-object": "a request or a state that is no object is accepted",
     "accepts-too-large": "a document of any size is accepted",
     "accepts-too-deep": "a document of any depth is accepted",
     "accepts-long-token": "a client token of any length is accepted",
@@ -300,6 +300,8 @@ class Replica:
         token = request.get("clientToken") if isinstance(request, dict) else None
         shown = token if isinstance(token, str) and "accepted-without-token" not in self.bugs else None
         try:
+            if not isinstance(request, dict) and "accepts-non-object" in self.bugs:
+                request = {}
             if not isinstance(request, dict):
                 raise Refused(400, "this is no object")
             long = isinstance(token, str) and len(token.encode()) > TOKEN_MAX and "accepts-long-token" not in self.bugs
@@ -341,9 +343,10 @@ class Replica:
         try:
             desired, reported = self.checked(document, request)
         except Refused:
-            if "rejected-counts" in self.bugs and isinstance(state, dict) and isinstance(state.get("desired"), dict):
-                document.version, document.desired = document.version + 1, merge(document.desired, state["desired"])
+            if "rejected-counts" in self.bugs and isinstance(state, dict):
+                document.version, document.reported = document.version + 1, merge(document.reported, state.get("reported") or {})
             raise
+        state = request["state"]
         self.documents[thing] = document
         if "rejects-every-first" in self.bugs and status and not document.before.get("job"):
             document.before = {"job": request.get("jobID")}

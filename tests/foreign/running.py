@@ -14,31 +14,51 @@ from simulator.broker.mosquitto import find_mosquitto, free_port
 from tests.worlds.running import fleetsim, scenario
 
 PROGRAM = Path(__file__).with_name("backend.py")
-IMPATIENT = {"impatient": {"install": 0, "reboot": 0, "resend": {"base": "1s", "jitter": 0}, "answer_timeout": "3s"}}
-BASE = {
-    "fleet": {"devices": 10, "profile": "impatient"},
-    "profiles": IMPATIENT,
+QUICK = {"install": 0, "reboot": 0, "resend": {"base": "1s", "jitter": 0}, "answer_timeout": "3s"}
+BASE: dict[str, Any] = {
+    "fleet": {"devices": 10, "profile": "quick"},
+    "profiles": {"quick": QUICK},
     "target": {"kind": "external", "probe": True},
     "rollout": {"size": "32KiB", "timeoutConfig": {"inProgressTimeout": "15s"}},
+    "thresholds": {"succeeded": ">= 100%"},
     "run_time": "20s",
 }
-OCCASIONS: dict[str, tuple[float, dict[str, Any]]] = {  # name -> (how long a URL is valid, what differs from BASE)
+
+
+def faults(name: str, **more: Any) -> dict[str, Any]:
+    """A fault on all devices, as a change of the scenario."""
+    return {"faults": [{"fault": name, "share": "100%", **more}]}
+
+
+OCCASIONS: dict[str, tuple[float, dict[str, Any]]] = {  # name -> (how many seconds a URL is valid, what differs from BASE)
     "plain": (3600, {}),
-    "parts": (3600, {"faults": [{"fault": "F9-cut", "share": "100%", "times": 1}]}),
-    "late": (2, {"faults": [{"fault": "F6-late-download", "share": "100%", "times": 1, "with": {"wait": "4s"}}]}),
-    "in time": (6, {"faults": [{"fault": "F6-late-download", "share": "100%", "times": 1, "with": {"wait": "4s"}}]}),
-    "unheard": (3600, {"faults": [{"fault": "F17-answer-lost", "share": "100%", "times": 1}]}),
-    "away": (3600, {"faults": [{"fault": "F3-offline", "share": "100%", "step": "installing", "for": "1s"}]}),
-    "fails": (3600, {"faults": [{"fault": "F15-boot-fails", "share": "50%"}]}),
+    "long": (3600, {"profiles": {"quick": {**QUICK, "install": "900ms", "running_interval": "200ms"}}}),
+    "parts": (3600, faults("F9-cut", times=1)),
+    "late": (2, faults("F6-late-download", times=1, **{"with": {"wait": "4s"}})),
+    "late parts": (2, {"profiles": {"quick": {**QUICK, "download_retry": {"base": "4s", "jitter": 0}}}, **faults("F9-cut", times=1)}),
+    "in time": (8, faults("F6-late-download", times=1, **{"with": {"wait": "5s"}})),
+    "unheard": (3600, faults("F17-answer-lost", times=1)),
+    "asleep": (3600, faults("F3-offline", at=0, **{"for": "2s"})),
+    "again": (
+        3600,
+        {
+            **faults("F15-boot-fails", times=1),
+            "rollout": {**BASE["rollout"], "retryConfig": {"failed": 1}},
+            "thresholds": {"converged": ">= 100%"},
+        },
+    ),
 }
 SHOWN_ON = {
+    "long": ("same-version", "delta-missing-later"),
     "parts": (
         "wrong-range", "wrong-place", "range-without-total", "ignores-if-range", "ignores-range", "etag-changes", "etag-weak"
     ),
-    "late": ("serves-expired", "refuses-fresh", "signs-once"),
-    "in time": ("refuses-early", "milliseconds"),
+    "late": ("refuses-fresh", "signs-once", "milliseconds"),
+    "late parts": ("serves-expired",),
+    "in time": ("refuses-early",),
     "unheard": ("repeats-count",),
-    "away": ("forgets-accepted", "forgets-desired", "get-without-delta", "get-old-version"),
+    "asleep": ("get-of-other-thing", "forgets-desired", "get-without-delta", "get-old-version"),
+    "again": ("delta-stale", "delta-after-end"),
 }  # fmt: skip
 
 
