@@ -37,7 +37,7 @@ BUGS = {
     "version-goes-back": "a report of SUCCESS gets a version below the one before it",
     "version-skips": "each update raises the version by two",
     "version-per-fleet": "all things count their versions together",
-    "forgets-accepted": "a get tells the reported state without the last accepted report",
+    "forgets-accepted": "a get tells the reported state as it was before the last accepted report",
     "forgets-desired": "a get tells no desired state while an update is under way",
     "rejected-counts": "a refused request takes effect all the same",
     "repeats-count": "a repeated request with the same client token is carried out again",
@@ -57,9 +57,8 @@ BUGS = {
     "get-of-other-thing": "a get is answered with the state of the thing that asked before",
     "get-without-delta": "the answer to a get has no delta",
     "get-old-version": "the answer to a get has the version before the last",
-    "two-answers": "a report is accepted, and then rejected",
+    "two-answers": "a report is accepted, and then rejected with 400",
     "rejects-with-500-then-accepts": "a report is rejected with 500, and then accepted",
-    "rejects-every-first": "the first update with a job id is rejected with 500 and nothing comes after",
     "accepted-without-status": "the accepted has no status",
     "accepted-other-state": "the accepted names another version of the software than the request",
     "accepted-without-token": "the answers have no client token",
@@ -270,7 +269,7 @@ class Replica:
     def __init__(self, client: aiomqtt.Client, storage: Storage, bugs: set[str]) -> None:
         self.client, self.storage, self.bugs = client, storage, bugs
         self.documents: dict[str, Document] = {}
-        self.last = ""  # the thing that spoke before
+        self.last = self.asked = ""  # the thing that spoke, or asked, before
         self.token: Any = None  # the client token of the request before
         self.gets = self.updates = 0
         self.later: set[asyncio.Task[None]] = set()
@@ -317,7 +316,8 @@ class Replica:
         self.gets += 1
         if "get-unanswered" in self.bugs and self.gets % 2:
             return
-        about = self.last if "get-of-other-thing" in self.bugs and self.last in self.documents else thing
+        about = self.asked if "get-of-other-thing" in self.bugs and self.asked in self.documents else thing
+        self.asked = thing
         document = self.documents.get(about)
         if document is None:
             raise Refused(404, "nothing is known of this thing")
@@ -344,13 +344,13 @@ class Replica:
             desired, reported = self.checked(document, request)
         except Refused:
             if "rejected-counts" in self.bugs and isinstance(state, dict):
-                document.version, document.reported = document.version + 1, merge(document.reported, state.get("reported") or {})
+                document.version, document.reported = (
+                    document.version + 1,
+                    merge(document.reported, state.get("reported") or {}),
+                )
             raise
         state = request["state"]
         self.documents[thing] = document
-        if "rejects-every-first" in self.bugs and status and not document.before.get("job"):
-            document.before = {"job": request.get("jobID")}
-            raise Refused(500, "try again")
         if "reported" in state:
             document.before = document.reported
         document.desired, document.reported = desired, reported
@@ -371,12 +371,12 @@ class Replica:
         if "accepted-other-token" in self.bugs and status:
             body["clientToken"] = self.token
         document.answered[payload] = f"{topic}/accepted", dict(body)
-        no = {"code": 500, "message": "something went wrong", "clientToken": token}
+        no: dict[str, Any] = {"code": 500, "message": "something went wrong", "clientToken": token}
         if "rejects-with-500-then-accepts" in self.bugs and status:
             await self.say(f"{topic}/rejected", dict(no))
         await self.say(f"{topic}/accepted", body)
         if "two-answers" in self.bugs and status:
-            await self.say(f"{topic}/rejected", dict(no))
+            await self.say(f"{topic}/rejected", no | {"code": 400})
         await self.tell(thing, document, state, status)
 
     def checked(self, document: Document, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -30,21 +30,26 @@ def faults(name: str, **more: Any) -> dict[str, Any]:
     return {"faults": [{"fault": name, "share": "100%", **more}]}
 
 
-OCCASIONS: dict[str, tuple[float, dict[str, Any]]] = {  # name -> (how many seconds a URL is valid, what differs from BASE)
+OCCASIONS: dict[
+    str, tuple[float, dict[str, Any]]
+] = {  # name -> (how many seconds a URL is valid, what differs from BASE)
     "plain": (3600, {}),
     "long": (3600, {"profiles": {"quick": {**QUICK, "install": "900ms", "running_interval": "200ms"}}}),
     "parts": (3600, faults("F9-cut", times=1)),
     "late": (2, faults("F6-late-download", times=1, **{"with": {"wait": "4s"}})),
-    "late parts": (2, {"profiles": {"quick": {**QUICK, "download_retry": {"base": "4s", "jitter": 0}}}, **faults("F9-cut", times=1)}),
+    "late parts": (
+        2,
+        {"profiles": {"quick": {**QUICK, "download_retry": {"base": "4s", "jitter": 0}}}, **faults("F9-cut", times=1)},
+    ),
     "in time": (8, faults("F6-late-download", times=1, **{"with": {"wait": "5s"}})),
     "unheard": (3600, faults("F17-answer-lost", times=1)),
     "asleep": (3600, faults("F3-offline", at=0, **{"for": "2s"})),
     "again": (
         3600,
         {
-            **faults("F15-boot-fails", times=1),
+            **faults("F15-boot-fails"),
             "rollout": {**BASE["rollout"], "retryConfig": {"failed": 1}},
-            "thresholds": {"converged": ">= 100%"},
+            "thresholds": {},
         },
     ),
 }
@@ -58,7 +63,7 @@ SHOWN_ON = {
     "in time": ("refuses-early",),
     "unheard": ("repeats-count",),
     "asleep": ("get-of-other-thing", "forgets-desired", "get-without-delta", "get-old-version"),
-    "again": ("delta-stale", "delta-after-end"),
+    "again": ("delta-stale",),
 }  # fmt: skip
 
 
