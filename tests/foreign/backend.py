@@ -310,7 +310,7 @@ class Replica:
         except Refused as refusal:
             code, message = refusal.args
             await self.say(f"{topic}/rejected", {"code": code, "message": message, "clientToken": shown})
-        self.last, self.token = thing, token
+        self.last, self.token = thing, token or self.token
 
     async def get(self, thing: str, request: dict[str, Any], payload: bytes, token: str | None) -> None:
         self.gets += 1

@@ -1,4 +1,4 @@
-"""Which bugs of the foreign backend fleetsim sees today, which it does not, and which are nothing to be seen.
+"""Which bugs of the foreign backend fleetsim sees today, which it does not, and which need not be seen.
 
 Tried by hand (`python -m tests.foreign.by_hand`), each on its occasion. The record of a run against somebody's backend holds
 what fleetsim's own devices, application and probe sent and heard; the sentences of NOT_SEEN say what of that contradicts
@@ -46,8 +46,8 @@ UNKNOWN = {  # bug -> what could be compared; exit code 2, so no pass, but nothi
 NOT_SEEN = {  # bug -> what could be compared
     "same-version": "answers to different client tokens of one thing name one version (S1, from column doc of the answers)",
     "version-goes-back": "a request made after an answer with version 3 is accepted as version 1 (S1, from the answers)",
-    "version-per-fleet": "the versions of a thing's answers have gaps, and each of its requests was answered (S1); S2 sees it "
-    "only if another thing speaks between two requests of the probe",
+    "version-per-fleet": "the versions of a thing's answers have gaps, and each of its requests was answered (S1); S2 sees "
+    "it only if another thing speaks between two requests of the probe",
     "forgets-accepted": "state.reported of a get/accepted lacks what the same device was told is accepted before (S5)",
     "forgets-desired": "a get/accepted has no state.desired, after the offer was accepted and before the next one (S5)",
     "delta-missing-later": "an update was accepted while desired and reported differ, and no delta has its version (S3)",
@@ -55,15 +55,15 @@ NOT_SEEN = {  # bug -> what could be compared
     "delta-stale": "after the delta of the second job one with the first job's id comes, with a lower version (S3)",
     "delta-after-end": "after SUCCESS was accepted a delta of the same job comes under a newer version, with nothing left "
     "to differ (S3)",
-    "delta-old-version": "the delta of an offer says a lower version than the offer's accepted (step: both carry the same)",
+    "delta-old-version": "the delta of an offer says a lower version than the offer's accepted; both carry the same",
     "get-unanswered": "a get on a connection that stays up has neither get/accepted nor get/rejected (L5; it has no token)",
     "get-without-delta": "a get/accepted in which desired and reported differ has no delta (S3)",
     "get-old-version": "a get/accepted has a lower version than an answer that came before the get (S1)",
     "rejects-with-500-then-accepts": "one client token has a rejected and an accepted, without a request between (S4 takes "
     "no 5xx for an answer)",
     "accepted-other-state": "the accepted's state is not the state of the request with its client token",
-    "accepted-other-token": "an accepted has the token of the request before, a second time; the report's own token has none "
-    "until it is repeated",
+    "accepted-other-token": "a device hears an accepted with a token that it never said, and none with its own; L5 does not "
+    "count what is unanswered at the end of the run (S4 sees it if the token was of the same thing, by chance)",
     "timestamp-ms": "the timestamp of each answer is a thousand times the clock's seconds",
     "qos0": "answers and deltas come at QoS 0 to a subscription that was granted QoS 1 (S20: none would wait for a device)",
     "retains": "messages come with the retain flag to a new subscription: a command that replays itself (S21)",

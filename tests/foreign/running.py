@@ -1,4 +1,4 @@
-"""A run of fleetsim against the backend of this directory, with a broker of its own: for the tests and for the table by hand."""
+"""Runs fleetsim against the backend of this directory, with a broker of its own: for the tests and for the table by hand."""
 
 from __future__ import annotations
 
