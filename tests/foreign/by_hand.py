@@ -2,7 +2,7 @@
 
     python -m tests.foreign.by_hand [--occasion NAME ...] [BUG ...]
 
-Without names all bugs are run, two at a time, each on the occasion on which it can show itself; that takes 6 minutes on two
+Without names all bugs are run, two at a time, each on the occasion on which it can show itself; that takes 8 minutes on two
 cores. `none` is the backend without a bug. A line tells the bug, the occasion, the exit code and the checks that failed.
 """
 

@@ -39,7 +39,10 @@ OCCASIONS: dict[
     "late": (2, faults("F6-late-download", times=1, **{"with": {"wait": "4s"}})),
     "late parts": (
         2,
-        {"profiles": {"quick": {**QUICK, "download_retry": {"base": "4s", "jitter": 0}}}, **faults("F9-cut", times=1)},
+        {
+            "profiles": {"quick": {**QUICK, "download_retry": {"base": "3.5s", "cap": "3.5s", "jitter": 0}}},
+            **faults("F9-cut", times=1),
+        },
     ),
     "in time": (8, faults("F6-late-download", times=1, **{"with": {"wait": "5s"}})),
     "unheard": (3600, faults("F17-answer-lost", times=1)),
