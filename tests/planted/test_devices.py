@@ -154,7 +154,7 @@ UNREACHABLE = {"profile": "unlucky", "profiles": {"unlucky": {"mishaps": {"conne
 )  # fmt: skip
 def test_l9_a_device_that_does_not_wait(monkeypatch, parts, blocks):
     made = scenario(devices=3, **blocks)
-    passes(made, **parts)
+    passes(made, unplanted="storage" in parts, **parts)
     monkeypatch.setattr(Draws, "delay", lambda self, purpose, backoff, nth: 0.01)
     assert fails("L9-backoff", made, **parts)
 
@@ -179,7 +179,7 @@ class Weary(Storage):
 
 def test_l1_a_device_that_asks_for_ever(monkeypatch):
     made = scenario(devices=3, run_time="30m")
-    passes(made, storage=Weary)  # they give up, and say so
+    passes(made, unplanted=True, storage=Weary)  # they give up, and say so
     monkeypatch.setattr(work, "Terms", lambda *terms: replace(Terms(*terms), retry=Backoff(attempts=None)))
     assert fails("L1-terminal", made, storage=Weary) == THREE
 
