@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.checks.arrays import follows, taken
+from simulator.checks.arrays import follows, grouped, shifted, taken
 from simulator.checks.base import Draft, mentioned, torn
 from simulator.checks.learning import connections, hearing_us
 from simulator.checks.outages import met
@@ -85,8 +85,8 @@ def _struck(trace: Trace) -> Mask:
 
 
 def version(draft: Draft, trace: Trace) -> Finding:
-    """S1: no two updates of a thing are told the same version; and an update that was sent after another's answer had been
-    heard is told a higher one."""
+    """S1: no two updates of a thing are told the same version; an update that was sent after another's answer had been heard is
+    told a higher one; and the versions of the deltas that a device hears over one connection do not go back."""
     updates = _updates(trace)
     if not len(updates.doc):
         return draft.unknown("the trace holds no accepted answer that names a version")
@@ -98,6 +98,7 @@ def version(draft: Draft, trace: Trace) -> Finding:
     known = _told(trace, updates).before(updates.thing, updates.sent)
     back = (updates.sent >= 0) & (updates.doc <= known)
     draft.offend(updates.answered[back])
+    draft.offend(_older_deltas(trace))
     return draft.decide(
         f"{many(len(doc), 'accepted update')}, by their answers: each with a version of its own, none of which went back",
         "accepted update",
@@ -105,6 +106,16 @@ def version(draft: Draft, trace: Trace) -> Finding:
         seen=len(doc),
         unseen="",
     )
+
+
+def _older_deltas(trace: Trace) -> Codes:
+    """The rows of deltas that came over one connection after a delta of a later version."""
+    links = trace.once(connections).start
+    deltas = trace.kind(Kind.DELTA).where("detail", "delta")
+    deltas = grouped(deltas.only((deltas["doc"] >= 0) & ~_struck(trace)[deltas["thing"]]), "thing")
+    link = newest(deltas["thing"], deltas.rows, links, links["thing"])
+    same = follows(deltas, "thing") & (link == shifted(link, -2))
+    return np.asarray(deltas.rows[same & (deltas["doc"] < shifted(deltas["doc"], 0))])
 
 
 def durability(draft: Draft, trace: Trace) -> Finding:
@@ -136,7 +147,8 @@ def _successes(trace: Trace) -> View:
 
 def delta(draft: Draft, trace: Trace, scenario: Scenario) -> Finding:
     """S3: a device that was connected before an update was offered, and stays so for as long as it may take to hear, gets a
-    delta on that job; and none comes on a job whose success was accepted as that version or an earlier one."""
+    delta on that job; none has a lower version than the job's accepted offer; and none comes on a job whose success was
+    accepted as that version or an earlier one."""
     offers = trace.kind(Kind.OFFER).where("status", "accepted")
     deltas = trace.kind(Kind.DELTA).where("detail", "delta")
     struck, links = _struck(trace), trace.once(connections)
@@ -155,6 +167,9 @@ def delta(draft: Draft, trace: Trace, scenario: Scenario) -> Finding:
     after = deltas.latest(answers, "thing", "job")
     late = (after >= 0) & (deltas["doc"] >= taken(answers["doc"], after)) & (taken(answers["doc"], after) >= 0)
     draft.offend(deltas.rows[late & ~struck[deltas["thing"]]])
+    order = np.full(len(trace.words("job")) + 1, -1)
+    order[offers["job"]] = offers["doc"]
+    draft.offend(deltas.rows[(deltas["doc"] >= 0) & (deltas["doc"] < order[deltas["job"]])])
     told = int((owed & came).sum())
     return draft.decide(
         f"{many(told, 'update')} offered to connected devices, each with its delta; {many(len(deltas), 'delta')} heard in all",

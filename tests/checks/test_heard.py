@@ -56,6 +56,10 @@ PASSES = {
             [asked(1, "a"), told(2, "a", 1), asked(3, "b"), told(4, "b", 2), asked(5, "a"), told(6, "a", 1)], EXTERNAL),
         "at the same time, in any order": (
             [asked(1, "a"), *offered(1, 3, doc=1), told(4, "a", 2)], EXTERNAL),
+        "an old delta over a new connection": (
+            connected(told(3, "r1", 1), delta(5, 4), *again(10), delta(12, 3, job="r.d-0.1")), EXTERNAL),
+        "an old delta that a fault held back": (
+            connected(told(3, "r1", 1), struck(4), delta(5, 4), delta(6, 3, job="r.d-0.1")), EXTERNAL),
         "a get is no update": (
             [asked(1, "a"), told(2, "a", 7), at(3, "probe", phase="get", status="sent", token="g", size=1),
              told(4, "g", 7, kind="probe", phase="get", size=1)], EXTERNAL),
@@ -83,6 +87,9 @@ FAILS = {
             ([asked(1, "a"), *offered(1, 3, doc=1), told(4, "a", 1)], EXTERNAL), ["d-0"], {"kind": "answer", "doc": 1}),
         "it goes back": (
             ([asked(1, "a"), told(2, "a", 5), asked(3, "b"), told(4, "b", 4)], EXTERNAL), ["d-0"], {"doc": 4}),
+        "an old delta": (
+            (connected(told(3, "r1", 1), delta(5, 4), delta(6, 3, job="r.d-0.1")), EXTERNAL), ["d-0"],
+            {"kind": "delta", "doc": 3}),
         "to the probe": (
             ([at(1, "probe", "p", phase="update", status="sent", token="a", size=1), told(2, "a", 5, "p", "probe", size=1),
               at(3, "probe", "p", phase="update", status="sent", token="b", size=2), told(4, "b", 5, "p", "probe", size=2)],
@@ -92,6 +99,8 @@ FAILS = {
         "missing": ((connected(*offered(5, 6)), EXTERNAL), ["d-0"], {"kind": "offer", "status": "accepted"}),
         "it heard by get alone": (
             (connected(*offered(5, 6), delta(20, 2, "get")), EXTERNAL), ["d-0"], {"kind": "offer", "status": "accepted"}),
+        "older than its offer": (
+            (connected(*offered(5, 6, doc=4), delta(7, 3)), EXTERNAL), ["d-0"], {"kind": "delta", "doc": 3}),
         "after its end": (
             (connected(*offered(5, 6), delta(7, 2), *DONE, delta(40, 6, status="again")), EXTERNAL), ["d-0"],
             {"kind": "delta", "doc": 6}),
