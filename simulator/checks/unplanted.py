@@ -23,7 +23,7 @@ from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.update import Phase, State, plain
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask, Targets
 
 _SERVERS = ("broker", "replica", "storage")
@@ -161,31 +161,34 @@ def _offers(trace: Trace) -> _Failures:
 
 
 def _timeouts(trace: Trace) -> _Failures:
-    """Executions that timed out, though their device was connected all the time and had nothing left to do."""
+    """Executions that timed out though their device's report had been accepted; or though the device was connected all the
+    time, from when it was offered or from its report, and had nothing left to do."""
     ends = trace.kind(Kind.EXECUTION).where("status", State.TIMED_OUT)
-    sent = trace.kind(Kind.OFFER).where("status", "sent")
-    offered = ends.latest(sent, "thing", "job")
-    links = link_events(trace, Kind.BOOT)
-    link, before = (
-        taken(links.rows, view.latest(links, "thing")) for view in (ends, View(trace, taken(sent.rows, offered, 0)))
+    sent, links, phases = (
+        trace.kind(Kind.OFFER).where("status", "sent"),
+        link_events(trace, Kind.BOOT),
+        trace.kind(Kind.PHASE),
     )
-    up = trace.column("kind")[np.maximum(link, 0)] == trace.code("kind", Kind.CONNECT)
-    stayed = (link >= 0) & up & (link == before)
-    phases = trace.kind(Kind.PHASE)
+    reports = trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE")
+    answers = trace.kind(Kind.ANSWER).where("status", "accepted")
+    offered = taken(sent.rows, ends.latest(sent, "thing", "job"), 0)
+    reported = taken(reports.rows, ends.latest(reports, "thing", "job"))
+    accepted = (reported >= 0) & (taken(answers.rows, ends.latest(answers, "thing", "job")) > reported)
+    link = ends.latest(links, "thing")
+    since = newest(ends["thing"], np.where(reported >= 0, reported, offered), links, links["thing"])
+    stayed = (taken(links["kind"], link) == trace.code("kind", Kind.CONNECT)) & (link == since)
     at = ends.latest(phases, "thing", "job")
-    busy = (
-        (at >= 0) & (phases["status"][np.maximum(at, 0)] != trace.code("status", Phase.IDLE))
-        if len(phases)
-        else at >= 0
-    )
-    kept = ends.only(stayed & ~busy)
-    reports = kept.latest(trace.kind(Kind.REPORT).where("status", "SUCCESS", "FAILURE"), "thing", "job") >= 0
-    answers = kept.latest(trace.kind(Kind.ANSWER).where("status", "accepted"), "thing", "job") >= 0
-    heard = kept.latest(trace.kind(Kind.DELTA), "thing", "job") >= 0
+    busy = (at >= 0) & (taken(phases["status"], at) != trace.code("status", Phase.IDLE)) & (reported < 0)
+    heard = ends.latest(trace.kind(Kind.DELTA), "thing", "job") >= 0
     causes = np.select(
-        [answers, reports, ~heard],
-        ["application: timed out after the device's report was accepted", "replica: did not answer the device's report",
-         "replica: the device never heard of the job"],
+        [accepted, reported >= 0, ~heard],
+        [
+            "backend: the application did not learn of a report that was accepted",
+            "replica: did not answer the device's report",
+            "replica: the device never heard of the job",
+        ],
         "device: stopped without a report",
-    )  # fmt: skip
-    return _Failures(kept, taken(sent["t_us"], kept.latest(sent, "thing", "job"), 0), causes.tolist())
+    )
+    unexplained = accepted | (stayed & ~busy)
+    kept = ends.only(unexplained)
+    return _Failures(kept, trace.column("t_us")[offered][unexplained], causes[unexplained].tolist())

@@ -109,6 +109,11 @@ FAILS = {
         "an offer that was refused": (timed_out(state="REJECTED"), ["d-0"], {"status": "REJECTED"}),
         "an offer without an answer": (timed_out(state="UNKNOWN"), ["d-0"], {"status": "UNKNOWN"}),
         "a device that never heard": (timed_out(heard=False), ["d-0"], {"status": "TIMED_OUT"}),
+        "a report that was accepted, whatever the connection": (
+            timed_out(phase("rebooting"), ("lost", "d-0", {"status": "reboot"}), ("connect", "d-0", {"status": "new"}),
+                      phase("idle", "rebooting"), report(), ("answer", "d-0", {"job": JOB, "status": "accepted"})),
+            ["d-0"], {"status": "TIMED_OUT"},
+        ),
         "a report without an answer": (
             timed_out(phase("downloading"), phase("idle", "downloading"), report()), ["d-0"], {"status": "TIMED_OUT"},
         ),
@@ -137,7 +142,7 @@ def test_it_names_the_side():
     heard = timed_out(phase("downloading"), phase("idle", "downloading"), report())
     answer = ("answer", "d-0", {"job": JOB, "status": "accepted"})
     assert "replica: did not answer the device's report" in judged(L11, heard).summary
-    assert "application: timed out after the device's report was accepted" in judged(
+    assert "backend: the application did not learn of a report that was accepted" in judged(
         L11, with_after(heard, "SUCCESS", answer)
     ).summary  # fmt: skip
     assert "replica: the device never heard of the job" in judged(L11, timed_out(heard=False)).summary

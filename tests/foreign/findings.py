@@ -30,40 +30,39 @@ CAUGHT = {  # bug -> the check that fails, and names what is wrong
     "wrong-range": "S15-range",
     "range-without-total": "S15-range",
     "wrong-size-announced": "S15-range",
+    "same-version": "S1-version",
+    "version-goes-back": "S1-version",
+    "delta-when-equal": "S3-delta",
+    "delta-after-end": "S3-delta",
+    "delta-old-version": "S3-delta",
+    "altered-bytes": "L11-unplanted",
+    "wrong-hash-announced": "L11-unplanted",
+    "cuts-body": "L11-unplanted",
+    "accepted-without-status": "L11-unplanted",
+    "slow-answers": "L11-unplanted",
 }
-ONLY_BY_THRESHOLD = {  # bug -> what could be compared; `succeeded` fails, and without that threshold the run is a PASS
-    "accepted-without-status": "the accepted of a SUCCESS has no status; the device was answered and runs the new software, "
-    "and still its execution is TIMED_OUT while 100% converged",
-    "slow-answers": "each answer comes 30 s after its request; L5 finds no connection that lasted long enough",
+ONLY_BY_THRESHOLD = {  # bug -> what could be compared; only a threshold on `succeeded` fails, for a fault explains the rest
     "wrong-place": "the parts under one ETag do not give the announced hash, though no fault altered a byte",
-    "altered-bytes": "whole bodies of the announced size, which no fault altered, have another hash than was announced",
-    "wrong-hash-announced": "the same, and all devices got the same bytes: the announcement is wrong",
 }
 UNKNOWN = {  # bug -> what could be compared; exit code 2, so no pass, but nothing is said to be wrong
     "accepted-without-token": "a request that had a client token is followed by an answer on its topic that has none",
     "delta-without-download": "no delta of this backend holds a download while its answers to a get do",
 }
 NOT_SEEN = {  # bug -> what could be compared
-    "same-version": "answers to different client tokens of one thing name one version (S1, from column doc of the answers)",
-    "version-goes-back": "a request made after an answer with version 3 is accepted as version 1 (S1, from the answers)",
     "version-per-fleet": "the versions of a thing's answers have gaps, and each of its requests was answered (S1); S2 sees "
     "it only if another thing speaks between two requests of the probe",
+    "accepted-other-token": "a device hears an accepted with a token that it never said, and none with its own; S4 sees it "
+    "only if the token was of the same thing, by chance",
     "forgets-accepted": "state.reported of a get/accepted lacks what the same device was told is accepted before (S5)",
     "forgets-desired": "a get/accepted has no state.desired, after the offer was accepted and before the next one (S5)",
     "delta-missing-later": "an update was accepted while desired and reported differ, and no delta has its version (S3)",
-    "delta-when-equal": "a delta says the version of an accepted report by which reported equals desired (S3)",
     "delta-stale": "after the delta of the second job one with the first job's id comes, with a lower version (S3)",
-    "delta-after-end": "after SUCCESS was accepted a delta of the same job comes under a newer version, with nothing left "
-    "to differ (S3)",
-    "delta-old-version": "the delta of an offer says a lower version than the offer's accepted; both carry the same",
     "get-unanswered": "a get on a connection that stays up has neither get/accepted nor get/rejected (L5; it has no token)",
     "get-without-delta": "a get/accepted in which desired and reported differ has no delta (S3)",
     "get-old-version": "a get/accepted has a lower version than an answer that came before the get (S1)",
     "rejects-with-500-then-accepts": "one client token has a rejected and an accepted, without a request between (S4 takes "
     "no 5xx for an answer)",
     "accepted-other-state": "the accepted's state is not the state of the request with its client token",
-    "accepted-other-token": "a device hears an accepted with a token that it never said, and none with its own; L5 does not "
-    "count what is unanswered at the end of the run (S4 sees it if the token was of the same thing, by chance)",
     "timestamp-ms": "the timestamp of each answer is a thousand times the clock's seconds",
     "qos0": "answers and deltas come at QoS 0 to a subscription that was granted QoS 1 (S20: none would wait for a device)",
     "retains": "messages come with the retain flag to a new subscription: a command that replays itself (S21)",
@@ -75,7 +74,6 @@ NOT_SEEN = {  # bug -> what could be compared
 }
 HARMLESS = {  # bug -> why the pattern or HTTP allows it
     "duplicate-answers": "messages may come twice; who hears them must not mind",
-    "cuts-body": "a connection may break; nothing tells a server that cuts from a road that does",
     "ignores-range": "a server may answer a Range with the whole file",
     "etag-weak": "it is If-Range with a weak ETag that should not be taken, and the bytes are right",
 }

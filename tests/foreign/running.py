@@ -20,7 +20,6 @@ BASE: dict[str, Any] = {
     "profiles": {"quick": QUICK},
     "target": {"kind": "external", "probe": True},
     "rollout": {"size": "32KiB", "timeoutConfig": {"inProgressTimeout": "15s"}},
-    "thresholds": {"succeeded": ">= 100%"},
     "run_time": "20s",
 }
 
@@ -52,7 +51,6 @@ OCCASIONS: dict[
         {
             **faults("F15-boot-fails"),
             "rollout": {**BASE["rollout"], "retryConfig": {"failed": 1}},
-            "thresholds": {},
         },
     ),
 }

@@ -10,7 +10,7 @@ from tests.foreign.findings import CAUGHT, HARMLESS, NOT_SEEN, ONLY_BY_THRESHOLD
 from tests.foreign.running import SHOWN_ON, occasion_of, run
 
 TOLD = (
-    "delta-missing", "delta-to-all", "accepts-lost-version", "accepts-too-large", "repeats-count", "signs-once",
+    "delta-missing", "same-version", "accepts-lost-version", "delta-after-end", "altered-bytes", "accepted-without-status",
     "serves-expired", "wrong-range",
 )  # fmt: skip
 
