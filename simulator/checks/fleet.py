@@ -46,7 +46,8 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace names no targets")
     claimed = targets.ended_as(State.SUCCEEDED)
     explained = targets.ended_as(*_EXPLAINED) | (~claimed & _failed(trace, targets))
-    explained |= (targets.state < 0) & targets.halted  # a pause holds them back
+    held_back = (targets.state < 0) & targets.halted
+    explained |= held_back
     astray = ~targets.replaced & ~explained & (targets.converged_us < 0)
     for why, what in (
         (torn(trace)[targets.thing], "the records of {} of {} targets break off"),
@@ -65,12 +66,14 @@ def convergence(trace: Trace, scenario: Scenario) -> Finding:
             draft.doubt(what.format(count, len(targets)))
         astray &= ~why
     draft.offend(_evidence(targets)[astray])
+    judged, waiting = int((~held_back).sum()), int(held_back.sum())
+    more = f"; {waiting:,} more wait, for the rollout is paused" if waiting else ""
     return draft.decide(
-        f"{many(len(targets), 'target')}, each runs the desired software or gave a reason",
+        f"{many(judged, 'target')}, each runs the desired software or gave a reason{more}",
         "target",
         "did not come to run the desired software, and gave no reason",
-        seen=int((~targets.replaced).sum()),
-        unseen="a later rollout took each target over",
+        seen=int((~targets.replaced & ~held_back).sum()),
+        unseen="a later rollout took each target over, or a pause holds it back",
     )
 
 

@@ -44,6 +44,8 @@ def test_a_rollout_that_its_gate_pauses_ends_the_run_once_nothing_is_under_way()
     assert found["threshold-succeeded"].summary.startswith("38.3% succeeded, 23 of 60")
     assert found["threshold-failed"].verdict == "PASS"
     assert found["L7-rollout-ends"].summary == f"paused: {WHY}"
+    assert found["L2-convergence"].summary.startswith("30 targets, each ")
+    assert found["L2-convergence"].summary.endswith("; 30 more wait, for the rollout is paused")
 
 
 def test_an_operator_who_will_resume_it_is_waited_for():
