@@ -6,7 +6,7 @@ document for each thing in memory, and serves one artifact over HTTP by URLs whi
 what the description says; each `--bug NAME` makes it break one sentence of it. It imports nothing outside of the standard
 library but aiomqtt.
 
-    python tests/foreign/backend.py --broker mqtt://127.0.0.1:1883 --http-port 8082 [--ttl 3600] [--bug NAME ...]
+    python -m tests.foreign.backend --broker mqtt://127.0.0.1:1883 --http-port 8082 [--ttl 3600] [--bug NAME ...]
 
 It prints `ready URL` when it has subscribed and listens; the URL is the artifact's (its `softwareURL`).
 """
@@ -27,76 +27,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiomqtt
 
+from tests.foreign.bugs import BUGS
+
 DOCUMENT_MAX, DEPTH_MAX, TOKEN_MAX = 8192, 6, 64
 ARTIFACT = random.Random("foreign").randbytes(32 * 1024)
 PATH = "/app-2.0.0.bin"
-
-BUGS = {
-    # versions and what is kept
-    "same-version": "a report of RUNNING gets the version of the update before it",
-    "version-goes-back": "a report of SUCCESS gets a version below the one before it",
-    "version-skips": "each update raises the version by two",
-    "version-per-fleet": "all things count their versions together",
-    "forgets-accepted": "a get tells the reported state as it was before the last accepted report",
-    "forgets-desired": "a get tells no desired state while an update is under way",
-    "rejected-counts": "a refused request takes effect all the same",
-    "repeats-count": "a repeated request with the same client token is carried out again",
-    # deltas
-    "delta-missing": "a new desired state brings no delta",
-    "delta-missing-later": "a report that leaves a difference brings no delta",
-    "delta-when-equal": "a delta comes with each update, also when nothing differs",
-    "delta-stale": "after each delta the one of the desired state before comes again",
-    "delta-after-end": "the delta of a job comes once more after its SUCCESS",
-    "delta-of-other-job": "the delta names another job id than the application gave",
-    "delta-old-version": "the delta has the version of the update before",
-    "delta-without-url": "the delta leaves the softwareURL out",
-    "delta-to-all": "a delta goes to the thing that spoke before, too",
-    "delta-without-download": "the delta has no download object",
-    # answers
-    "get-unanswered": "every second get has no answer",
-    "get-of-other-thing": "a get is answered with the state of the thing that asked before",
-    "get-without-delta": "the answer to a get has no delta",
-    "get-old-version": "the answer to a get has the version before the last",
-    "two-answers": "a report is accepted, and then rejected with 400",
-    "rejects-with-500-then-accepts": "a report is rejected with 500, and then accepted",
-    "accepted-without-status": "the accepted has no status",
-    "accepted-other-state": "the accepted names another version of the software than the request",
-    "accepted-without-token": "the answers have no client token",
-    "accepted-other-token": "the accepted has the client token of the request before",
-    "timestamp-ms": "timestamps are in milliseconds",
-    "qos0": "everything is published at QoS 0",
-    "retains": "everything is published as retained",
-    "slow-answers": "an answer comes 30 s after its request",
-    "duplicate-answers": "each answer comes twice",
-    # what must be refused
-    "accepts-lost-version": "an expected version that is not the current one is accepted",
-    "refuses-right-version": "an expected version that is the current one is refused with 409",
-    "accepts-non-object": "a request or a state that is no object is accepted",
-    "accepts-too-large": "a document of any size is accepted",
-    "accepts-too-deep": "a document of any depth is accepted",
-    "accepts-long-token": "a client token of any length is accepted",
-    "accepts-null-in-array": "an array with null in it is accepted",
-    "no-null-delete": "null is kept as a value and deletes nothing",
-    # downloads
-    "serves-expired": "a URL works after its expiresAt",
-    "refuses-early": "a URL is refused in the second half of its time",
-    "refuses-fresh": "a URL that was signed after a refusal is refused, too",
-    "serves-unsigned": "the signature of a URL is not looked at",
-    "signs-once": "each thing gets the URL that was signed for it first",
-    "milliseconds": "expiresAt is in milliseconds",
-    "wrong-range": "a part begins 16 bytes too late, and says so",
-    "wrong-place": "a part says the right range and holds the bytes of another place",
-    "range-without-total": "the Content-Range of a part names another total",
-    "ignores-if-range": "a part is served whatever If-Range says",
-    "ignores-range": "the whole file comes, whatever Range says",
-    "short-body": "a body ends 100 bytes early, and so does its Content-Length",
-    "cuts-body": "each thing's first body breaks off in the middle",
-    "altered-bytes": "one byte of each whole file is flipped",
-    "etag-changes": "each response has another ETag",
-    "etag-weak": "the ETag is weak, and If-Range is taken all the same",
-    "wrong-size-announced": "the size is announced one byte too large",
-    "wrong-hash-announced": "the announced hash is of something else",
-}
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.foreign.backend import BUGS
+from tests.foreign.bugs import BUGS
 from tests.foreign.running import OCCASIONS, occasion_of, run
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from simulator.broker.mosquitto import find_mosquitto, free_port
-from tests.worlds.running import fleetsim, scenario
+from tests.worlds.running import ROOT, fleetsim, scenario
 
-PROGRAM = Path(__file__).with_name("backend.py")
+PROGRAM = "tests.foreign.backend"
 QUICK = {"install": 0, "reboot": 0, "resend": {"base": "1s", "jitter": 0}, "answer_timeout": "3s"}
 BASE: dict[str, Any] = {
     "fleet": {"devices": 10, "profile": "quick"},
@@ -91,8 +91,8 @@ def mosquitto(directory: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def backend(broker: int, *words: object) -> Iterator[str]:
     """The backend on that broker: the URL of its artifact, once it has subscribed."""
-    command = [PROGRAM, "--broker", f"mqtt://127.0.0.1:{broker}", "--http-port", free_port(), *words]
-    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
+    command = ["-m", PROGRAM, "--broker", f"mqtt://127.0.0.1:{broker}", "--http-port", free_port(), *words]
+    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         ready, _, url = process.stdout.readline().strip().partition(" ")
         assert ready == "ready", "the backend did not start"

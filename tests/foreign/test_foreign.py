@@ -5,7 +5,7 @@ Here a few bugs stand for each kind; `python -m tests.foreign.by_hand` runs them
 
 import pytest
 
-from tests.foreign.backend import BUGS
+from tests.foreign.bugs import BUGS
 from tests.foreign.findings import CAUGHT, HARMLESS, NOT_SEEN, ONLY_BY_THRESHOLD, UNKNOWN
 from tests.foreign.running import SHOWN_ON, occasion_of, run
 
