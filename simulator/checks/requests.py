@@ -143,15 +143,12 @@ def _turn(trace: Trace, sayings: View) -> Codes:
     """A number for each saying: another one after an outage, and a device's after a new connection and a fault's strike."""
     links = trace.once(connections).start
     ends_us = np.array([end + RETURN_US for _, end in outages(trace)], np.int64)
+    struck = trace.kind(Kind.FAULT).where("status", "did")
     of_device = sayings["kind"] == trace.code("kind", Kind.REPORT)
-    link = newest(sayings["thing"], sayings.rows, links, links["thing"])
-    strike = sayings.latest(trace.kind(Kind.FAULT).where("status", "did"), "thing")
-    parts = (
-        np.searchsorted(np.sort(ends_us), sayings["t_us"]),
-        np.where(of_device, link, -1),
-        np.where(of_device, strike, -1),
-    )
-    return np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    outage = np.searchsorted(np.sort(ends_us), sayings["t_us"])
+    link = np.where(of_device, newest(sayings["thing"], sayings.rows, links, links["thing"]) + 1, 0)
+    strike = np.where(of_device, sayings.latest(struck, "thing") + 1, 0)
+    return (outage * np.int64(len(links) + 1) + link) * np.int64(len(struck) + 1) + strike
 
 
 def _until_us(trace: Trace, asked: View, offers: Mask) -> Codes:
