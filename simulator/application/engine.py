@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from simulator.application.news import Done, Offer
-from simulator.application.offers import Offers, OpenOffer
+from simulator.application.offers import BrokerWaits, Offers, OpenOffer
 from simulator.application.record import RolloutRecord
 from simulator.application.rollout import Rollout
 from simulator.dialects.base import ApplicationDialect, OfferAnswered, Reported
@@ -40,6 +40,7 @@ class Application:
         self._link, self._dialect, self._epoch = link, dialect, epoch
         self._loop = asyncio.get_running_loop()
         self._notes, self._offers = RolloutRecord(record, self._loop.time), Offers(seed)
+        self._waits = BrokerWaits()
         self.rollouts: dict[str, Rollout] = {}
         self._ended: dict[str, asyncio.Event] = {}
         self._halted: dict[str, asyncio.Event] = {}
@@ -77,16 +78,18 @@ class Application:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Until cancelled; `ready` is set once it is subscribed."""
-        attempts = 0
+        attempts, lost = 0, self._loop.time()
         while True:
             try:
                 await self._link.connect()
                 await perform(self._dialect.open(self._now()).outputs, self._link)
+                self._waits.note(lost, self._loop.time())
                 ready.set()
                 attempts = 0
                 while True:
                     await self._turn()
             except (LinkError, PeerError):
+                lost = lost if attempts else self._loop.time()
                 self._link.abort()
                 await asyncio.sleep(SERVICE_RECONNECT.delay(attempts, 0.0))
                 attempts += 1
@@ -152,8 +155,10 @@ class Application:
             older.give_way(execution.thing, rollout.spec.name)
             self._moved = True
         self._offers.sent(rollout, execution, now)
-        self._notes.offer(execution, "sent", now - offer.due, token=self._dialect.token(execution.id))
+        late_s = now - offer.due - self._waits.within(offer.due, now)
+        self._notes.offer(execution, "sent", late_s, token=self._dialect.token(execution.id))
         await perform(self._dialect.offer(execution, self._now()).outputs, self._link)
+        self._waits.note(now, self._loop.time())
 
     async def _resend(self) -> float | None:
         """Send again what was not answered in time, or give it up; when to come again."""

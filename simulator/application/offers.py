@@ -19,6 +19,30 @@ from simulator.application.rollout import Rollout
 from simulator.model.dice import draw
 from simulator.model.update import Execution
 
+_WAIT_S, _WAITS_MOST = 0.001, 4096  # shorter waits are the socket's, and are not noted; as many are remembered
+
+
+class BrokerWaits:
+    """When nothing could be sent because of the broker: its receive window was full, or the connection was lost. An offer
+    that was due meanwhile is not late by our fault."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[float, float]] = deque(maxlen=_WAITS_MOST)
+
+    def note(self, begin: float, end: float) -> None:
+        """From `begin` to `end` (the loop's clock) we waited for the broker."""
+        if end - begin >= _WAIT_S:
+            self._spans.append((begin, end))
+
+    def within(self, begin: float, end: float) -> float:
+        """How many seconds of this span were such waits."""
+        waited = 0.0
+        for since, until in reversed(self._spans):
+            if until <= begin:
+                break
+            waited += max(0.0, min(until, end) - max(since, begin))
+        return waited
+
 
 class OpenOffer:
     """An offer that was sent and not answered yet: when first, and how many times."""

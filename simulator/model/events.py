@@ -262,7 +262,7 @@ KINDS: dict[str, KindMeaning] = {
             "version": "the version desired",
             "digest": "its hash",
             "doc": "accepted: the document's version",
-            "span_us": "sent: lateness against the schedule; else since the first sending",
+            "span_us": "sent: lateness against the schedule, less what the broker made us wait; else since the first sending",
             "detail": "code and message of a rejection",
             "token": f"{_TOKEN}; none where a report alone told that it was accepted",
         },

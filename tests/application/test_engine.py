@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from simulator.application.offers import BrokerWaits
 from simulator.application.rollout import Rollout
 from simulator.dialects.atlas.documents import EXAMPLE
 from simulator.links.memory import MemoryMqtt
@@ -443,3 +444,22 @@ async def test_an_offers_lateness_is_counted_from_when_it_was_due(play):
     sent = [c["span_us"] for _, k, _, c in play.events if k == Kind.OFFER and c["status"] == "sent"]
     assert sent == [0, 0, 0]
     assert [round(t) for t, _, _ in play.offers] == [0, 1, 2]
+
+
+@scene(link=Slow)
+async def test_what_the_broker_makes_an_offer_wait_is_not_lateness(play):
+    play.roll(5)  # all due at once, and each takes the broker a second
+    await asyncio.sleep(10)
+    sent = [c["span_us"] for _, k, _, c in play.events if k == Kind.OFFER and c["status"] == "sent"]
+    assert sent == [0] * 5
+    assert [round(t) for t, _, _ in play.offers[:5]] == [1, 2, 3, 4, 5]
+
+
+def test_of_the_waits_for_a_broker_counts_what_falls_into_the_span():
+    waits = BrokerWaits()
+    for begin, end in ((1, 2), (5, 8), (9, 9.0005)):
+        waits.note(begin, end)
+    assert waits.within(0, 10) == 4
+    assert waits.within(1.5, 6) == 1.5
+    assert waits.within(2, 5) == 0
+    assert waits.within(6, 7) == 1
