@@ -107,6 +107,20 @@ def torn(trace: Trace) -> npt.NDArray[np.bool_]:
     return ~mentioned(trace.kind(Kind.RETIRED))
 
 
+def clocks_us(trace: Trace) -> int:
+    """By how many microseconds events of two hosts may stand in the wrong order; 0 where one clock orders all."""
+    return 2 * int(trace.kind(Kind.CLOCK)["span_us"].max(initial=0))
+
+
+def by_then(trace: Trace, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """For each row the first one that is surely later: what stands before it may have come before."""
+    slack_us = clocks_us(trace)
+    if not slack_us:
+        return rows
+    t_us = trace.column("t_us")
+    return np.where(rows >= 0, np.searchsorted(t_us, t_us[rows] + slack_us, "right"), rows)
+
+
 def reach(trace: Trace, *kinds: str) -> int:
     """The row to which the record of those reaches who recorded such events: a server's own, where it was a process of
     its own; -1 where nobody did."""

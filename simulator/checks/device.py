@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.checks.arrays import nth
-from simulator.checks.base import STORAGE, Draft, reach, torn
+from simulator.checks.base import STORAGE, Draft, by_then, reach, torn
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
@@ -272,7 +272,7 @@ def _own_grant(draft: Draft, trace: Trace, pieces: View, served: View) -> None:
     span = np.int64(len(trace))
     order = np.sort(served["thing"] * span + served.rows)
     base = pieces["thing"] * span
-    before = np.searchsorted(order, base + pieces.rows) - np.searchsorted(order, base)
+    before = np.searchsorted(order, base + by_then(trace, pieces.rows)) - np.searchsorted(order, base)
     lent = nth(pieces["thing"]) >= before
     covered = pieces.rows < reach(trace, *STORAGE)
     draft.offend(pieces.rows[lent & covered])

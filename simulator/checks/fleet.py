@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import taken
-from simulator.checks.base import Draft, link_events, torn
+from simulator.checks.base import Draft, by_then, link_events, torn
 from simulator.checks.learning import hearing_us, unheard
 from simulator.checks.outages import met, outages
 from simulator.checks.profiles import Profiles
@@ -144,7 +144,7 @@ def counters(trace: Trace, scenario: Scenario) -> Finding:
         return draft.unknown("the trace names no targets")
     hidden = torn(trace)[targets.thing]
     for state, status in ((State.SUCCEEDED, "SUCCESS"), (State.FAILED, "FAILURE")):
-        unsaid = targets.ended_as(state) & (_first_reports(trace, targets, status) > targets.last)
+        unsaid = targets.ended_as(state) & (_first_reports(trace, targets, status) > by_then(trace, targets.last))
         draft.offend(targets.last[unsaid & ~hidden])
         if (unsaid & hidden).any():
             draft.doubt(
@@ -176,7 +176,7 @@ def _count(draft: Draft, trace: Trace, targets: Targets, name: str, mask: Mask, 
     counters = trace.kind(Kind.COUNTERS).where("job", name)
     counts = [json.loads(detail) for detail in counters.texts("detail")]
     ended = np.array([c.get(State.SUCCEEDED, 0) + c.get(State.FAILED, 0) for c in counts], int)
-    had_sent = np.searchsorted(np.sort(sent[mask]), counters.rows)
+    had_sent = np.searchsorted(np.sort(sent[mask]), by_then(trace, counters.rows))
     unseen = int((mask & hidden & (sent == len(trace))).sum())
     nobody = np.full(len(counters), -1)
     draft.offend(counters.rows[over := ended > had_sent + unseen], nobody[over])

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from simulator.checks import heard
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
-from simulator.checks.base import REPLICA, Draft, mentioned, reach
+from simulator.checks.base import REPLICA, Draft, by_then, mentioned, reach
 from simulator.model.events import Kind
 from simulator.model.quantity import many
 from simulator.model.scenario import Scenario
 from simulator.model.verdict import Finding
-from simulator.trace.reader import Codes, Trace, View
+from simulator.trace.reader import Codes, Trace, View, newest
 from simulator.trace.targets import Mask
 
 _LACKS = "the trace holds nothing of the replica: no replica.accepted"
@@ -159,7 +159,7 @@ def durability(trace: Trace, scenario: Scenario) -> Finding:
     loaded = trace.kind(Kind.LOADED)
     desires = View(trace, np.sort(np.concatenate([accepted.where("status", "desired", "both").rows, loaded.rows])))
     accepted = trace.kind(Kind.ACCEPTED, Kind.LOADED)
-    basis = offers.latest(desires, "thing", "job")
+    basis = _before(offers, desires, "job")
     kept = _committed(accepted, answers)
     until = reach(trace, *REPLICA)
     for views, committed in ((answers, kept), (offers, basis >= 0)):
@@ -179,14 +179,25 @@ def _committed(accepted: View, answers: View) -> Mask:
     killed before it could record that shows by what it finds when it starts again."""
     loaded = accepted.only(_loaded(accepted))
     versions = taken(loaded["doc"], answers.latest(loaded, "thing"))
-    return np.asarray((answers.latest(accepted, "thing", "doc") >= 0) | (answers["doc"] <= versions))
+    return np.asarray((_before(answers, accepted, "doc") >= 0) | (answers["doc"] <= versions))
+
+
+def _before(events: View, past: View, column: str) -> Codes:
+    """For each event which row of `past` (its position there) came last before it, as far as the clocks tell, of the same
+    thing and with the same value in this column; -1 where none did."""
+    groups = np.unique(
+        np.concatenate([(view["thing"].astype(np.int64) << 32) + view[column] for view in (events, past)]),
+        return_inverse=True,
+    )[1]
+    return newest(groups[: len(events)], by_then(events.trace, events.rows), past, groups[len(events) :])
 
 
 def _taken_back(accepted: View, answers: View, docs: npt.NDArray[Any]) -> Codes:
     """Rows of accepted updates with a version not above one that was told before."""
     events = View(answers.trace, np.concatenate([answers.rows, accepted.rows]))
     known = np.concatenate([docs, np.full(len(accepted), -1)])
-    order = np.lexsort((events.rows, events["thing"]))
+    at = np.concatenate([by_then(answers.trace, answers.rows), accepted.rows])
+    order = np.lexsort((at, events["thing"]))
     span = np.int64(max(int(docs.max(initial=0)), int(accepted["doc"].max(initial=0))) + 2)
     base = events["thing"][order].astype(np.int64) * span
     highest = np.maximum.accumulate(base + known[order] + 1) - base - 1  # within one thing: each thing's begin above

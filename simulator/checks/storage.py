@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
-from simulator.checks.base import Draft, torn
+from simulator.checks.base import Draft, by_then, torn
 from simulator.checks.device import places
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
@@ -79,7 +79,7 @@ def _served(draft: Draft, trace: Trace, scenario: Scenario, given: View) -> None
         if len(given):
             draft.doubt("the trace does not say when devices were granted their downloads")
         return
-    last = given.latest(grants, "thing")
+    last = newest(given["thing"], by_then(trace, given.rows), grants, grants["thing"])
     ttl_us = round(scenario.target.url_ttl * 1e6)
     late = (last < 0) | (given["t_us"] > taken(grants["t_us"], last) + ttl_us + SKEW_US)
     hidden = torn(trace)[given["thing"]] & by_url

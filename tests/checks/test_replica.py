@@ -161,3 +161,18 @@ def test_what_a_dialect_cannot_do_is_not_judged_unless_it_is_named():
 @pytest.mark.parametrize("name", DIALECTS)
 def test_all_is_judged_in_the_dialects_of_the_pattern(name):
     assert not_judged(Scenario(), DIALECTS[name].can) == {}
+
+
+def test_what_two_clocks_may_have_put_in_the_wrong_order_is_no_offence():
+    """The devices' host is behind: an answer stands before the commit. Or it is ahead: bytes are
+    served before the grant was heard."""
+    ahead = {"report", "answer", "delta", "download", "connect", "boot", "commit", "confirm", "retired"}
+    events = [(kind, thing, {**had, "t_us": 10_000 * nth}) for nth, (kind, thing, had) in enumerate(backed(), 1)]
+    slow = [(k, at, {**had, "t_us": had["t_us"] - 15_000 * (k in ahead)}) for k, at, had in events]
+    clock = ("clock", "", {"t_us": 0, "span_us": 8_000, "detail": '{"process":"shard-0","host":"h","offset_us":0}'})
+    failing = {f.check for f in judge(trace(*slow), Scenario()) if f.verdict == "FAIL"}
+    assert "S5-durability" in failing
+    assert {f.check: f.summary for f in judge(trace(clock, *slow), Scenario()) if f.verdict == "FAIL"} == {}
+    late = [(k, at, {**had, "t_us": had["t_us"] + 15_000 * (k in ahead)}) for k, at, had in events]
+    assert {f.check for f in judge(trace(*late), Scenario()) if f.verdict == "FAIL"} == {"S14-url"}
+    assert {f.check for f in judge(trace(clock, *late), Scenario()) if f.verdict == "FAIL"} == set()
