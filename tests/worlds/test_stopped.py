@@ -10,7 +10,7 @@ import yaml
 from simulator.model.events import Kind
 from simulator.worlds import progress, virtual
 from simulator.worlds.judgement import judged
-from tests.worlds.running import fleetsim, latest
+from tests.worlds.running import SMALL, fleetsim, latest
 from tests.worlds.virtually import run, scenario
 
 PAUSES = {
@@ -77,7 +77,7 @@ def test_the_reason_stands_wherever_the_verdict_does(tmp_path, world):
     file = tmp_path / "case.yaml"
     made = {
         "name": "case", "world": world, "fleet": {"devices": 60, "ramp": "60/s", "profile": "perfect"}, "rollout": PAUSES,
-        "settle": "1s", "run_time": "10m", "thresholds": {"succeeded": ">= 95%"},
+        "settle": "1s", "run_time": "10m", "thresholds": {"succeeded": ">= 95%"}, "limits": SMALL["limits"],
     }  # fmt: skip
     file.write_text(yaml.safe_dump(made))
     step = tmp_path / "step.md"
