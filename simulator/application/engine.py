@@ -211,6 +211,7 @@ class Application:
 
     def _tell(self, rollout: Rollout) -> None:
         self._notes.news(rollout.spec.name, rollout.artifact, rollout.news())
+        self._note_halt(rollout)
         self._count(rollout)
 
     def _note_halt(self, rollout: Rollout) -> None:
@@ -221,7 +222,6 @@ class Application:
             event.clear()
 
     def _count(self, rollout: Rollout) -> None:
-        self._note_halt(rollout)
         name, final = rollout.spec.name, rollout.status == "ended"
         ended = self._ended[name]
         if not (final and ended.is_set()):

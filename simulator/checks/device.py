@@ -142,25 +142,25 @@ def _whole(trace: Trace, pieces: View, commits: View) -> Mask:
 
 def places(trace: Trace, pieces: View) -> tuple[Codes, Codes]:
     """Offset and number of the ETag of each piece."""
-    details, which = _details(trace, pieces)
+    each, which = details(trace, pieces)
     etags: dict[str, int] = {"": 0}
-    offsets = np.array([detail.get("offset", 0) for detail in details], np.int64)
-    numbers = np.array([etags.setdefault(detail.get("etag", ""), len(etags)) for detail in details], np.int64)
+    offsets = np.array([detail.get("offset", 0) for detail in each], np.int64)
+    numbers = np.array([etags.setdefault(detail.get("etag", ""), len(etags)) for detail in each], np.int64)
     return offsets[which], numbers[which]
 
 
 def asked_us(trace: Trace, pieces: View) -> Codes:
     """How long the storage asked to be left alone after each piece."""
-    details, which = _details(trace, pieces)
-    waits_s = [min(detail.get("retry_after_s", 0.0), _AGES_S) for detail in details]
+    each, which = details(trace, pieces)
+    waits_s = [min(detail.get("retry_after_s", 0.0), _AGES_S) for detail in each]
     return np.array([round(wait_s * 1e6) for wait_s in waits_s], np.int64)[which]
 
 
-def _details(trace: Trace, pieces: View) -> tuple[list[dict[str, Any]], Codes]:
+def details(trace: Trace, pieces: View) -> tuple[list[dict[str, Any]], Codes]:
     """What the pieces' details say, each distinct text parsed once, and which of them each piece has."""
-    details, which = np.unique(pieces["detail"], return_inverse=True)
+    codes, which = np.unique(pieces["detail"], return_inverse=True)
     words = trace.words("detail")
-    return [json.loads(words[code]) if code >= 0 else {} for code in details.tolist()], which
+    return [json.loads(words[code]) if code >= 0 else {} for code in codes.tolist()], which
 
 
 def no_regress(trace: Trace, scenario: Scenario) -> Finding:

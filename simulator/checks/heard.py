@@ -14,7 +14,7 @@ import numpy as np
 
 from simulator.checks.arrays import follows, grouped, shifted, taken
 from simulator.checks.base import Draft, mentioned, torn
-from simulator.checks.learning import connections, hearing_us
+from simulator.checks.learning import connections, hearing_us, pair
 from simulator.checks.outages import met
 from simulator.checks.profiles import Profiles
 from simulator.model.events import Kind
@@ -160,7 +160,7 @@ def delta(draft: Draft, trace: Trace, scenario: Scenario) -> Finding:
     due_us = offers["t_us"] + np.nan_to_num(within_us).astype(np.int64)
     owed = (first >= 0) & (link >= 0) & ~struck[offers["thing"]] & ~torn(trace)[offers["thing"]]
     owed &= _subscribed(trace, offers, links.start, link) & _alone(offers) & ~met(trace, offers["t_us"], due_us)
-    came = np.isin(_job(offers), _job(deltas))
+    came = np.isin(pair(offers), pair(deltas))
     draft.offend(offers.rows[owed & ~came & ~np.isnan(within_us) & (due_us <= until_us)])
     answers = trace.kind(Kind.ANSWER).where("status", "accepted")
     answers = answers.only((answers["job"] >= 0) & (answers.latest(_successes(trace), "thing", "job") >= 0))
@@ -178,10 +178,6 @@ def delta(draft: Draft, trace: Trace, scenario: Scenario) -> Finding:
         seen=told + len(deltas),
         unseen="no update was offered to a device that stayed connected, and no delta came",
     )
-
-
-def _job(events: View) -> Codes:
-    return np.asarray((events["thing"].astype(np.int64) << 32) | (events["job"].astype(np.int64) + 1))
 
 
 def _alone(offers: View) -> Mask:

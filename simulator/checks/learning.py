@@ -128,12 +128,13 @@ def _replaced_us(trace: Trace, offers: View) -> Codes:
 def _heard(trace: Trace, meant: View, at: Codes) -> Mask:
     """Whether each offer's device had heard of its job before the row `at`."""
     deltas = trace.kind(Kind.DELTA)
-    pairs = np.concatenate([_pair(meant), _pair(deltas)])
+    pairs = np.concatenate([pair(meant), pair(deltas)])
     groups = np.unique(pairs, return_inverse=True)[1]
     return np.asarray(newest(groups[: len(meant)], at, deltas, groups[len(meant) :]) >= 0)
 
 
-def _pair(view: View) -> Codes:
+def pair(view: View) -> Codes:
+    """For each event a number for its thing and its job together."""
     return (view["thing"].astype(np.int64) << 32) | (view["job"].astype(np.int64) + 1)
 
 

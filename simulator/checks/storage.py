@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from simulator.checks.arrays import carried, follows, grouped, shifted, taken
 from simulator.checks.base import Draft, by_then, torn
-from simulator.checks.device import places
+from simulator.checks.device import details, places
 from simulator.checks.strikes import strikes
 from simulator.model.events import Kind
 from simulator.model.quantity import many
@@ -178,10 +176,8 @@ def _announced(trace: Trace, pieces: View) -> Codes:
 
 def _refuted(trace: Trace, pieces: View) -> Mask:
     """Which 206 the device did not take: of another range, another content or another length."""
-    words = trace.words("detail")
-    details, which = np.unique(pieces["detail"], return_inverse=True)
-    wrong = [code >= 0 and json.loads(words[code]).get("error", "").startswith("206 ") for code in details.tolist()]
-    return np.array(wrong, bool)[which]
+    each, which = details(trace, pieces)
+    return np.array([detail.get("error", "").startswith("206 ") for detail in each], bool)[which]
 
 
 def _sent(draft: Draft, trace: Trace, served: View) -> None:

@@ -9,7 +9,6 @@ the storage or the device, and the finding says which of them.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from simulator.checks.arrays import taken
 from simulator.checks.base import Draft, link_events
+from simulator.checks.device import details
 from simulator.checks.outages import RETURN_US, outages
 from simulator.model.events import Kind
 from simulator.model.quantity import many
@@ -96,12 +96,9 @@ def _explained(trace: Trace, failures: _Failures) -> Mask:
 def _downloads(trace: Trace) -> _Failures:
     """Answers 5xx, bodies that broke off, and requests without an answer."""
     pieces = trace.kind(Kind.DOWNLOAD)
-    details, which = np.unique(pieces["detail"], return_inverse=True)
-    words = trace.words("detail")
-    errors = [json.loads(words[code]).get("error", "") if code >= 0 else "" for code in details.tolist()]
-    broken = np.array([bool(error) and error != _AWAY and not error.startswith("206 ") for error in errors], bool)[
-        which
-    ]
+    each, which = details(trace, pieces)
+    errors = [detail.get("error", "") for detail in each]
+    broken = np.array([error not in ("", _AWAY) and not error.startswith("206 ") for error in errors], bool)[which]
     codes = {code for code in pieces.distinct("status") if len(code) == 3 and code.startswith("5")}
     server_error = trace.among("status", pieces["status"], ("500", *codes))
     cut = broken & trace.among("status", pieces["status"], ("0", "200", "206"))
